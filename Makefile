@@ -1,0 +1,60 @@
+# Everything a person types. Nothing here needs an activated environment.
+#   make demo | test | check | up | down | bench | clean        PYTHON=python3.12 chooses the interpreter
+.DELETE_ON_ERROR:
+.PHONY: setup demo test check up down bench clean lock
+.DEFAULT_GOAL := setup
+
+PIP = -m pip install --quiet --disable-pip-version-check --no-input
+
+setup: .venv/.made .venv-triton/.made
+
+# Each environment is made in one go: if a step fails, the stamp is missing and the next run repeats it.
+.venv/.made: requirements/all.txt pyproject.toml stack/preflight.py stack/jgo.lock.toml
+	@python=$$(sh stack/find-python.sh) || exit 1; \
+	echo "setting up .venv with $$python (about 700 MB)"; \
+	test -x .venv/bin/python || "$$python" -m venv .venv
+	.venv/bin/python $(PIP) --require-hashes -r requirements/all.txt
+	.venv/bin/python $(PIP) --no-deps --no-build-isolation --config-settings editable_mode=compat --editable .
+	.venv/bin/python -m stack.jars
+	@touch $@
+
+.venv-triton/.made: requirements/triton.txt requirements/triton-server.txt stack/preflight.py
+	@python=$$(sh stack/find-python.sh) || exit 1; \
+	echo "setting up .venv-triton with $$python (about 500 MB)"; \
+	test -x .venv-triton/bin/python || "$$python" -m venv .venv-triton
+	.venv-triton/bin/python $(PIP) --require-hashes -r requirements/triton.txt
+	.venv-triton/bin/python $(PIP) --no-deps --require-hashes -r requirements/triton-server.txt
+	@touch $@
+
+demo: setup
+	@.venv/bin/earful demo
+
+up: setup
+	@.venv/bin/earful up
+
+down: setup
+	@.venv/bin/earful down
+
+test: setup
+	@.venv/bin/python -m pytest
+
+check: setup
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+	.venv/bin/mypy
+	.venv/bin/lint-imports
+
+bench: setup
+	@.venv/bin/python -m bench
+
+# Resolves every dependency anew and writes the locks; the only target that needs uv (it is in .venv).
+UV = .venv/bin/uv pip compile --generate-hashes --no-emit-index-url --python-version 3.11 --quiet
+lock:
+	$(UV) pyproject.toml --extra stack --group dev -o requirements/all.txt
+	$(UV) requirements/triton.in -o requirements/triton.txt
+	$(UV) requirements/triton-server.in --no-deps -o requirements/triton-server.txt
+	.venv/bin/python -m stack.jars --lock
+
+clean:
+	@if test -x .venv/bin/earful; then .venv/bin/earful down; fi
+	rm -rf .venv .venv-triton .earful bench.json
