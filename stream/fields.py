@@ -1,0 +1,200 @@
+"""The types of events' fields, with their bounds; one definition for building, parsing and the JSON Schemas."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Annotated, Literal, TypeVar
+
+from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic_core import PydanticCustomError
+
+from errors import Permanent
+from stream.headers import instant
+from stream.ids import is_traceparent
+from stream.limits import (
+    MAX_CHANNELS,
+    MAX_ID_BYTES,
+    MAX_OFFSET_MS,
+    MAX_RATE,
+    MAX_SEQ,
+    MAX_VALUE_BYTES,
+    MAX_VERSION,
+    MAX_YEAR,
+    MIN_RATE,
+    MIN_YEAR,
+)
+from stream.reasons import REASONS
+
+__all__ = [
+    "CallId",
+    "Channels",
+    "Codec",
+    "Event",
+    "Instant",
+    "LongText",
+    "OffsetMs",
+    "Payload",
+    "Rate",
+    "ReviewId",
+    "Role",
+    "Seq",
+    "ShortText",
+    "Traceparent",
+    "Version",
+    "build",
+    "check_size",
+    "parse_payload",
+    "refusal",
+    "storable",
+]
+
+Role = Literal["customer", "agent", "unknown"]
+Codec = Literal["pcmu", "pcma", "l16", "wav", "flac"]
+
+
+def _is_id(text: str) -> bool:
+    return text.isprintable() and text == text.strip() and 1 <= len(text.encode("utf-8", "replace")) <= MAX_ID_BYTES
+
+
+def _call_id(text: str) -> str:
+    if not _is_id(text):
+        raise PydanticCustomError("invalid_call_id", "a call_id is printable text of 1 to 200 bytes")
+    return text
+
+
+def _review_id(text: str) -> str:
+    if not _is_id(text):
+        raise PydanticCustomError("invalid_review_id", "a review_id is printable text of 1 to 200 bytes")
+    return text
+
+
+def storable(text: str) -> str:
+    """Postgres text holds neither NUL nor surrogates."""
+    if "\x00" in text or any("\ud800" <= c <= "\udfff" for c in text):
+        raise PydanticCustomError("invalid_text", "the text holds NUL or half a surrogate pair")
+    return text
+
+
+def _from_text(value: object) -> object:
+    """Only RFC 3339: pydantic alone would take a number of seconds too."""
+    if isinstance(value, str):
+        try:
+            return instant(value)
+        except ValueError as err:
+            raise PydanticCustomError("invalid_field", "not an RFC 3339 time with offset") from err
+    return value
+
+
+def _in_years(moment: datetime) -> datetime:
+    try:
+        utc = moment.astimezone(UTC)
+    except OverflowError as err:
+        raise PydanticCustomError("out_of_range", "the year is outside 2000 to 2099") from err
+    if not MIN_YEAR <= utc.year <= MAX_YEAR:
+        raise PydanticCustomError("out_of_range", "the year is outside 2000 to 2099")
+    return utc
+
+
+def _traceparent(text: str) -> str:
+    if not is_traceparent(text):
+        raise ValueError("not a W3C traceparent")
+    return text
+
+
+CallId = Annotated[str, AfterValidator(_call_id)]
+ReviewId = Annotated[str, Field(min_length=1, max_length=MAX_ID_BYTES), AfterValidator(_review_id)]
+Instant = Annotated[AwareDatetime, BeforeValidator(_from_text), AfterValidator(_in_years)]
+ShortText = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(storable)]
+LongText = Annotated[str, Field(max_length=1_000), AfterValidator(storable)]
+Rate = Annotated[int, Field(ge=MIN_RATE, le=MAX_RATE)]
+Channels = Annotated[int, Field(ge=1, le=MAX_CHANNELS)]
+Seq = Annotated[int, Field(ge=0, le=MAX_SEQ)]
+OffsetMs = Annotated[int, Field(ge=0, le=MAX_OFFSET_MS)]
+Version = Annotated[int, Field(ge=0, le=MAX_VERSION)]
+Traceparent = Annotated[str, AfterValidator(_traceparent)]
+
+
+class Payload(BaseModel):
+    """The JSON value of a message; unknown fields are ignored, so that producers may be newer than we are."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore", hide_input_in_errors=True, allow_inf_nan=False)
+
+    def to_json(self) -> bytes:
+        """This payload alone, also where an event class has added what travels in headers."""
+        fields = next(c for c in type(self).__mro__ if issubclass(c, Payload) and not issubclass(c, Event)).model_fields
+        absent = {name for name in fields if getattr(self, name) is None}  # a None deeper down is the caller's
+        return self.model_dump_json(include=set(fields) - absent).encode("utf-8")
+
+
+class Event(BaseModel):
+    """An event as the workers and producers see it. Immutable; the constructor checks every bound."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True, allow_inf_nan=False)
+
+    traceparent: Traceparent | None = None
+
+
+PayloadT = TypeVar("PayloadT", bound=Payload)
+EventT = TypeVar("EventT", bound=Event)
+
+_BOUNDS = frozenset(
+    {
+        "greater_than",
+        "greater_than_equal",
+        "less_than",
+        "less_than_equal",
+        "finite_number",
+        "int_parsing_size",
+    }
+)
+
+
+def refusal(error: ValidationError) -> Permanent:
+    """The dead letter's reason for a failed validation: names the field, never its content."""
+    first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+    kind, place = first["type"], str(first["loc"][0]) if first["loc"] else "value"
+    if place == "text" and kind in {"missing", "string_type", "string_too_short"}:
+        return Permanent("no_text", "the review has no text")
+    if place == "review_id" and kind in {"missing", "string_type"}:
+        return Permanent("missing_review_id", "the JSON has no review_id")
+    if place == "review_id":
+        return Permanent("invalid_review_id", "the review_id is not printable text of 1 to 200 bytes")
+    if kind in REASONS:
+        return Permanent(kind, f"the field {place} is refused: {REASONS[kind]}")
+    if kind in _BOUNDS:
+        return Permanent("out_of_range", f"the field {place} is out of range")
+    if kind in {"string_too_long", "too_long"}:
+        return Permanent("too_long", f"the field {place} is too long")
+    if kind == "missing":
+        return Permanent("missing_field", f"the field {place} is absent")
+    if kind in {"json_invalid", "model_type"}:
+        return Permanent("invalid_json", "the value is not a JSON object")
+    return Permanent("invalid_field", f"the field {place} is not valid ({kind})")
+
+
+def parse_payload(model: type[PayloadT], value: bytes | None) -> PayloadT:
+    """The JSON `value` as `model`; no value counts as an empty object."""
+    raw = value or b"{}"
+    check_size(raw)
+    try:
+        raw.decode("utf-8")
+    except UnicodeDecodeError as err:
+        raise Permanent("invalid_utf8", "the value is not UTF-8") from err
+    try:
+        return model.model_validate_json(raw, strict=True)
+    except ValidationError as err:
+        raise refusal(err) from None  # the original holds what the record said
+
+
+def check_size(value: bytes) -> None:
+    """Refuse a value that its dead letter or its replay could not carry."""
+    if len(value) > MAX_VALUE_BYTES:
+        raise Permanent("too_large", f"the value has {len(value)} bytes, more than {MAX_VALUE_BYTES}")
+
+
+def build(event: type[EventT], **fields: object) -> EventT:
+    """An event from a record's parts; what its bounds refuse becomes errors.Permanent."""
+    try:
+        return event.model_validate(fields)
+    except ValidationError as err:
+        raise refusal(err) from None
