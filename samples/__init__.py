@@ -1,0 +1,1 @@
+"""Sample calls and reviews, and the scripts that made them."""
