@@ -137,39 +137,41 @@ class Event(BaseModel):
 PayloadT = TypeVar("PayloadT", bound=Payload)
 EventT = TypeVar("EventT", bound=Event)
 
-_BOUNDS = frozenset(
-    {
-        "greater_than",
-        "greater_than_equal",
-        "less_than",
-        "less_than_equal",
-        "finite_number",
-        "int_parsing_size",
-    }
-)
+_SPECIAL = {
+    ("text", "missing"): "no_text",
+    ("text", "string_type"): "no_text",
+    ("text", "string_too_short"): "no_text",
+    ("review_id", "missing"): "missing_review_id",
+    ("review_id", "string_type"): "missing_review_id",
+    ("review_id", "string_too_short"): "invalid_review_id",
+    ("review_id", "string_too_long"): "invalid_review_id",
+}
+_REASON_OF_KIND = {
+    "json_invalid": "invalid_json",
+    "model_type": "invalid_json",
+    "missing": "missing_field",
+    "string_too_long": "too_long",
+    "too_long": "too_long",
+    "greater_than": "out_of_range",
+    "greater_than_equal": "out_of_range",
+    "less_than": "out_of_range",
+    "less_than_equal": "out_of_range",
+    "finite_number": "out_of_range",
+    "int_parsing_size": "out_of_range",
+}
 
 
 def refusal(error: ValidationError) -> Permanent:
     """The dead letter's reason for a failed validation: names the field, never its content."""
     first = error.errors(include_url=False, include_context=False, include_input=False)[0]
     kind, place = first["type"], str(first["loc"][0]) if first["loc"] else "value"
-    if place == "text" and kind in {"missing", "string_type", "string_too_short"}:
-        return Permanent("no_text", "the review has no text")
-    if place == "review_id" and kind in {"missing", "string_type"}:
-        return Permanent("missing_review_id", "the JSON has no review_id")
-    if place == "review_id":
-        return Permanent("invalid_review_id", "the review_id is not printable text of 1 to 200 bytes")
-    if kind in REASONS:
-        return Permanent(kind, f"the field {place} is refused: {REASONS[kind]}")
-    if kind in _BOUNDS:
-        return Permanent("out_of_range", f"the field {place} is out of range")
-    if kind in {"string_too_long", "too_long"}:
-        return Permanent("too_long", f"the field {place} is too long")
-    if kind == "missing":
-        return Permanent("missing_field", f"the field {place} is absent")
-    if kind in {"json_invalid", "model_type"}:
-        return Permanent("invalid_json", "the value is not a JSON object")
-    return Permanent("invalid_field", f"the field {place} is not valid ({kind})")
+    if (place, kind) in _SPECIAL:
+        reason = _SPECIAL[place, kind]
+    elif kind in REASONS:
+        reason = kind
+    else:
+        reason = _REASON_OF_KIND.get(kind, "invalid_field")
+    return Permanent(reason, f"the field {place}: {REASONS[reason]}")
 
 
 def parse_payload(model: type[PayloadT], value: bytes | None) -> PayloadT:

@@ -16,7 +16,7 @@ REASONS: Mapping[str, str] = MappingProxyType(
         "key_mismatch": "the record's key and the review_id in the JSON differ",
         "version_mismatch": "the version in the header and in the JSON differ",
         "missing_header": "a required header is absent",
-        "invalid_header": "a header is not of its type: UTF-8 text, a whole number, an RFC 3339 time with offset, a UUID",
+        "invalid_header": "a header is not of its type (UTF-8 text, whole number, RFC 3339 time with offset, UUID)",
         "unknown_event": "ce_type names no event of this topic",
         "unsupported_version": "the major version of the event or of CloudEvents is not one we know",
         "invalid_utf8": "the value is not UTF-8",

@@ -70,7 +70,7 @@ class Topics:
         return (self.calls_audio, self.calls_utterances, self.calls_transcribed, self.reviews_submitted)
 
     def specs(self, partitions: int = DEFAULT_PARTITIONS) -> tuple[TopicSpec, ...]:
-        """All topics, dead-letter topics last. Calls' topics share a partition count, so that a call keeps its number."""
+        """All topics, dead-letter topics last. All have the same count, so that a call keeps its partition."""
         kept = {self.calls_utterances, self.reviews_submitted}
         names = (*self.consumed, self.insights, *(self.dlt(name) for name in self.consumed))
         return tuple(_spec(name, partitions, _UNLIMITED if name in kept else _WEEK_MS) for name in names)
