@@ -1,0 +1,1 @@
+"""Postgres: tables, ledger, upserts, views, roles. Imports nothing of Earful but errors."""

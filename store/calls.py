@@ -1,0 +1,234 @@
+"""Calls: one row each in ingest.calls, and one per run in ingest.call_runs once the call is closed.
+
+    started ──► streaming ──► ended ──► transcribed ──► analysed
+       └────────────┴──► timed_out
+    any of these ──► no_speech, audio_corrupt, unsupported_language, dead_lettered, erased
+
+States only move to the right, and a terminal state (the lower lines) is never left: `upsert_many` and `set_state`
+keep the stored state where the new one may not follow it. What a run made of a call is in call_runs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Literal
+from uuid import UUID
+
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from store.unnest import Insert
+
+__all__ = [
+    "TERMINAL",
+    "Call",
+    "CallRun",
+    "CallState",
+    "close_run",
+    "get_many",
+    "get_runs",
+    "set_run_state",
+    "set_state",
+    "silent",
+    "upsert_many",
+]
+
+CallState = Literal[
+    "started", "streaming", "ended", "transcribed", "analysed",
+    "no_speech", "unsupported_language", "audio_corrupt", "timed_out", "dead_lettered", "erased",
+]
+TERMINAL: frozenset[str] = frozenset(
+    {"no_speech", "unsupported_language", "audio_corrupt", "timed_out", "dead_lettered", "erased"}
+)
+# :new may follow {old}: both on the line and not to the left, or from the line to a terminal state.
+_MAY = (
+    "(CASE WHEN {old} NOT IN ('started','streaming','ended','transcribed','analysed') THEN false"
+    " WHEN {new} IN ('started','streaming','ended','transcribed','analysed') THEN"
+    " array_position(ARRAY['started','streaming','ended','transcribed','analysed'], {new})"
+    " >= array_position(ARRAY['started','streaming','ended','transcribed','analysed'], {old})"
+    " WHEN {new} = 'timed_out' THEN {old} IN ('started','streaming') ELSE true END)"
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Call:
+    """A row of ingest.calls. `received`: inclusive ranges of sequence numbers, rising, apart.
+
+    `created_at` and `last_commit_at` are Postgres' and only read.
+    """
+
+    call_id: str
+    call_started_at: datetime
+    channels: int
+    roles: tuple[str, ...]
+    topic_id: UUID
+    partition: int
+    state: CallState
+    product: str | None = None
+    close_reason: str | None = None
+    received: tuple[tuple[int, int], ...] = ()
+    last_seq: int | None = None
+    duration_ms: int = 0
+    gap_ms: int = 0
+    late_chunks: int = 0
+    paused: bool = False
+    metadata: Mapping[str, object] = field(default_factory=dict)
+    trace_id: str | None = None
+    created_at: datetime | None = None
+    last_commit_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallRun:
+    """A closed call in one run."""
+
+    call_id: str
+    run_id: UUID
+    call_started_at: datetime
+    state: CallState
+    utterances: int
+    reason: str | None = None
+    trace_id: str | None = None
+
+
+_COLUMNS = {
+    "call_id": "text", "call_started_at": "timestamptz", "channels": "int4", "roles": "text[]", "product": "text",
+    "topic_id": "uuid", "partition": "int4", "state": "text", "close_reason": "text", "received": "int8multirange",
+    "last_seq": "int8", "duration_ms": "int8", "gap_ms": "int8", "late_chunks": "int4", "paused": "bool",
+    "metadata": "jsonb", "trace_id": "text",
+}
+# What the first record fixed is not in this list: a different one is a dead letter, decided before.
+_UPDATED = ("product", "received", "last_seq", "duration_ms", "gap_ms", "late_chunks", "paused", "metadata")
+_UPSERT = Insert(
+    table="ingest.calls",
+    columns=_COLUMNS,
+    key=("call_id",),
+    conflict="DO UPDATE SET "
+    + ", ".join(f"{c} = excluded.{c}" for c in _UPDATED)
+    + ", close_reason = coalesce(t.close_reason, excluded.close_reason)"
+    + ", trace_id = coalesce(t.trace_id, excluded.trace_id), last_commit_at = now(), state = CASE WHEN "
+    + _MAY.format(old="t.state", new="excluded.state")
+    + " THEN excluded.state ELSE t.state END",
+)
+_SELECT = "SELECT " + ", ".join(
+    "(SELECT coalesce(array_agg(ARRAY[lower(r), upper(r) - 1] ORDER BY lower(r)), '{}')"
+    " FROM unnest(received) AS r) AS received" if c == "received" else c
+    for c in _COLUMNS
+) + ", created_at, last_commit_at FROM ingest.calls"
+
+
+async def get_many(conn: AsyncConnection, ids: Iterable[str]) -> dict[str, Call]:
+    """Calls by id; those that are not there are left out."""
+    wanted = sorted(set(ids))
+    if not wanted:
+        return {}
+    found = await conn.execute(sa.text(_SELECT + " WHERE call_id = ANY(CAST(:ids AS text[]))"), {"ids": wanted})
+    return {r.call_id: _call(r) for r in found}
+
+
+async def upsert_many(conn: AsyncConnection, rows: Sequence[Call]) -> None:
+    """Write calls as they are now. Start, layout and partition stay as first written, the state only moves on.
+
+    `last_commit_at` becomes Postgres' now(). Of one call_id in the batch the first row counts: pass each call once.
+    """
+    await _UPSERT.run(conn, [{c: getattr(row, c) for c in _COLUMNS} for row in rows])
+
+
+async def set_state(conn: AsyncConnection, call_id: str, state: CallState) -> bool:
+    """Move a call on; False if it is not there or the state may not follow (a terminal state is never left)."""
+    may = _MAY.format(old="state", new="CAST(:state AS text)")
+    result = await conn.execute(
+        sa.text(f"UPDATE ingest.calls SET state = :state WHERE call_id = :call_id AND {may}"),
+        {"call_id": call_id, "state": state},
+    )
+    return result.rowcount == 1
+
+
+async def silent(
+    conn: AsyncConnection, *, topic_id: UUID, partition: int, seconds: float, paused_seconds: float, limit: int = 100
+) -> list[Call]:
+    """Open calls of a partition without a commit for so long by Postgres' clock (the reaper's question)."""
+    found = await conn.execute(
+        sa.text(
+            _SELECT + " WHERE state IN ('started', 'streaming') AND topic_id = :topic_id AND partition = :partition"
+            " AND last_commit_at < now() - make_interval(secs =>"
+            " CASE WHEN paused THEN CAST(:paused AS float8) ELSE CAST(:seconds AS float8) END)"
+            " ORDER BY last_commit_at LIMIT :limit"
+        ),
+        {"topic_id": topic_id, "partition": partition, "seconds": seconds, "paused": paused_seconds, "limit": limit},
+    )
+    return [_call(r) for r in found]
+
+
+_CLOSE = sa.text(
+    "INSERT INTO ingest.call_runs (call_id, run_id, call_started_at, state, utterances, reason, trace_id, finished_at)"
+    " VALUES (:call_id, :run_id, :call_started_at, CAST(:state AS text), :utterances, :reason, :trace_id,"
+    " CASE WHEN CAST(:state AS text) = 'transcribed' THEN NULL ELSE clock_timestamp() END)"
+    " ON CONFLICT (call_id, run_id) DO NOTHING"
+)
+_UNNAMED = tuple(
+    sa.text(
+        f"DELETE FROM {table} WHERE run_id = :run_id AND {month} = :call_started_at"
+        f" AND utterance_id IN (SELECT utterance_id FROM ingest.utterances WHERE call_id = :call_id"
+        " AND run_id = :run_id AND call_started_at = :call_started_at"
+        " AND utterance_id <> ALL(CAST(:named AS uuid[])))"
+    )
+    for table, month in (
+        ("ingest.aspect_mentions", "subject_at"),
+        ("pii.utterance_texts", "call_started_at"),
+        ("ingest.utterances", "call_started_at"),
+    )
+)
+
+
+async def close_run(conn: AsyncConnection, row: CallRun, utterance_ids: Sequence[UUID]) -> bool:
+    """Reach call.closed in a run: state transcribed or no_speech; False if it was closed before (the first wins).
+
+    Utterances that call.closed does not name are removed, and `facts.insert_utterances` takes no new ones.
+    """
+    key = {"call_id": row.call_id, "run_id": row.run_id, "call_started_at": row.call_started_at}
+    result = await conn.execute(
+        _CLOSE,
+        {**key, "state": row.state, "utterances": row.utterances, "reason": row.reason, "trace_id": row.trace_id},
+    )
+    if result.rowcount == 0:
+        return False
+    for statement in _UNNAMED:
+        await conn.execute(statement, {**key, "named": list(utterance_ids)})
+    return True
+
+
+async def get_runs(conn: AsyncConnection, run_id: UUID, ids: Iterable[str]) -> dict[str, CallRun]:
+    """Closed calls of a run by call id."""
+    found = await conn.execute(
+        sa.text(
+            "SELECT call_id, run_id, call_started_at, state, utterances, reason, trace_id FROM ingest.call_runs"
+            " WHERE run_id = :run_id AND call_id = ANY(CAST(:ids AS text[]))"
+        ),
+        {"run_id": run_id, "ids": sorted(set(ids))},
+    )
+    return {r.call_id: CallRun(**r._mapping) for r in found}
+
+
+async def set_run_state(
+    conn: AsyncConnection, run_id: UUID, call_id: str, state: CallState, reason: str | None = None
+) -> bool:
+    """Move a closed call of a run on, to analysed or a terminal state; False if it may not follow."""
+    result = await conn.execute(
+        sa.text(
+            "UPDATE ingest.call_runs SET state = :state, reason = coalesce(:reason, reason),"
+            " finished_at = clock_timestamp() WHERE call_id = :call_id AND run_id = :run_id AND "
+            + _MAY.format(old="state", new="CAST(:state AS text)")
+        ),
+        {"call_id": call_id, "run_id": run_id, "state": state, "reason": reason},
+    )
+    return result.rowcount == 1
+
+
+def _call(r: sa.Row[tuple[object, ...]]) -> Call:
+    values = dict(r._mapping)
+    values["roles"] = tuple(values["roles"])
+    values["received"] = tuple((int(a), int(b)) for a, b in values["received"])
+    return Call(**values)

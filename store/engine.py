@@ -1,0 +1,51 @@
+"""Engines: psycopg 3 under SQLAlchemy, with the limits that keep one stuck statement from stopping a worker."""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+
+__all__ = ["create", "driver_url"]
+
+
+def driver_url(url: str) -> sa.URL:
+    """A postgresql:// URL with our driver; query parameters (sslmode, sslrootcert, ...) go to libpq."""
+    parsed = sa.make_url(url)
+    if parsed.get_backend_name() not in ("postgresql", "postgres"):
+        raise ValueError(f"not a Postgres URL: {parsed.render_as_string(hide_password=True)}")
+    return parsed.set(drivername="postgresql+psycopg")
+
+
+def create(
+    url: str,
+    *,
+    application_name: str = "earful",
+    pool_size: int = 4,
+    statement_timeout_seconds: float = 30.0,
+    lock_timeout_seconds: float = 10.0,
+    connect_timeout_seconds: int = 10,
+) -> AsyncEngine:
+    """An async engine; each connection says who it is and gives up on slow statements, locks and dead peers.
+
+    A worker needs at most: the step, attempts, the relay and health; hence four connections.
+    """
+    return create_async_engine(
+        driver_url(url),
+        pool_pre_ping=True,
+        pool_size=pool_size,
+        max_overflow=0,
+        connect_args={
+            "application_name": application_name,
+            "connect_timeout": connect_timeout_seconds,
+            # A peer that is gone without a word is noticed within 30 + 3 * 10 s, and its locks are freed.
+            "keepalives_idle": 30,
+            "keepalives_interval": 10,
+            "keepalives_count": 3,
+            "options": (
+                f"-c statement_timeout={int(statement_timeout_seconds * 1000)}"
+                f" -c lock_timeout={int(lock_timeout_seconds * 1000)}"
+                " -c idle_in_transaction_session_timeout=120000"
+                f" -c TimeZone=UTC"
+            ),
+        },
+    )

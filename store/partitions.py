@@ -1,0 +1,107 @@
+"""Monthly partitions of the facts. There is no default partition: a date outside is a dead letter, out_of_range.
+
+Partitions are named <table>_p<YYYYMM> and cover one gapless span of months (UTC).
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, date, datetime
+
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from store.fact_tables import PARTITIONED
+
+__all__ = ["MAX_MONTHS", "bounds", "bounds_sync", "ensure", "ensure_sync", "months"]
+
+MAX_MONTHS = 240
+"""20 years: 7 tables of 240 partitions are what migrations/README measured as still harmless."""
+
+_LOCK = sa.text("SELECT pg_advisory_xact_lock(CAST(:lock AS bigint))")
+_LOCK_ID = 0x65617266756C0002  # "earful", 2
+_CHILDREN = sa.text(
+    "SELECT c.relname FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid"
+    " JOIN pg_class p ON p.oid = i.inhparent JOIN pg_namespace n ON n.oid = p.relnamespace"
+    " WHERE n.nspname = :schema AND p.relname = :name AND p.relkind = 'p' ORDER BY c.relname"
+)
+_OWNER = sa.text(
+    "SELECT pg_get_userbyid(relowner) FROM pg_class WHERE oid = CAST('ingest.utterances' AS regclass)"
+)
+
+
+def months(first: date, last: date) -> list[date]:
+    """First days of the months from first to last, inclusive."""
+    count = (last.year - first.year) * 12 + last.month - first.month + 1
+    return [_plus(first, i) for i in range(count)]
+
+
+async def bounds(conn: AsyncConnection) -> tuple[datetime, datetime]:
+    """The instants that have a partition: from the first, to but not including the second (midnight UTC).
+
+    Raises LookupError if there are no partitions.
+    """
+    return await conn.run_sync(bounds_sync)
+
+
+async def ensure(conn: AsyncConnection, from_month: date, to_month: date) -> int:
+    """Create what is missing from from_month to to_month, inclusive, and what lies between that and what is there.
+
+    Returns how many months are new. Needs the rights of the tables' owner. Raises ValueError for an empty span or
+    for more than MAX_MONTHS altogether.
+    """
+    return await conn.run_sync(ensure_sync, from_month, to_month)
+
+
+def bounds_sync(conn: sa.Connection) -> tuple[datetime, datetime]:
+    """`bounds` on a sync connection."""
+    found = _existing(conn)
+    if not found:
+        raise LookupError("the facts have no partitions: run `earful migrate`")
+    return _midnight(min(found)), _midnight(_plus(max(found), 1))
+
+
+def ensure_sync(conn: sa.Connection, from_month: date, to_month: date) -> int:
+    """`ensure` on a sync connection."""
+    if from_month > to_month:
+        raise ValueError(f"no span of months: {from_month} to {to_month}")
+    conn.execute(_LOCK, {"lock": _LOCK_ID})
+    found = _existing(conn)
+    wanted = months(min([from_month, *found]), max([to_month, *found]))
+    if len(wanted) > MAX_MONTHS:
+        raise ValueError(f"{len(wanted)} months of partitions; at most {MAX_MONTHS}")
+    missing = [m for m in wanted if m.replace(day=1) not in found]
+    if missing:
+        owner = str(conn.execute(_OWNER).scalar_one())
+        quote = conn.dialect.identifier_preparer.quote
+        conn.execute(sa.text(f"SET LOCAL ROLE {quote(owner)}"))
+        for table in PARTITIONED:
+            for month in missing:
+                conn.execute(
+                    sa.text(
+                        f"CREATE TABLE {table.schema}.{table.name}_p{month:%Y%m} PARTITION OF"
+                        f" {table.schema}.{table.name}"
+                        f" FOR VALUES FROM ('{month:%Y-%m}-01 00:00:00+00') TO ('{_plus(month, 1):%Y-%m-%d} 00:00:00+00')"
+                    )
+                )
+        conn.execute(sa.text("RESET ROLE"))
+    return len(missing)
+
+
+def _existing(conn: sa.Connection) -> set[date]:
+    """Months that every fact has; one that only some have would be an interrupted hand's work, and is an error."""
+    per_table = []
+    for table in PARTITIONED:
+        names = conn.execute(_CHILDREN, {"schema": table.schema, "name": table.name}).scalars()
+        per_table.append({date(int(n[-6:-2]), int(n[-2:]), 1) for n in names})
+    if any(p != per_table[0] for p in per_table):
+        raise RuntimeError("the facts' partitions differ from table to table; create the missing ones by hand")
+    return per_table[0]
+
+
+def _plus(month: date, count: int) -> date:
+    index = month.year * 12 + month.month - 1 + count
+    return date(index // 12, index % 12 + 1, 1)
+
+
+def _midnight(day: date) -> datetime:
+    return datetime(day.year, day.month, day.day, tzinfo=UTC)
