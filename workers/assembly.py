@@ -1,0 +1,209 @@
+"""A call's chunks, put in order: pure, clock-free, and saved as bytes between batches.
+
+A missing seq is waited for until `reorder_chunks` later ones came (or 4 MB of them); then it is lost and becomes a gap.
+Time follows the producer's `offset_ms`: a hole is filled with silence, a long one (`BREAK_MS`) ends the open utterance instead,
+so that no header can make us invent hours of audio.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+from dataclasses import asdict, dataclass, field
+from datetime import datetime
+from typing import Any, Literal
+
+import numpy as np
+
+from errors import Permanent
+
+__all__ = ["Assembly", "Pending", "Stretch", "admit"]
+
+#: Offsets that differ by less are the producer's rounding, not a hole: one telephone frame.
+TOLERANCE_MS = 20
+#: A hole of silence up to here is filled; the voice activity detector needs less than this to end an utterance.
+BREAK_MS = 2_000
+#: A day: longer than any call, short enough that sample numbers stay far below 2**53.
+LONGEST_CALL_MS = 24 * 3_600_000
+#: 20 chunks of 200 ms telephone stereo are 128 kB; 4 MB bounds what a call with 5 s pieces at 48 kHz may hold back.
+PENDING_BYTES = 4 * 1024 * 1024
+
+Pcm = np.ndarray[Any, np.dtype[np.int16]]
+
+
+@dataclass(frozen=True, slots=True)
+class Stretch:
+    """Audio in order, int16 [frames, channels], from sample `start` of the call; `breaks`: what ended it."""
+
+    start: int
+    pcm: Pcm
+    breaks: Literal["no", "gap", "close"]
+
+
+@dataclass(frozen=True, slots=True)
+class Pending:
+    """A chunk that came too early."""
+
+    offset_ms: int
+    pcm: Pcm
+
+
+@dataclass(slots=True, kw_only=True)
+class Assembly:
+    """State of one open call. All but `pending`'s audio is small."""
+
+    call_id: str
+    call_started_at: datetime
+    channels: int
+    roles: tuple[str, ...]
+    rate: int
+    product: str | None = None
+    traceparent: str | None = None
+    next_seq: int = 0
+    received: list[list[int]] = field(default_factory=list)  # closed ranges of seq, sorted, not touching
+    pending: dict[int, Pending | None] = field(default_factory=dict)  # None: lost (a dead letter), so not waited for
+    position: int = 0  # samples of the call that were handed on
+    gap_ms: int = 0
+    lost_chunks: int = 0
+    paused: bool = False
+    held: bool = False  # a pause lies since the last chunk: its hole is hold time, not a gap
+    last_seq: int | None = None
+    closed: Literal["ended", "timed_out"] | None = None
+    utterance_ids: list[str] = field(default_factory=list)
+    channel_states: list[bytes] = field(default_factory=list)
+    origins: list[int] = field(default_factory=list)  # sample of the call where each channel's state began
+
+    @property
+    def highest_seq(self) -> int:
+        """-1 before the first chunk."""
+        return self.received[-1][1] if self.received else -1
+
+    @property
+    def duration_ms(self) -> int:
+        return self.position * 1000 // self.rate
+
+    def has(self, seq: int) -> bool:
+        return any(first <= seq <= last for first, last in self.received)
+
+    def mark(self, seq: int) -> None:
+        ranges = sorted([*self.received, [seq, seq]])
+        merged = [ranges[0]]
+        for first, last in ranges[1:]:
+            if first <= merged[-1][1] + 1:
+                merged[-1] = [merged[-1][0], max(last, merged[-1][1])]
+            else:
+                merged.append([first, last])
+        self.received = merged
+
+    def add(self, seq: int, offset_ms: int, pcm: Pcm | None, reorder_chunks: int) -> list[Stretch]:
+        """Take a chunk that `admit` let in; None for one that could not be decoded. Returns what is in order now."""
+        self.mark(seq)
+        self.pending[seq] = None if pcm is None else Pending(offset_ms, pcm)
+        waiting = sum(chunk.pcm.nbytes for chunk in self.pending.values() if chunk)
+        impatient = len(self.pending) > reorder_chunks or waiting > PENDING_BYTES
+        if impatient and self.next_seq not in self.pending:
+            self._give_up(min(self.pending))
+        return self._drain()
+
+    def close(self, reason: Literal["ended", "timed_out"], last_seq: int | None, chunk_ms: int = 0) -> list[Stretch]:
+        """The end: nothing is waited for any more. A chunk missing at the very end counts `chunk_ms`."""
+        out: list[Stretch] = []
+        while self.pending:
+            self._give_up(min(self.pending))
+            out += self._drain()
+        if last_seq is not None and last_seq >= self.next_seq:
+            missing = last_seq - self.next_seq + 1
+            self.lost_chunks += missing
+            self.gap_ms += min(missing * chunk_ms, LONGEST_CALL_MS)
+        self.closed, self.last_seq = reason, last_seq
+        empty = np.zeros((0, self.channels), np.int16)
+        return merge([*out, Stretch(self.position, empty, "close")])
+
+    def _give_up(self, seq: int) -> None:
+        self.lost_chunks += seq - self.next_seq
+        self.next_seq = seq
+
+    def _drain(self) -> list[Stretch]:
+        out: list[Stretch] = []
+        while self.next_seq in self.pending:
+            chunk = self.pending.pop(self.next_seq)
+            self.next_seq += 1
+            if chunk is None:
+                self.lost_chunks += 1
+                continue
+            out += self._place(chunk)
+            self.held = self.paused
+        return merge(out)
+
+    def _place(self, chunk: Pending) -> list[Stretch]:
+        """Put a chunk on the call's time line."""
+        out: list[Stretch] = []
+        hole_ms = chunk.offset_ms - self.duration_ms
+        if hole_ms > TOLERANCE_MS:
+            if not self.held:
+                self.gap_ms += hole_ms
+            target = chunk.offset_ms * self.rate // 1000
+            if hole_ms > BREAK_MS:
+                out.append(Stretch(self.position, np.zeros((0, self.channels), np.int16), "gap"))
+            else:
+                silence = np.zeros((target - self.position, self.channels), np.int16)
+                out.append(Stretch(self.position, silence, "no"))
+            self.position = target
+        out.append(Stretch(self.position, chunk.pcm, "no"))
+        self.position += len(chunk.pcm)
+        return out
+
+    def to_bytes(self) -> bytes:
+        """Everything but the audio of open utterances."""
+        plain = asdict(self) | {
+            "call_started_at": self.call_started_at.isoformat(),
+            "channel_states": [base64.b85encode(state).decode() for state in self.channel_states],
+            "pending": {
+                seq: chunk and [chunk.offset_ms, base64.b85encode(chunk.pcm.tobytes()).decode()]
+                for seq, chunk in self.pending.items()
+            },
+        }
+        return json.dumps(plain, separators=(",", ":")).encode()
+
+    @classmethod
+    def from_bytes(cls, saved: bytes) -> Assembly:
+        plain = json.loads(saved)
+        channels = plain["channels"]
+        plain["roles"] = tuple(plain["roles"])
+        plain["call_started_at"] = datetime.fromisoformat(plain["call_started_at"])
+        plain["channel_states"] = [base64.b85decode(state) for state in plain["channel_states"]]
+        plain["pending"] = {
+            int(seq): chunk
+            and Pending(chunk[0], np.frombuffer(base64.b85decode(chunk[1]), np.int16).reshape(-1, channels))
+            for seq, chunk in plain["pending"].items()
+        }
+        return cls(**plain)
+
+
+def admit(
+    call: Assembly, *, call_started_at: datetime, channels: int, roles: tuple[str, ...], rate: int, seq: int, offset_ms: int
+) -> tuple[str, str | None] | None:
+    """None lets the chunk in; else its verdict (kind, reason). Raises Permanent for a chunk of another call or layout."""
+    if (call_started_at, channels, roles) != (call.call_started_at, call.channels, call.roles):
+        raise Permanent("call_id_reused", "call_started_at or the channel layout differ from the call's first record")
+    if rate != call.rate:
+        raise Permanent("rate_changed", f"the call runs at {call.rate} Hz, this chunk says {rate} Hz")
+    if offset_ms > LONGEST_CALL_MS:
+        raise Permanent("offset_out_of_range", f"offset_ms is {offset_ms}, a call lasts at most {LONGEST_CALL_MS} ms")
+    if call.has(seq):
+        return ("duplicate", None)
+    if call.closed or seq < call.next_seq:
+        return ("late", None)
+    return None
+
+
+def merge(stretches: list[Stretch]) -> list[Stretch]:
+    """Join neighbours that nothing breaks, so that the detector gets long pieces."""
+    out: list[Stretch] = []
+    for stretch in stretches:
+        if out and out[-1].breaks == "no" and out[-1].start + len(out[-1].pcm) == stretch.start:
+            joined = np.concatenate([out[-1].pcm, stretch.pcm])
+            out[-1] = Stretch(out[-1].start, joined, stretch.breaks)
+        else:
+            out.append(stretch)
+    return out

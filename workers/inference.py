@@ -1,0 +1,218 @@
+"""The workers' client of Triton: one reused gRPC channel, names and shapes checked, errors sorted into the two kinds."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+import tritonclient.grpc.aio as triton
+from grpc import StatusCode
+from tritonclient.utils import InferenceServerException
+
+from errors import Permanent, Transient
+from workers.deadline import Deadline
+from workers.metrics import INFERENCE_SECONDS, INFERENCES
+
+__all__ = ["AspectSpan", "Inference", "Polarity", "Transcript"]
+
+#: Triton's Python backend has one status for a model's own errors; the text's prefix tells whose fault it was.
+INVALID, UNIMPLEMENTED = "invalid: ", "unimplemented: "
+
+Array = np.ndarray[Any, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Transcript:
+    """Answer of the speech model. `infer_ms`: time in the model; `queue_ms`: the rest of the round trip."""
+
+    text: str
+    finish_reason: str
+    tokens_in: int
+    tokens_out: int
+    mean_logprob: float
+    infer_ms: float
+    queue_ms: float
+    model: str
+    version: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AspectSpan:
+    """Characters start..end of the text; confidence 0..1."""
+
+    start: int
+    end: int
+    confidence: float
+    aspect_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Polarity:
+    """Calibrated probabilities that sum to 1."""
+
+    negative: float
+    neutral: float
+    positive: float
+
+    @property
+    def label(self) -> str:
+        return max(("negative", self.negative), ("neutral", self.neutral), ("positive", self.positive), key=second)[0]
+
+    @property
+    def sentiment(self) -> float:
+        """-1..1: P(positive) - P(negative)."""
+        return self.positive - self.negative
+
+
+def second(pair: tuple[str, float]) -> float:
+    return pair[1]
+
+
+class Inference:
+    """One client a process: a new one per request is three to five times slower."""
+
+    def __init__(self, url: str, *, ssl: bool = False, inflight: int = 64, speech_model: str = "whisper") -> None:
+        self._client = triton.InferenceServerClient(url, ssl=ssl)
+        self._inflight = asyncio.Semaphore(inflight)
+        self.speech_model = speech_model
+
+    async def close(self) -> None:
+        await self._client.close()
+
+    async def ready(self, models: Sequence[str]) -> bool:
+        """Whether the server answers and has these models loaded."""
+        try:
+            return all([await self._client.is_model_ready(model, client_timeout=2) for model in models])
+        except InferenceServerException:
+            return False
+
+    async def model_parameters(self, model: str) -> dict[str, str]:
+        """The version strings that a model's config.pbtxt carries, which go into the run."""
+        try:
+            config = await self._client.get_model_config(model, as_json=True, client_timeout=5)
+        except InferenceServerException as err:
+            raise Transient(f"Triton does not answer for model {model} ({err.status()})") from err
+        parameters = config["config"].get("parameters", {})
+        return {name: value["string_value"] for name, value in parameters.items()}
+
+    async def transcribe(self, audio: Array, rate: int, deadline: Deadline) -> Transcript:
+        """`audio`: float32 [n] in -1..1 at `rate` Hz."""
+        started = perf_counter()
+        out = await self._infer(
+            self.speech_model,
+            {"AUDIO": audio.astype(np.float32), "RATE": int32(rate), "TASK": strings("transcribe")},
+            ("TEXT", "FINISH_REASON", "TOKENS_IN", "TOKENS_OUT", "MEAN_LOGPROB", "INFER_MS", "MODEL", "VERSION"),
+            deadline,
+        )
+        infer_ms = float(out["INFER_MS"][0])
+        logprob = float(out["MEAN_LOGPROB"][0])
+        if not np.isfinite(logprob):
+            raise Transient(f"{self.speech_model} answered with a log-probability that is no number")
+        return Transcript(
+            text=text_of(out["TEXT"]),
+            finish_reason=text_of(out["FINISH_REASON"]),
+            tokens_in=int(out["TOKENS_IN"][0]),
+            tokens_out=int(out["TOKENS_OUT"][0]),
+            mean_logprob=logprob,
+            infer_ms=infer_ms,
+            queue_ms=max(0.0, (perf_counter() - started) * 1000 - infer_ms),
+            model=text_of(out["MODEL"]),
+            version=text_of(out["VERSION"]),
+        )
+
+    async def aspects(self, text: str, deadline: Deadline) -> tuple[list[AspectSpan], str]:
+        """Spans in the text, and the model's version."""
+        out = await self._infer(
+            "aspects", {"TEXT": strings(text)}, ("START", "END", "CONFIDENCE", "ASPECT_ID", "VERSION"), deadline
+        )
+        count = len(out["START"])
+        if not all(len(out[name]) == count for name in ("END", "CONFIDENCE", "ASPECT_ID")):
+            raise Transient("aspects answered with outputs of different lengths")
+        spans = [
+            AspectSpan(start=int(start), end=int(end), confidence=float(confidence), aspect_id=aspect_id.decode())
+            for start, end, confidence, aspect_id in zip(
+                out["START"], out["END"], out["CONFIDENCE"], out["ASPECT_ID"], strict=True
+            )
+        ]
+        if not all(0 <= span.start < span.end <= len(text) and 0 <= span.confidence <= 1 for span in spans):
+            raise Transient("aspects answered with a span outside the text")
+        return spans, text_of(out["VERSION"])
+
+    async def polarities(
+        self, text: str, spans: Sequence[AspectSpan], deadline: Deadline
+    ) -> tuple[list[Polarity], str]:
+        """One polarity a span, and the model's version; without a span the model is not asked."""
+        if not spans:
+            return [], ""
+        out = await self._infer(
+            "cvib",
+            {
+                "TEXT": strings(text),
+                "START": int32(*(span.start for span in spans)),
+                "END": int32(*(span.end for span in spans)),
+            },
+            ("PROBABILITIES", "VERSION"),
+            deadline,
+        )
+        rows = out["PROBABILITIES"]
+        if rows.shape != (len(spans), 3) or not np.allclose(rows.sum(axis=1), 1, atol=1e-3):
+            raise Transient("cvib answered with what are no probabilities")
+        polarities = [Polarity(negative=float(n), neutral=float(o), positive=float(p)) for n, o, p in rows]
+        return polarities, text_of(out["VERSION"])
+
+    async def _infer(
+        self, model: str, inputs: Mapping[str, Array], outputs: Sequence[str], deadline: Deadline
+    ) -> dict[str, Array]:
+        async with self._inflight:
+            remaining = deadline.check()
+            started = perf_counter()
+            try:
+                answer = await self._client.infer(
+                    model,
+                    [tensor(name, value) for name, value in inputs.items()],
+                    timeout=int(remaining * 1_000_000),  # the server's queue, microseconds
+                    client_timeout=remaining,  # the call, seconds
+                )
+            except InferenceServerException as err:
+                raise self._sorted(model, err) from err
+            INFERENCE_SECONDS.labels(model=model).observe(perf_counter() - started)
+        found = {name: answer.as_numpy(name) for name in outputs}
+        missing = [name for name, value in found.items() if value is None]
+        if missing:
+            raise Transient(f"{model} answered without {', '.join(missing)}")
+        INFERENCES.labels(model=model, outcome="ok").inc()
+        return found
+
+    def _sorted(self, model: str, err: InferenceServerException) -> Exception:
+        message = err.message() or ""
+        for prefix, reason in ((INVALID, "invalid_input"), (UNIMPLEMENTED, "unsupported_task")):
+            if prefix in message:
+                INFERENCES.labels(model=model, outcome=reason).inc()
+                return Permanent(reason, f"{model} refuses it: {message.split(prefix, 1)[1][:200]}")
+        INFERENCES.labels(model=model, outcome="error").inc()
+        status = err.status() or StatusCode.UNKNOWN
+        return Transient(f"{model} did not answer ({status})")
+
+
+def tensor(name: str, value: Array) -> Any:
+    datatype = {"f": "FP32", "i": "INT32", "O": "BYTES"}[value.dtype.kind]
+    made = triton.InferInput(name, list(value.shape), datatype)
+    made.set_data_from_numpy(value)
+    return made
+
+
+def strings(*values: str) -> Array:
+    return np.array([value.encode() for value in values], dtype=object)
+
+
+def int32(*values: int) -> Array:
+    return np.array(values, dtype=np.int32)
+
+
+def text_of(value: Array) -> str:
+    raw = value[0]
+    return raw.decode() if isinstance(raw, bytes) else str(raw)

@@ -1,0 +1,100 @@
+"""Kafka's clients, made from the settings: faust's broker settings, aiokafka's producer, kafka-python's admin."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from typing import Any
+from uuid import UUID
+
+import faust
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from kafka import KafkaAdminClient
+
+from errors import Transient
+from settings import Settings
+
+__all__ = ["admin", "aio_options", "credentials", "first_offset_from", "producer", "sync_options", "topic_ids"]
+
+
+def ssl_context(settings: Settings) -> ssl.SSLContext | None:
+    if not settings.kafka_security_protocol.endswith("SSL"):
+        return None
+    return ssl.create_default_context(cafile=settings.kafka_ssl_cafile)
+
+
+def aio_options(settings: Settings) -> dict[str, Any]:
+    """Connection options for aiokafka."""
+    options: dict[str, Any] = {
+        "bootstrap_servers": settings.kafka_bootstrap_servers,
+        "security_protocol": settings.kafka_security_protocol,
+        "ssl_context": ssl_context(settings),
+    }
+    if settings.kafka_security_protocol.startswith("SASL"):
+        options |= {
+            "sasl_mechanism": settings.kafka_sasl_mechanism,
+            "sasl_plain_username": settings.kafka_sasl_username,
+            "sasl_plain_password": settings.kafka_sasl_password.get_secret_value(),
+        }
+    return options
+
+
+def sync_options(settings: Settings) -> dict[str, Any]:
+    """Connection options for kafka-python, whose names for them are the same."""
+    return aio_options(settings)
+
+
+def credentials(settings: Settings) -> Any:
+    """faust's form of the same."""
+    context = ssl_context(settings)
+    if settings.kafka_security_protocol.startswith("SASL"):
+        return faust.SASLCredentials(
+            username=settings.kafka_sasl_username,
+            password=settings.kafka_sasl_password.get_secret_value(),
+            mechanism=settings.kafka_sasl_mechanism,
+            ssl_context=context,
+        )
+    return faust.SSLCredentials(context=context) if context else None
+
+
+def producer(settings: Settings) -> AIOKafkaProducer:
+    """Idempotent; its default partitioner is murmur2, as Java's."""
+    return AIOKafkaProducer(**aio_options(settings), enable_idempotence=True, acks="all", linger_ms=5)
+
+
+def admin(settings: Settings) -> KafkaAdminClient:
+    return KafkaAdminClient(**sync_options(settings), client_id="earful-admin")
+
+
+async def topic_ids(settings: Settings, topics: list[str]) -> dict[str, UUID]:
+    """Kafka's own id of each topic: a topic that was deleted and made again has another one."""
+
+    def ask() -> dict[str, UUID]:
+        client = admin(settings)
+        try:
+            found = client.describe_topics(topics)
+        finally:
+            client.close()
+        return {entry["name"]: UUID(str(entry["topic_id"])) for entry in found if not entry.get("error_code")}
+
+    ids = await asyncio.to_thread(ask)
+    missing = sorted(set(topics) - set(ids))
+    if missing:
+        raise Transient(f"topic {', '.join(missing)} does not exist; `earful topics create` makes it")
+    return ids
+
+
+async def first_offset_from(settings: Settings, topic: str, partition: int, offset: int) -> int:
+    """Offset of the first record at or after `offset`: tells a gap in the log itself from one in the delivery."""
+    consumer = AIOKafkaConsumer(**aio_options(settings), enable_auto_commit=False)
+    await consumer.start()
+    try:
+        place = TopicPartition(topic, partition)
+        consumer.assign([place])
+        consumer.seek(place, offset)
+        record = await asyncio.wait_for(consumer.getone(place), timeout=10)
+        return int(record.offset)
+    except TimeoutError as err:
+        raise Transient(f"no record of {topic}/{partition} could be read at offset {offset}") from err
+    finally:
+        await consumer.stop()

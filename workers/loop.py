@@ -1,0 +1,195 @@
+"""The seven steps that every stage runs, so that each accepted record gets exactly one verdict.
+
+1. take a batch, concurrency 1; split it by partition
+2. drop what the assignment or the ledger no longer wants
+3. decode and validate; what can never succeed becomes a dead letter, in memory
+4. infer, under one deadline; what may succeed later is tried again
+5. one Postgres transaction: watermark, results, verdicts, dead letters, stage state, outbox
+6. acknowledge the whole batch, in offset order
+7. faust commits when it likes
+
+A crash between any two of them is harmless: the ledger decides where the next owner goes on, and 5 is atomic.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections import defaultdict
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any, Generic, TypeVar
+
+import structlog
+from faust.types import EventT
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+from errors import EarfulError, Transient
+from store import dead_letters, ledger, outbox
+from stream.records import Record
+from stream.topics import Topics
+from workers.deadline import Deadline
+from workers.metrics import BATCH_RETRIES, RECORDS
+from workers.ownership import Owned, Ownership
+from workers.reading import reading
+from workers.dead_letter import for_topic
+from workers.stage import Batch, Stage, Work
+from workers.together import together
+
+__all__ = ["CommitUnknown", "Fenced", "Loop", "OffsetsBroken"]
+
+P = TypeVar("P")
+log = structlog.get_logger()
+
+#: Pauses between tries of a batch, seconds: doubling with full jitter, bounded so that recovery is noticed soon.
+FIRST_PAUSE, LONGEST_PAUSE = 0.2, 5.0
+
+
+class Fenced(EarfulError):
+    """Another process owns this partition although Kafka still assigns it here: leave, so that the next start asks again."""
+
+
+class CommitUnknown(EarfulError):
+    """Postgres may or may not have committed: leave; whoever owns the partition next reads the ledger."""
+
+
+class OffsetsBroken(EarfulError):
+    """Records between the watermark and this batch exist in Kafka but were not delivered: leave and read them again."""
+
+
+class Loop(Generic[P]):
+    """Runs a stage over batches of faust events. One at a time (step 1)."""
+
+    def __init__(
+        self,
+        *,
+        stage: Stage[P],
+        engine: AsyncEngine,
+        ownership: Ownership,
+        topics: Topics,
+        first_offset_from: Callable[[int, int], Awaitable[int]],
+        batch_deadline_seconds: float,
+        may_write: Callable[[], Awaitable[None]],
+        on_step: Callable[[str], None] = lambda step: None,
+        jitter: Callable[[], float] = random.random,
+    ) -> None:
+        self._stage = stage
+        self._engine = engine
+        self._ownership = ownership
+        self._topics = topics
+        self._first_offset_from = first_offset_from
+        self._batch_deadline_seconds = batch_deadline_seconds
+        self._may_write = may_write
+        self._on_step = on_step
+        self._jitter = jitter
+
+    async def take(self, events: Sequence[EventT[Any]], app_generation: int) -> None:
+        """Steps 1 to 6 for one batch. Returns normally only when every event is acknowledged or rightly dropped."""
+        by_partition: dict[int, list[EventT[Any]]] = defaultdict(list)
+        for event in events:
+            if event.message.generation_id == app_generation:
+                by_partition[event.message.partition].append(event)
+        self._on_step("1:taken")
+        # Partitions share nothing, so they go side by side; the first error ends the process.
+        await together(self._partition(partition, mine) for partition, mine in by_partition.items())
+
+    async def _partition(self, partition: int, events: Sequence[EventT[Any]]) -> None:
+        owned = self._ownership.partitions.get(partition)
+        if owned is None:
+            return
+        records = [record_of(event) for event in events]
+        fresh = [record for record in records if record.offset >= owned.position.next_offset]
+        self._on_step("2:dropped")
+        if fresh:
+            await self._check_gaps(owned, fresh)
+            if not await self._until_committed(owned, Batch(key=owned.key, records=fresh)):
+                return
+        self._on_step("5:committed")
+        for event in events:
+            event.ack()
+        self._on_step("6:acknowledged")
+
+    async def _check_gaps(self, owned: Owned, records: Sequence[Record]) -> None:
+        """A hole in the offsets is fine when Kafka has it too (transaction markers, a trimmed log)."""
+        expected = owned.position.next_offset
+        for record in records:
+            if record.offset != expected:
+                found = await self._first_offset_from(owned.key.partition, expected)
+                if found != record.offset:
+                    raise OffsetsBroken(f"expected offset {expected}, got {record.offset}, Kafka has {found}")
+            expected = record.offset + 1
+
+    async def _until_committed(self, owned: Owned, batch: Batch) -> bool:
+        """Steps 3 to 5, again and again while a dependency is away. False: the partition went to somebody else."""
+        pause = FIRST_PAUSE
+        while self._ownership.generation == owned.generation:
+            try:
+                await self._may_write()
+                work = await self._stage.work(batch, Deadline.after(self._batch_deadline_seconds))
+                self._on_step("4:inferred")
+                return await self._commit(owned, batch, work)
+            except Transient as err:
+                BATCH_RETRIES.labels(stage=self._stage.name).inc()
+                log.warning(
+                    "batch.retry",
+                    stage=batch.key.stage,
+                    partition=batch.key.partition,
+                    offset=batch.records[0].offset,
+                    why=str(err),
+                    pause_seconds=round(pause, 1),
+                )
+                await asyncio.sleep(pause * (0.5 + self._jitter() / 2))
+                pause = min(LONGEST_PAUSE, pause * 2)
+        return False
+
+    async def _commit(self, owned: Owned, batch: Batch, work: Work[P]) -> bool:
+        """Step 5. False when fenced by a newer assignment of this very process or of another one."""
+        new_offset = batch.records[-1].offset + 1
+        async with reading(self._engine) as connection:
+            if not await ledger.advance(connection, owned.position, new_offset):
+                await connection.rollback()
+                if self._ownership.generation != owned.generation:
+                    return False
+                raise Fenced(f"{batch.key.topic}/{batch.key.partition} at {owned.position.next_offset}")
+            self._on_step("5:advanced")
+            await self._stage.write(connection, batch, work)
+            if set(work.verdicts) != {record.offset for record in batch.records}:
+                raise AssertionError(f"{self._stage.name}: not every record of the batch has a verdict")
+            single = ((offset, kind, reason) for offset, (kind, reason) in work.verdicts.items())
+            await ledger.record_verdicts(connection, owned.position.ledger_id, ledger.ranges(single))
+            await dead_letters.insert(connection, work.dead_letters)
+            buried = [for_topic(letter, self._topics) for letter in work.dead_letters]
+            await outbox.put(connection, [*work.outbox, *buried])
+            self._on_step("5:written")
+            await commit(connection)
+        owned.position = owned.position.moved(new_offset)
+        self._stage.committed(batch, work)
+        self._count(work.verdicts)
+        return True
+
+    def _count(self, verdicts: Mapping[int, tuple[str, str | None]]) -> None:
+        for kind, _reason in verdicts.values():
+            RECORDS.labels(stage=self._stage.name, verdict=kind).inc()
+
+
+async def commit(connection: AsyncConnection) -> None:
+    """COMMIT; a failure here has an unknown outcome, whatever its type."""
+    try:
+        await connection.commit()
+    except (DBAPIError, OSError) as err:
+        raise CommitUnknown(f"COMMIT was sent, its answer is missing ({type(err).__name__})") from err
+
+
+def record_of(event: EventT[Any]) -> Record:
+    message = event.message
+    headers = message.headers or ()
+    pairs = headers.items() if isinstance(headers, Mapping) else headers
+    return Record(
+        topic=message.topic,
+        partition=message.partition,
+        offset=message.offset,
+        timestamp_ms=int((message.timestamp or 0) * 1000),
+        key=message.key,
+        value=message.value,
+        headers=tuple((name, bytes(value)) for name, value in pairs),
+    )

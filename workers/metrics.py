@@ -1,0 +1,23 @@
+"""Every metric that a worker exposes, each with its meaning and unit."""
+
+from __future__ import annotations
+
+from prometheus_client import Counter, Gauge, Histogram
+
+__all__ = [
+    "BATCH_RETRIES",
+    "BATCH_SECONDS",
+    "INFERENCES",
+    "INFERENCE_SECONDS",
+    "LAG",
+    "OUTBOX_DEPTH",
+    "RECORDS",
+]
+
+RECORDS = Counter("earful_records", "Records that got a verdict", ["stage", "verdict"])
+BATCH_RETRIES = Counter("earful_batch_retries", "Batches tried again because a dependency did not answer", ["stage"])
+BATCH_SECONDS = Histogram("earful_batch_seconds", "Seconds from taking a batch to its acknowledgement", ["stage"])
+INFERENCES = Counter("earful_inferences", "Requests answered by Triton", ["model", "outcome"])
+INFERENCE_SECONDS = Histogram("earful_inference_seconds", "Seconds a request to Triton took", ["model"])
+LAG = Gauge("earful_lag_records", "Records between the ledger's watermark and the end of the log", ["stage"])
+OUTBOX_DEPTH = Gauge("earful_outbox_rows", "Outbox rows that wait for the broker")

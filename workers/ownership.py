@@ -1,0 +1,57 @@
+"""Which partitions this process owns, at which epoch and watermark. Postgres is the truth; Kafka's committed offset a hint."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from uuid import UUID
+
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from store import ledger
+from store.ledger import LedgerKey, Position
+from workers.stage import Stage
+
+__all__ = ["Owned", "Ownership"]
+
+
+class Owned:
+    """One partition in this process's hands: its ledger row as last seen."""
+
+    __slots__ = ("generation", "key", "position")
+
+    def __init__(self, key: LedgerKey, position: Position, generation: int) -> None:
+        self.key = key
+        self.position = position
+        self.generation = generation
+
+
+class Ownership:
+    """The assignment as the ledger knows it. `generation` rises with every take-over, so that a batch knows it is stale."""
+
+    def __init__(self, engine: AsyncEngine, stage: Stage[object]) -> None:
+        self._engine = engine
+        self._stage = stage
+        self.generation = 0
+        self.partitions: dict[int, Owned] = {}
+
+    async def take_over(self, topic_id: UUID, log_starts: Mapping[int, int]) -> dict[int, int]:
+        """Fence the former owners of these partitions and load the stage's state.
+
+        `log_starts` maps each assigned partition to its first offset. Returns the offset where each goes on.
+        """
+        generation = self.generation + 1
+        owned: dict[int, Owned] = {}
+        async with self._engine.begin() as connection:
+            for partition in sorted(log_starts):
+                key = LedgerKey(
+                    stage=self._stage.name,
+                    run_id=self._stage.run_id,
+                    topic=self._stage.topic,
+                    topic_id=topic_id,
+                    partition=partition,
+                )
+                position = await ledger.acquire(connection, key, log_starts[partition])
+                owned[partition] = Owned(key, position, generation)
+            await self._stage.assigned(connection, [one.key for one in owned.values()])
+        self.generation, self.partitions = generation, owned
+        return {partition: one.position.next_offset for partition, one in owned.items()}

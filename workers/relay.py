@@ -1,0 +1,80 @@
+"""The relay: what the outbox holds goes to Kafka, in id order, at least once.
+
+Every worker offers itself; a Postgres advisory lock on a connection of its own lets one do it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+import structlog
+from aiokafka import AIOKafkaProducer
+from aiokafka.errors import KafkaError
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+from errors import Transient
+from store import outbox
+from workers.metrics import OUTBOX_DEPTH
+
+__all__ = ["Relay"]
+
+log = structlog.get_logger()
+
+#: Rows a round: at about 4 kB each, 2 MB in memory.
+ROUND = 500
+
+
+class Relay:
+    """`run` never returns; it survives Kafka and Postgres being away."""
+
+    def __init__(self, engine: AsyncEngine, producer: AIOKafkaProducer, *, limit: int, pause_seconds: float = 0.2) -> None:
+        self._engine = engine
+        self._producer = producer
+        self._limit = limit
+        self._pause_seconds = pause_seconds
+        self._depth = 0
+
+    async def check_room(self) -> None:
+        """Raises Transient while the outbox is fuller than its bound: workers pause until the broker is back."""
+        if self._depth > self._limit:
+            raise Transient(f"the outbox holds {self._depth} messages, more than {self._limit}; is Kafka away?")
+
+    async def run(self) -> None:
+        while True:
+            try:
+                async with outbox.relay_connection(self._engine) as connection:
+                    if await outbox.try_relay_lock(connection):
+                        await self._publish(connection)
+                    else:
+                        await self._measure(connection)
+            except (DBAPIError, KafkaError, OSError) as err:
+                log.warning("relay.retry", why=type(err).__name__)
+            await asyncio.sleep(1.0)
+
+    async def _measure(self, connection: AsyncConnection) -> None:
+        self._depth = await outbox.depth(connection)
+        OUTBOX_DEPTH.set(self._depth)
+
+    async def _publish(self, connection: AsyncConnection) -> None:
+        """Holds the lock as long as the connection lives."""
+        log.info("relay.started")
+        while True:
+            rows = await outbox.take(connection, ROUND)
+            if not rows:
+                await self._measure(connection)
+                await asyncio.sleep(self._pause_seconds)
+                continue
+            pending = [
+                await self._producer.send(
+                    row.topic,
+                    key=row.key,
+                    value=row.value,
+                    headers=[*row.headers, ("outbox_id", str(row.id).encode())],
+                )
+                for row in rows
+            ]
+            await asyncio.gather(*pending)
+            await outbox.delete(connection, [row.id for row in rows])
+            if len(rows) == ROUND:
+                await self._measure(connection)

@@ -1,0 +1,179 @@
+"""Summarizer: a transcribed call in; issue, outcome, actions and summary out, and the aspects the customer spoke of."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
+from uuid import UUID
+
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+from errors import Permanent
+from store import calls, facts
+from store.facts import AspectMentionRow, CallUtterance, SummaryRow
+from store.facts import Inference as Made
+from store.ledger import LedgerKey
+from stream.events import CallTranscribed, Insight, Topics, parse_transcribed, trace_id
+from stream.records import Record
+from workers.aspects import Subject, find_mentions, mention_rows
+from workers.deadline import Deadline
+from workers.extractive import METHOD, TranscriptLine, summarize
+from workers.inference import Inference
+from workers.outgoing import outgoing
+from workers.provenance import source_of
+from workers.reading import reading
+from workers.stage import Batch, Work
+from workers.together import together
+
+__all__ = ["SummarizerStage", "aspects_body"]
+
+#: Whose words count as the customer's: on a mono call nobody knows who speaks.
+CUSTOMER_ROLES = frozenset({"customer", "unknown"})
+
+
+@dataclass(slots=True, kw_only=True)
+class Done:
+    """One call's results, in memory."""
+
+    record: Record
+    event: CallTranscribed
+    summary: SummaryRow
+    mentions: list[AspectMentionRow]
+
+
+@dataclass(slots=True, kw_only=True)
+class Plan:
+    done: list[Done] = field(default_factory=list)
+    silent: list[tuple[Record, CallTranscribed]] = field(default_factory=list)
+
+
+class SummarizerStage:
+    """The stage of `calls.transcribed.v1`."""
+
+    name = "summarizer"
+
+    def __init__(self, *, topics: Topics, run_id: UUID, inference: Inference, engine: AsyncEngine) -> None:
+        self.topic = topics.calls_transcribed
+        self.run_id = run_id
+        self._topics = topics
+        self._inference = inference
+        self._engine = engine
+
+    async def assigned(self, connection: AsyncConnection, keys: Sequence[LedgerKey]) -> None:
+        """This stage keeps nothing between batches."""
+
+    async def work(self, batch: Batch, deadline: Deadline) -> Work[Plan]:
+        work: Work[Plan] = Work(plan=Plan())
+        await together(self._one(batch, work, record, deadline) for record in batch.records)
+        work.plan.done.sort(key=lambda done: done.record.offset)
+        return work
+
+    async def write(self, connection: AsyncConnection, batch: Batch, work: Work[Plan]) -> None:
+        plan = work.plan
+        await facts.insert_summaries(connection, [done.summary for done in plan.done])
+        await facts.insert_aspect_mentions(connection, [row for done in plan.done for row in done.mentions])
+        for done in plan.done:
+            first = await calls.set_run_state(connection, self.run_id, done.event.call_id, "analysed")
+            work.verdicts[done.record.offset] = ("result", None) if first else ("duplicate", None)
+            if first:
+                work.outbox.append(outgoing(insight(done).to_message(self._topics)))
+        for record, _ in plan.silent:
+            work.verdicts[record.offset] = ("control", None)
+
+    def committed(self, batch: Batch, work: Work[Plan]) -> None:
+        """This stage keeps nothing between batches."""
+
+    async def _one(self, batch: Batch, work: Work[Plan], record: Record, deadline: Deadline) -> None:
+        try:
+            event = parse_transcribed(record)
+            if event.run_id != self.run_id:
+                work.verdicts[record.offset] = ("other_run", None)
+            elif event.state == "no_speech":
+                work.plan.silent.append((record, event))
+            else:
+                work.plan.done.append(await self._summarize(batch, record, event, deadline))
+        except Permanent as err:
+            work.bury(batch, record, err, record.key.decode(errors="replace") if record.key else None)
+
+    async def _summarize(self, batch: Batch, record: Record, event: CallTranscribed, deadline: Deadline) -> Done:
+        async with reading(self._engine) as connection:
+            utterances = await facts.call_utterances(connection, self.run_id, event.call_id)
+            known = await calls.get_many(connection, [event.call_id])
+        call = known.get(event.call_id)
+        product = call.product if call else None
+        source, trace = source_of(batch.key, record), trace_id(record)
+        summary = await asyncio.to_thread(summarize, [line_of(one) for one in utterances])
+        mentions: list[AspectMentionRow] = []
+
+        async def find(one: CallUtterance) -> None:
+            found = await find_mentions(self._inference, one.text, deadline)
+            subject = Subject(
+                source="utterance",
+                identity=one.utterance_id,
+                at=event.call_started_at,
+                occurred_at=event.call_started_at + timedelta(milliseconds=one.start_ms),
+                call_id=event.call_id,
+                product=product,
+            )
+            mentions.extend(mention_rows(self.run_id, subject, one.text, found, source, trace))
+
+        await together(find(one) for one in utterances if one.role in CUSTOMER_ROLES and one.text.strip())
+        mentions.sort(key=lambda row: row.mention_id)
+        row = SummaryRow(
+            call_id=event.call_id,
+            run_id=self.run_id,
+            call_started_at=event.call_started_at,
+            method=summary.method,
+            issue=summary.issue.text if summary.issue else None,
+            outcome=summary.outcome.text if summary.outcome else None,
+            actions=[action.text for action in summary.actions],
+            summary=summary.summary,
+            evidence=summary.evidence(),
+            inference=Made(model=METHOD, model_version=METHOD, infer_ms=0.0, queue_ms=0.0),
+            source=source,
+            trace_id=trace,
+        )
+        return Done(record=record, event=event, summary=row, mentions=mentions)
+
+
+def line_of(one: CallUtterance) -> TranscriptLine:
+    return TranscriptLine(utterance_id=one.utterance_id, role=one.role, start_ms=one.start_ms, text=one.text)
+
+
+def insight(done: Done) -> Insight:
+    row = done.summary
+    return Insight(
+        subject_id=row.call_id,
+        kind="call",
+        run_id=row.run_id,
+        body={
+            "method": row.method,
+            "issue": row.issue,
+            "outcome": row.outcome,
+            "actions": list(row.actions),
+            "summary": row.summary,
+            "evidence": list(row.evidence),
+            "aspects": aspects_body(done.mentions),
+        },
+        traceparent=done.event.traceparent,
+    )
+
+
+def aspects_body(rows: Sequence[AspectMentionRow]) -> list[dict[str, object]]:
+    """Aspects as `insights.v1` gives them."""
+    return [
+        {
+            "aspect": row.aspect_text,
+            "aspect_id": row.aspect_id,
+            "polarity": row.polarity,
+            "sentiment": round(row.sentiment, 4),
+            "confidence": round(row.confidence, 4),
+            "span": [row.span_start, row.span_end],
+            "utterance_id": str(row.utterance_id) if row.utterance_id else None,
+        }
+        for row in rows
+    ]
+
+
