@@ -1,0 +1,102 @@
+"""A canary: a small real inference that shows that a Triton model works.
+
+A model's folder says in canary.json what to send, beside config.pbtxt:
+
+    {"timeout_seconds": 5,
+     "inputs": [{"name": "TEXT", "datatype": "BYTES", "shape": [1], "data": ["The battery is good."]},
+                {"name": "AUDIO", "datatype": "FP32", "shape": [16000]}]}
+
+An input without data is zeros. A folder without the file gets no canary, only "is it ready?".
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from tritonclient.grpc import InferenceServerClient, InferInput
+from tritonclient.utils import InferenceServerException, triton_to_np_dtype
+
+__all__ = ["Canary"]
+
+_TIMEOUT_SECONDS = 5.0
+
+
+@dataclass(kw_only=True, slots=True)
+class Canary:
+    """One model's canary, and how many inferences of the model had succeeded when it last looked."""
+
+    model: str
+    inputs: list[InferInput] | None
+    timeout_seconds: float
+    _succeeded: int = field(default=-1)
+    _priority: int | None = field(default=None)
+
+    @classmethod
+    def read(cls, folder: Path) -> Canary:
+        """The canary of the model in `folder`. Raises ValueError for a canary.json that makes no sense."""
+        path = folder / "canary.json"
+        if not path.exists():
+            return cls(model=folder.name, inputs=None, timeout_seconds=_TIMEOUT_SECONDS)
+        try:
+            spec = json.loads(path.read_text())
+            inputs = [_tensor(entry) for entry in spec["inputs"]]
+            timeout = float(spec.get("timeout_seconds", _TIMEOUT_SECONDS))
+        except (KeyError, TypeError, ValueError, InferenceServerException) as err:
+            raise ValueError(f"{path}: {err}") from err
+        return cls(model=folder.name, inputs=inputs, timeout_seconds=timeout)
+
+    def sing(self, client: InferenceServerClient) -> bool:
+        """Whether the model answers, or has answered anybody since the last call."""
+        before = self._succeeded
+        if self._answers(client):
+            self._succeeded = self._count(client)
+            return True
+        self._succeeded = self._count(client)
+        return before >= 0 and self._succeeded > before
+
+    def _answers(self, client: InferenceServerClient) -> bool:
+        try:
+            if self.inputs is None:
+                return bool(client.is_model_ready(self.model, client_timeout=self.timeout_seconds))
+            if self._priority is None:
+                config = client.get_model_config(self.model, client_timeout=self.timeout_seconds).config
+                # 1 is the highest priority; 0 means that the model's queue has none.
+                self._priority = 1 if config.dynamic_batching.priority_levels else 0
+            result = client.infer(
+                self.model,
+                self.inputs,
+                priority=self._priority,
+                timeout=int(self.timeout_seconds * 1e6),  # in the server's queue, microseconds
+                client_timeout=self.timeout_seconds,
+            )
+            outputs = result.get_response().outputs
+            # A numpy 2 in the backend's environment gives outputs without content.
+            return bool(outputs) and all(result.as_numpy(output.name) is not None for output in outputs)
+        except InferenceServerException:
+            return False
+
+    def _count(self, client: InferenceServerClient) -> int:
+        try:
+            statistics = client.get_inference_statistics(self.model, client_timeout=3)
+        except InferenceServerException:
+            return self._succeeded
+        return sum(int(version.inference_stats.success.count) for version in statistics.model_stats)
+
+
+def _tensor(entry: dict[str, object]) -> InferInput:
+    name, datatype, shape = str(entry["name"]), str(entry["datatype"]), entry["shape"]
+    if not isinstance(shape, list):
+        raise ValueError("a shape is a list of numbers")
+    dtype = triton_to_np_dtype(datatype)
+    if "data" not in entry:
+        array = np.zeros(shape, dtype)
+    elif datatype == "BYTES" and isinstance(entry["data"], list):
+        array = np.array([str(text).encode() for text in entry["data"]], np.object_).reshape(shape)
+    else:
+        array = np.array(entry["data"], dtype).reshape(shape)
+    tensor = InferInput(name, shape, datatype)
+    tensor.set_data_from_numpy(array)
+    return tensor

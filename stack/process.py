@@ -1,0 +1,138 @@
+"""One child process of the stack: started with a mark, stopped for certain, found again after a crash.
+
+Every child carries the mark EARFUL_STACK=<home>:<name> in its environment, and passes it on to its own
+children. The mark is set by the same system call that starts the process, so, unlike a pid file, it has no
+moment at which a `kill -9` of the parent could leave a process that nobody knows.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pwd
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+
+import psutil
+
+__all__ = ["MARK", "Child", "StackError", "end", "marked"]
+
+MARK = "EARFUL_STACK"
+_POLL_SECONDS = 0.05
+_LOG_LIMIT_BYTES = 20 << 20  # a log larger than this is set aside at the next start; one older file is kept
+
+
+class StackError(RuntimeError):
+    """A server did not start or did not stop. The text says which, and the end of its log."""
+
+
+def marked(home: Path, name: str = "") -> list[psutil.Process]:
+    """The live processes of the stack in `home` (of one child, if named), but not this one."""
+    wanted = f"{home}:{name}"
+    found = []
+    for process in psutil.process_iter():
+        if process.pid == os.getpid():
+            continue
+        with contextlib.suppress(psutil.Error, OSError):
+            mark = process.environ().get(MARK, "")
+            if mark == wanted if name else mark.startswith(wanted):
+                found.append(process)
+    return found
+
+
+def end(processes: Iterable[psutil.Process], sign: int = signal.SIGKILL, patience_seconds: float = 0) -> None:
+    """Signals the processes, waits, and kills what is left. Processes that are already gone are no error."""
+    left = list(processes)
+    for process in left:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.send_signal(sign)
+    if sign != signal.SIGKILL:
+        _, left = psutil.wait_procs(left, timeout=patience_seconds)
+    for process in left:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.kill()
+    psutil.wait_procs(left, timeout=5)
+
+
+class Child:
+    """A command that is kept running in the background, its output in a log file.
+
+    Not thread safe: one thread owns a Child.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        home: Path,
+        stop_signal: signal.Signals = signal.SIGTERM,
+        patience_seconds: float = 10,
+        user: str | None = None,
+    ) -> None:
+        self.name = name
+        self.home = home
+        self.log = home / "logs" / f"{name}.log"
+        self._stop_signal = stop_signal
+        self._patience = patience_seconds
+        self._user = user
+        self._popen: subprocess.Popen[bytes] | None = None
+
+    @property
+    def pid(self) -> int | None:
+        """The process id while it runs."""
+        return self._popen.pid if self._popen is not None and self._popen.poll() is None else None
+
+    @property
+    def returncode(self) -> int | None:
+        """How it ended, or None while it runs or before it was started."""
+        return None if self._popen is None else self._popen.poll()
+
+    def start(self, command: Sequence[str | Path], *, env: Mapping[str, str], cwd: Path | None = None) -> None:
+        """Starts the command, after an end of whatever an earlier one of this name left behind."""
+        end(marked(self.home, self.name))
+        self.log.parent.mkdir(parents=True, exist_ok=True)
+        if self.log.exists() and self.log.stat().st_size > _LOG_LIMIT_BYTES:
+            self.log.rename(self.log.with_suffix(".log.1"))
+        with self.log.open("ab") as log:
+            self._popen = subprocess.Popen(
+                [str(part) for part in command],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                env={**env, MARK: f"{self.home}:{self.name}"},
+                cwd=cwd or self.home,
+                user=self._user,
+                group=pwd.getpwnam(self._user).pw_gid if self._user else None,
+                extra_groups=[] if self._user else None,
+                start_new_session=True,  # Ctrl-C in the terminal is the owner's to handle, not the servers'
+            )
+
+    def wait_until(self, ready: Callable[[], bool], *, seconds: float) -> None:
+        """Returns when ready() says so. Raises StackError if the process ends or the time is over first."""
+        deadline = time.monotonic() + seconds
+        while not ready():
+            if self.returncode is not None:
+                raise StackError(f"{self.name} ended with {self.returncode} at its start; {self._last_lines()}")
+            if time.monotonic() > deadline:
+                raise StackError(f"{self.name} was not ready after {seconds:g} s; {self._last_lines()}")
+            time.sleep(_POLL_SECONDS)
+
+    def stop(self) -> None:
+        """Asks it to stop, waits, kills it and its children if need be."""
+        if self._popen is not None and self._popen.poll() is None:
+            self._popen.send_signal(self._stop_signal)
+            try:
+                self._popen.wait(self._patience)
+            except subprocess.TimeoutExpired:
+                self._popen.kill()
+                self._popen.wait()
+        end(marked(self.home, self.name))
+
+    def _last_lines(self) -> str:
+        with self.log.open("rb") as file:
+            file.seek(max(0, self.log.stat().st_size - 4000))
+            lines = file.read().decode(errors="replace").splitlines()[-15:]
+        return f"the end of {self.log}:\n" + "\n".join(lines)

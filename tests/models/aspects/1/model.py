@@ -1,0 +1,37 @@
+"""Aspects that are fixed words: every one of them is found wherever it stands."""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+import triton_python_backend_utils as pb_utils
+
+ASPECTS = ("battery", "delivery", "price", "service", "screen", "staff")
+_PATTERN = re.compile(rf"\b(?:{'|'.join(ASPECTS)})\b", re.IGNORECASE)
+
+
+class TritonPythonModel:
+    """Character spans of the fixed words, in order; none is an answer of length 0."""
+
+    def execute(self, requests: list) -> list:
+        """One response per request, in order."""
+        return [self._answer(request) for request in requests]
+
+    def _answer(self, request: object) -> object:
+        raw = pb_utils.get_input_tensor_by_name(request, "TEXT").as_numpy().reshape(-1)[0]
+        try:
+            text = raw.decode()
+        except UnicodeDecodeError:
+            error = pb_utils.TritonError("invalid: TEXT is not UTF-8", pb_utils.TritonError.INVALID_ARG)
+            return pb_utils.InferenceResponse([], error)
+        found = list(_PATTERN.finditer(text))
+        return pb_utils.InferenceResponse(
+            [
+                pb_utils.Tensor("START", np.array([match.start() for match in found], np.int32)),
+                pb_utils.Tensor("END", np.array([match.end() for match in found], np.int32)),
+                pb_utils.Tensor("CONFIDENCE", np.full(len(found), 0.9, np.float32)),
+                pb_utils.Tensor("ASPECT_ID", np.array([match[0].lower().encode() for match in found], np.object_)),
+                pb_utils.Tensor("VERSION", np.array([b"test-aspects-1"], np.object_)),
+            ]
+        )
