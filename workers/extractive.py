@@ -1,6 +1,6 @@
 """A summary that only quotes: what the CPU profile gives instead of a language model's.
 
-``summarize`` scores each sentence of a call with hand-written cues of English and takes the best:
+``summarize`` scores each sentence of a call with hand-written cues of English (cues.py) and takes the best:
 
 * issue: what the customer complains of or asks for; early sentences count more
 * outcome: what is settled; late sentences count more, and so does an offer the other side accepts
@@ -17,6 +17,8 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from uuid import UUID
+
+from workers import cues
 
 __all__ = ["METHOD", "CallSummary", "Finding", "TranscriptLine", "summarize"]
 
@@ -67,85 +69,8 @@ class CallSummary:
         return [{"field": name, "utterance_ids": [str(one) for one in ids]} for name, ids in fields]
 
 
-def _any(*words: str) -> re.Pattern[str]:
-    return re.compile(r"\b(?:" + "|".join(words) + r")\b")
-
-
-# All cues read the plain form of a sentence: lower case, no contractions, one space between words.
-_TROUBLE = (
-    _any(r"(?:did|does|do|is|was|are|were|has|have|had|can|could|will|would) not", "never", "nobody", "no one", "no longer"),
-    _any("problems?", "issues?", "trouble", "wrong", "errors?", "mistake", "complain\\w*", "dispute"),
-    _any("broke\\w*", "breaks?", "crash\\w*", "fail\\w*", "fault\\w*", "defect\\w*", "damage\\w*", "crack\\w*", "leak\\w*"),
-    _any("stuck", "stop(?:s|ped)", "drop(?:s|ped|ping)", "dies", "died", "dead", "freez\\w*", "froze\\w*", "disconnect\\w*"),
-    _any("lost", "missing", "late", "delay\\w*", "slow\\w*", "waiting for", "expired", "outage", "down"),
-    _any("nois[ye]\\w*", "dirty", "smell\\w*", "cold", "filthy", "swollen", "stained"),
-    _any("overcharg\\w*", "charged", "fees?", "declined", "locked", "blocked", "stolen", "stole", "fraud\\w*", "twice"),
-    _any("accident", "hit", "injur\\w*", "emergency"),
-    _any("frustrat\\w*", "terrible", "awful", "horrible", "unacceptable", "fed up", "upset", "angry", "annoy\\w*"),
-    _any("disappoint\\w*", "ruin\\w*", "mess", "worst", "confus\\w*", "ridiculous", "too (?:high|long|much|expensive|small|loud|late)"),
-)  # fmt: skip
-_REASON = _any(
-    r"(?:am|was) calling (?:about|because|regarding|to)", r"the (?:problem|issue|trouble|thing) is",
-    r"i have (?:a|an) (?:problem|issue|question|complaint)", r"there is (?:a|an|something)",
-)  # fmt: skip
-_WISH = _any(
-    "i (?:would like|want|need|am trying|was trying|am looking) (?:to|for|a|an|my|some)",
-    "how (?:do|can) i",
-    "i wonder\\w*",
-)
-_ANSWER = re.compile(r"^(?:yes|yeah|no|sure|okay|right|correct)\b")
-_HOPE = _any("hope\\w*", "if i", "i wish")
-_THANKS = _any("thanks?", "appreciate", "great", "perfect", "wonderful", "excellent", "generous", "lovely")
-_SERVICE = _any(
-    r"(?:thank you|thanks) for (?:calling|waiting|holding|your patience)", r"how (?:can|may) i help", r"(?:can|may|could) (?:i|you) .{0,40}",
-    r"(?:am|are) (?:very |really |so )?sorry", r"apologi[sz]e\w*", r"let me", r"speaking", r"i understand", r"you(?:r)? (?:account|warranty|line)",
-)  # fmt: skip
-
-_PROMISE = re.compile(
-    r"\b(?:(?:i|we) (?:will|can|am going to|are going to|would like to|have to)|let me)(?: (?:also|just|now|gladly|certainly|then|go ahead and))? (\w+)"
-)
-_GETS = _any(r"you (?:will|should) (?:now )?(?:receive|get|see|have|hear|find)", r"will (?:appear|arrive|be (?:\w+ed|sent|there|with you))",
-             r"(?:will|is going to) (?:call|contact|email|reach|visit|write to) you")  # fmt: skip
-_ASKED = re.compile(
-    r"\bplease (bring|call|charge|check|fill|keep|mail|pay|plug|reply|reset|restart|return|send|ship|sign|switch|take|try|turn|unplug|update|use|visit|write)\b"
-)
-#: What settles a matter, and what only helps with it.
-_SETTLES = frozenset(
-    "cancel change credit deliver exchange fix give grant honor honour issue pay process rebook refill refund reimburse "
-    "reinstate remove repair replace reset resolve reverse send ship unlock upgrade waive book schedule".split()
-)
-_HELPS = frozenset(
-    "add apply arrange ask attach block call close contact email escalate extend file flag forward inform leave mail make mark note "
-    "notify open order order pass put raise register report request submit text transfer update".split()
-)
-_SETTLED = _any(
-    r"(?:is|are|was|has been|have been|will be|now|all|i have|we have|just)(?: already| now)? (?:approved|booked|canceled|cancelled|changed|corrected|"
-    r"credited|delivered|done|fixed|issued|processed|refunded|reimbursed|removed|repaired|replaced|reset|resolved|restored|reversed|"
-    r"scheduled|sent|set|shipped|solved|sorted|unlocked|waived|working)",
-    r"(?:that|it) (?:fixed|solved|worked|works)", r"(?:refund|credit|replacement|appointment|reservation) (?:will|is|has)",
-)  # fmt: skip
-_DONE = re.compile(r"^(?:okay |all right |alright )?(?:all )?(?:done|booked|all set|that is done|it is done)\b")
-_REFUSED = _any(
-    "unfortunately",
-    "unable to",
-    "not possible",
-    "not able to",
-    "(?:i|we) can not (?:refund|waive|do|offer|change|cancel|give)",
-    "not eligible",
-)
-_DAY = _any(
-    "today",
-    "tonight",
-    "tomorrow",
-    "(?:mon|tues|wednes|thurs|fri|satur|sun)day",
-    "next week",
-    "(?:this|next) (?:morning|afternoon|evening)",
-)
-_CLOCK = _any("morning", "afternoon", "evening", "noon", "o clock", "at \\w+", "between \\w+ and \\w+", "am", "pm")
-_ACCEPTS = _any("works", "that is (?:fine|great|good|generous|perfect|okay|wonderful)", "sounds good", "great", "perfect", "thank(?:s| you)",
-                "appreciate", "all right then", "wonderful", "excellent")  # fmt: skip
-_SELF = _any("i", "my", "me")
-_OBJECTS = _any("but", "not", "no", "too late", "still")
+#: The end of a sentence: not ``8 a.m. appointment``, not ``Dr. Lee``.
+_END = re.compile(r"(?<=[.!?])(?<!Mr\.)(?<!Ms\.)(?<!Mrs\.)(?<!Dr\.)\s+(?=[^a-z\s])")
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,24 +119,12 @@ def summarize(utterances: Sequence[TranscriptLine]) -> CallSummary:
     )
 
 
-def _plain(text: str) -> str:
-    text = text.lower().replace("’", "'")
-    text = re.sub(r"\bwon't\b", "will not", re.sub(r"\bcan(?:'t|not)\b", "can not", text))
-    text = text.replace("n't", " not").replace("'ll", " will").replace("'m", " am").replace("'re", " are")
-    text = (
-        re.sub(r"\b(it|that|there|here|what|he|she)'s\b", r"\1 is", text)
-        .replace("'ve", " have")
-        .replace("'d", " would")
-    )
-    return " ".join(re.findall(r"\w+", text))
-
-
 def _sentences(lines: Sequence[TranscriptLine]) -> list[_Sentence]:
     last = max(1, len(lines) - 1)
     return [
-        _Sentence(number, line.role, number / last, text, _plain(text))
+        _Sentence(number, line.role, number / last, text, cues.plain(text))
         for number, line in enumerate(lines)
-        for text in re.split(r"(?<=[.!?])\s+", line.text.strip())
+        for text in _END.split(line.text.strip())
         if re.search(r"\w", text)
     ]
 
@@ -226,15 +139,15 @@ def _finding(lines: Sequence[TranscriptLine], sentences: Sequence[_Sentence], al
 
 def _issue(lines: Sequence[TranscriptLine], sentences: Sequence[_Sentence]) -> Finding | None:
     def score(sentence: _Sentence) -> float:
-        trouble = sum(bool(cue.search(sentence.plain)) for cue in _TROUBLE)
+        trouble = sum(bool(cue.search(sentence.plain)) for cue in cues.TROUBLE)
         # The second and third sign of trouble count less than where it stands: callers say first why they call.
         points = min(1.5, 0.75 + 0.25 * trouble) if trouble else 0.0
-        points += 0.5 * bool(_REASON.search(sentence.plain)) + 0.6 * bool(_WISH.search(sentence.plain))
-        if sentence.words < 4 or (sentence.asks and not trouble) or _HOPE.search(sentence.plain):
+        points += 0.8 * bool(cues.REASON.search(sentence.plain)) + 0.6 * bool(cues.WISH.search(sentence.plain))
+        if sentence.words < 4 or (sentence.asks and not trouble) or cues.HOPE.search(sentence.plain):
             points *= 0.3
-        if sentence.words < 8 and _ANSWER.search(sentence.plain):
+        if sentence.words < 8 and cues.ANSWER.search(sentence.plain):
             points *= 0.4
-        if sentence.role != "customer" and _SERVICE.search(sentence.plain):
+        if sentence.role != "customer" and cues.SERVICE.search(sentence.plain):
             points *= 0.2
         return points * (1 - 0.6 * sentence.at)
 
@@ -242,26 +155,34 @@ def _issue(lines: Sequence[TranscriptLine], sentences: Sequence[_Sentence]) -> F
     best = max(told, key=score, default=None)  # the earlier of equals
     if best is None or score(best) < 0.2:
         plainly = (
-            s for s in told if s.words >= 6 and s.role == "customer" and not s.asks and not _THANKS.search(s.plain)
+            s for s in told if s.words >= 6 and s.role == "customer" and not s.asks and not cues.THANKS.search(s.plain)
         )
         best = next(plainly, None)
-    return None if best is None else _finding(lines, [best])
+    return None if best is None else _finding(lines, [best, *_rest_of(best, sentences)])
+
+
+def _rest_of(sentence: _Sentence, sentences: Sequence[_Sentence]) -> list[_Sentence]:
+    """What the same speaker goes on with, if the utterance was cut in the middle of the sentence."""
+    if sentence.text.endswith((".", "!", "?")):
+        return []
+    after = (one for one in sentences if one.line > sentence.line and one.role == sentence.role)
+    return [one for one in (next(after, None),) if one is not None and one.line <= sentence.line + 2]
 
 
 def _commits(sentence: _Sentence) -> float:
     """How much is promised: 2 what settles something, 1 what helps, else 0."""
     if sentence.asks:
         return 0.0
-    verbs = {match[1] for match in _PROMISE.finditer(sentence.plain)}
-    if verbs & _SETTLES or _GETS.search(sentence.plain):
+    verbs = {match[1] for match in cues.PROMISE.finditer(sentence.plain)}
+    if verbs & cues.SETTLES or cues.GETS.search(sentence.plain):
         return 2.0
-    return 1.0 if verbs & _HELPS else 0.0
+    return 1.0 if verbs & cues.HELPS else 0.0
 
 
 def _actions(lines: Sequence[TranscriptLine], sentences: Sequence[_Sentence]) -> tuple[Finding, ...]:
     found: dict[str, _Sentence] = {}
     for sentence in sentences:
-        asked = not sentence.asks and _ASKED.search(sentence.plain)
+        asked = not sentence.asks and cues.ASKED.search(sentence.plain)
         if sentence.role != "customer" and (asked or _commits(sentence)):
             found.setdefault(sentence.plain, sentence)
     strongest = sorted(found.values(), key=lambda one: (-_commits(one), one.line))[:MAX_ACTIONS]
@@ -270,13 +191,15 @@ def _actions(lines: Sequence[TranscriptLine], sentences: Sequence[_Sentence]) ->
 
 def _outcome(lines: Sequence[TranscriptLine], sentences: Sequence[_Sentence]) -> Finding | None:
     best: tuple[float, Sequence[_Sentence], Sequence[int]] = (0.0, (), ())
-    for number in range(len(lines)):
-        mine = [one for one in sentences if one.line == number]
+    by_line: list[list[_Sentence]] = [[] for _ in lines]
+    for sentence in sentences:
+        by_line[sentence.line].append(sentence)
+    for number, mine in enumerate(by_line):
         settling = [one for one in mine if _settles(one)]
         if not settling:
             continue
         points = max(_settles(one) for one in settling) + (0.5 if len(settling) > 1 else 0.0)
-        accepted = _accepted_by(lines, sentences, number)
+        accepted = _accepted_by(by_line, number)
         points *= (0.4 + 0.6 * mine[0].at) * (1.25 if accepted else 1.0)
         if points >= best[0]:  # the later of equals
             best = (points, settling, accepted)
@@ -284,26 +207,29 @@ def _outcome(lines: Sequence[TranscriptLine], sentences: Sequence[_Sentence]) ->
 
 
 def _settles(sentence: _Sentence) -> float:
-    if sentence.asks or _HOPE.search(sentence.plain):
+    if sentence.asks or cues.HOPE.search(sentence.plain):
         return 0.0
     if sentence.role == "customer":
         # A customer settles nothing but can tell that it is settled.
-        return 1.5 if _SETTLED.search(sentence.plain) and not _OBJECTS.search(sentence.plain) else 0.0
+        return 1.5 if cues.SETTLED.search(sentence.plain) and not cues.OBJECTS.search(sentence.plain) else 0.0
     points = _commits(sentence)
-    if _SETTLED.search(sentence.plain) or _DONE.search(sentence.plain) or _REFUSED.search(sentence.plain):
+    if cues.SETTLED.search(sentence.plain) or cues.DONE.search(sentence.plain) or cues.REFUSED.search(sentence.plain):
         points = 2.0
-    if _DAY.search(sentence.plain) and _CLOCK.search(sentence.plain) and not _SELF.search(sentence.plain):
-        points = 2.0  # an appointment; with an I or my in it, more often somebody's plans
+    if (
+        cues.DAY.search(sentence.plain)
+        and cues.CLOCK.search(sentence.plain)
+        and (sentence.role == "agent" or not cues.SELF.search(sentence.plain))
+    ):
+        points = 2.0  # an appointment; if a caller may have said it with an I or my, more often plans
     return points
 
 
-def _accepted_by(lines: Sequence[TranscriptLine], sentences: Sequence[_Sentence], number: int) -> list[int]:
+def _accepted_by(by_line: Sequence[Sequence[_Sentence]], number: int) -> list[int]:
     """The next line, if somebody else agrees in it."""
-    after = number + 1
-    if after >= len(lines) or (lines[after].role == lines[number].role != "unknown"):
+    if number + 1 >= len(by_line):
         return []
-    answer = [one for one in sentences if one.line == after]
+    answer = by_line[number + 1]
     first = answer[0]
-    if _ACCEPTS.search(" ".join(one.plain for one in answer)) and not first.asks and not _OBJECTS.search(first.plain):
-        return [after]
-    return []
+    if first.role == by_line[number][0].role != "unknown" or first.asks or cues.OBJECTS.search(first.plain):
+        return []
+    return [number + 1] if any(cues.ACCEPTS.search(one.plain) for one in answer) else []
