@@ -56,9 +56,9 @@ class AudioFile:
         try:
             for frame in self._container.decode(self._stream):
                 for part in resampler.resample(frame):
-                    yield part.to_ndarray().reshape(-1, self.channels)
+                    yield part.to_ndarray().astype(np.int16, copy=False).reshape(-1, self.channels)
             for part in resampler.resample(None):
-                yield part.to_ndarray().reshape(-1, self.channels)
+                yield part.to_ndarray().astype(np.int16, copy=False).reshape(-1, self.channels)
         except av.FFmpegError as err:
             raise UnreadableAudio(f"{self.path.name} breaks off or is damaged") from err
 

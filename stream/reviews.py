@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Annotated, ClassVar
 
@@ -16,7 +17,7 @@ from stream.limits import MAX_REVIEW_CHARS, MAX_VERSION
 from stream.records import Message, Record
 from stream.topics import Topics
 
-__all__ = ["Review", "ReviewData", "ReviewDeleted", "parse_review"]
+__all__ = ["Review", "ReviewData", "ReviewDeleted", "parse_review", "review_from"]
 
 
 def _has_text(text: str) -> str:
@@ -67,6 +68,11 @@ class Review(ReviewData, Event):
         return Message(
             topic=topics.reviews_submitted, key=self.review_id.encode(), value=self.to_json(), headers=headers
         )
+
+
+def review_from(fields: Mapping[str, object]) -> Review:
+    """A review from a mapping with ReviewData's fields; others are ignored. Raises pydantic's ValidationError."""
+    return Review(**dict(ReviewData.model_validate(dict(fields))))
 
 
 class ReviewDeleted(Event):

@@ -1,0 +1,187 @@
+"""Messages to Kafka: idempotent, acknowledged by all replicas, with bounded memory and errors that are not lost.
+
+kafka-python's own buffer has no bound, so this one has: `send` waits, up to a deadline, until there is room.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections import deque
+from collections.abc import Sequence
+from types import TracebackType
+
+from kafka import KafkaProducer
+from kafka.errors import KafkaError, KafkaTimeoutError
+
+from errors import EarfulError
+from stream.limits import MAX_VALUE_BYTES
+from stream.records import Message
+
+__all__ = ["DeliveryError", "MessageTooLarge", "Sender"]
+
+# 16 of the largest records; or 150 live calls of two mu-law channels (150 x 16 kB/s = 2.4 MB/s) for 7 s, which rides
+# out a leader election and is little enough for a telephony gateway.
+MAX_IN_FLIGHT_BYTES = 16 * 2**20
+
+# As long as Kafka's own default for delivery.timeout.ms.
+DELIVERY_TIMEOUT_SECONDS = 120.0
+
+# Errors beyond this many are counted, not kept; each holds a few hundred bytes.
+_KEPT_ERRORS = 20
+
+# Ours alone: without them order, idempotence or the partition of a key would be lost.
+_FIXED = frozenset({"acks", "enable_idempotence", "partitioner", "key_serializer", "value_serializer", "retries"})
+
+
+class DeliveryError(EarfulError):
+    """A record did not reach Kafka; its topic and id are named. Check the broker and the topic, then send it again."""
+
+    def __init__(self, topic: str, record_id: str, cause: str) -> None:
+        super().__init__(topic, record_id, cause)
+        self.topic, self.record_id, self.cause = topic, record_id, cause
+
+    def __str__(self) -> str:
+        return f"record {self.record_id} did not reach {self.topic}: {self.cause}"
+
+
+class MessageTooLarge(EarfulError):
+    """The value is above 1,000,000 bytes; send shorter pieces. Broker limits are never raised for Earful."""
+
+
+class Sender:
+    """One connection to Kafka; may be shared between threads, each key's messages then keep their sender's order.
+
+    `kafka_options` go to kafka-python as they are (security_protocol, sasl_*, ssl_*, client_id, linger_ms, ...).
+    """
+
+    def __init__(
+        self,
+        bootstrap_servers: str | Sequence[str],
+        *,
+        timeout_seconds: float = DELIVERY_TIMEOUT_SECONDS,
+        max_in_flight_bytes: int = MAX_IN_FLIGHT_BYTES,
+        **kafka_options: object,
+    ) -> None:
+        fixed = _FIXED & kafka_options.keys()
+        if fixed:
+            raise ValueError(f"{', '.join(sorted(fixed))} cannot be set: delivery depends on it")
+        if max_in_flight_bytes < 2 * MAX_VALUE_BYTES:
+            raise ValueError(f"max_in_flight_bytes is at least {2 * MAX_VALUE_BYTES}, two of the largest records")
+        self._timeout = timeout_seconds
+        self._capacity = max_in_flight_bytes
+        self._used = 0
+        self._room = threading.Condition()
+        self._errors: deque[DeliveryError] = deque(maxlen=_KEPT_ERRORS)
+        self._failed = 0
+        # At DEBUG it would write every value to the log.
+        logging.getLogger("kafka.producer.kafka").setLevel(logging.INFO)
+        timeout_ms = int(timeout_seconds * 1000)
+        options: dict[str, object] = {
+            "linger_ms": 5,  # a recording's or a review file's records then share requests
+            "delivery_timeout_ms": timeout_ms,
+            "request_timeout_ms": min(30_000, max(1_000, timeout_ms // 2)),
+            "max_block_ms": timeout_ms,
+            "bootstrap_timeout_ms": min(30_000, timeout_ms),
+            "allow_auto_create_topics": False,  # a mistyped prefix must not make a topic
+            "metrics_enabled": False,
+            **kafka_options,
+        }
+        try:
+            self._kafka = KafkaProducer(
+                bootstrap_servers=bootstrap_servers, acks="all", enable_idempotence=True, **options
+            )
+        except KafkaError as err:
+            raise DeliveryError("-", "-", f"no Kafka answers at {bootstrap_servers}: {err}") from err
+
+    def send(self, message: Message) -> None:
+        """Hand over one message; returns before it is acknowledged.
+
+        Waits while too much is in flight. Raises DeliveryError for this or an earlier message, MessageTooLarge.
+        """
+        self.raise_errors()
+        size = len(message.value or b"")
+        if size > MAX_VALUE_BYTES:
+            raise MessageTooLarge(f"{_id(message)} has {size} bytes, more than {MAX_VALUE_BYTES}")
+        size += len(message.key) + sum(len(name) + len(value) for name, value in message.headers)
+        with self._room:
+            if not self._room.wait_for(lambda: self._used + size <= self._capacity, timeout=self._timeout):
+                raise DeliveryError(
+                    message.topic, _id(message), f"{self._used} bytes wait for acknowledgement; Kafka is slow or away"
+                )
+            self._used += size
+        try:
+            future = self._kafka.send(
+                message.topic, value=message.value, key=message.key, headers=list(message.headers)
+            )
+        except BaseException as err:
+            self._done(size, None)
+            if isinstance(err, KafkaTimeoutError):
+                cause = "the topic does not exist (create it with `earful topics create`), or Kafka is away"
+                raise DeliveryError(message.topic, _id(message), cause) from err
+            if isinstance(err, KafkaError):
+                raise DeliveryError(message.topic, _id(message), str(err)) from err
+            raise
+        place = (message.topic, _id(message))
+        future.add_callback(lambda _: self._done(size, None))
+        future.add_errback(lambda error: self._done(size, DeliveryError(*place, repr(error))))
+
+    def flush(self) -> None:
+        """Wait until every message is acknowledged. Raises DeliveryError if one was not, or not in time."""
+        try:
+            self._kafka.flush(timeout=self._timeout)
+        except KafkaTimeoutError as err:
+            self.raise_errors()
+            raise DeliveryError("-", "-", f"not all records were acknowledged in {self._timeout} s") from err
+        self.raise_errors()
+
+    def raise_errors(self) -> None:
+        """Raise the first failed delivery since the last call, with the number of the others in its notes."""
+        with self._room:
+            if not self._failed:
+                return
+            first, others = self._errors.popleft(), self._failed - 1
+            rest = list(self._errors)
+            self._errors.clear()
+            self._failed = 0
+        if others:
+            first.add_note(f"{others} more records failed: {', '.join(error.record_id for error in rest)}")
+        raise first
+
+    def close(self) -> None:
+        """Send what is left and close. Raises DeliveryError as `flush` does, after the connection is closed."""
+        try:
+            self.flush()
+        finally:
+            self._kafka.close(timeout=self._timeout)
+
+    def abandon(self) -> None:
+        """Close without waiting for what is in flight: after an error of the caller's own."""
+        self._kafka.close(timeout=0)
+
+    def __enter__(self) -> Sender:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is None:
+            self.close()
+        else:
+            self.abandon()
+
+    def _done(self, size: int, error: DeliveryError | None) -> None:
+        with self._room:
+            self._used -= size
+            if error is not None:
+                self._failed += 1
+                if len(self._errors) < _KEPT_ERRORS:
+                    self._errors.append(error)
+            self._room.notify_all()
+
+
+def _id(message: Message) -> str:
+    for name, value in message.headers:
+        if name == "ce_id":
+            return value.decode("utf-8", "replace")
+    return message.key.decode("utf-8", "replace")
