@@ -32,6 +32,7 @@ def create(
     return create_async_engine(
         driver_url(url),
         pool_pre_ping=True,
+        hide_parameters=True,  # an error must not carry what somebody said
         pool_size=pool_size,
         max_overflow=0,
         connect_args={

@@ -12,10 +12,11 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from store.fact_tables import PARTITIONED
 
-__all__ = ["MAX_MONTHS", "bounds", "bounds_sync", "ensure", "ensure_sync", "months"]
+__all__ = ["MAX_MONTHS", "bounds", "bounds_sync", "drop_oldest", "ensure", "ensure_sync", "existing", "months"]
 
 MAX_MONTHS = 240
-"""20 years: 7 tables of 240 partitions are what migrations/README measured as still harmless."""
+"""20 years. Measured with 192 months (1,344 partitions): 4 s to create, 71 MB empty, 25 ms for a connection's first plan
+that reads all of them, 0.3 ms for the next."""
 
 _LOCK = sa.text("SELECT pg_advisory_xact_lock(CAST(:lock AS bigint))")
 _LOCK_ID = 0x65617266756C0002  # "earful", 2
@@ -54,7 +55,7 @@ async def ensure(conn: AsyncConnection, from_month: date, to_month: date) -> int
 
 def bounds_sync(conn: sa.Connection) -> tuple[datetime, datetime]:
     """`bounds` on a sync connection."""
-    found = _existing(conn)
+    found = existing(conn)
     if not found:
         raise LookupError("the facts have no partitions: run `earful migrate`")
     return _midnight(min(found)), _midnight(_plus(max(found), 1))
@@ -65,7 +66,7 @@ def ensure_sync(conn: sa.Connection, from_month: date, to_month: date) -> int:
     if from_month > to_month:
         raise ValueError(f"no span of months: {from_month} to {to_month}")
     conn.execute(_LOCK, {"lock": _LOCK_ID})
-    found = _existing(conn)
+    found = existing(conn)
     wanted = months(min([from_month, *found]), max([to_month, *found]))
     if len(wanted) > MAX_MONTHS:
         raise ValueError(f"{len(wanted)} months of partitions; at most {MAX_MONTHS}")
@@ -87,8 +88,17 @@ def ensure_sync(conn: sa.Connection, from_month: date, to_month: date) -> int:
     return len(missing)
 
 
-def _existing(conn: sa.Connection) -> set[date]:
-    """Months that every fact has; one that only some have would be an interrupted hand's work, and is an error."""
+def drop_oldest(conn: sa.Connection, count: int) -> int:
+    """Drop the `count` oldest months with their data; how many there were. For a downgrade."""
+    oldest = sorted(existing(conn))[:count]
+    for month in oldest:
+        for table in PARTITIONED:
+            conn.execute(sa.text(f"DROP TABLE {table.schema}.{table.name}_p{month:%Y%m}"))
+    return len(oldest)
+
+
+def existing(conn: sa.Connection) -> set[date]:
+    """First days of the months that every fact has; one that only some have would be an interrupted hand's work, and is an error."""
     per_table = []
     for table in PARTITIONED:
         names = conn.execute(_CHILDREN, {"schema": table.schema, "name": table.name}).scalars()

@@ -39,8 +39,8 @@ CUT_RUN = cut_run("v1")
 """The segmenter's run: there is one cut version per deployment, and old calls are not cut again."""
 
 _USE = sa.text(
-    "INSERT INTO ingest.current_run AS c (only, run_id, changed_at) VALUES (true, :run_id, now())"
-    " ON CONFLICT (only) DO UPDATE SET run_id = excluded.run_id, changed_at = now()"
+    "INSERT INTO ingest.current_run AS c (singleton, run_id, changed_at) VALUES (true, :run_id, now())"
+    " ON CONFLICT (singleton) DO UPDATE SET run_id = excluded.run_id, changed_at = now()"
     " WHERE c.run_id <> excluded.run_id"
 )
 

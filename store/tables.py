@@ -243,10 +243,10 @@ runs = _table(
 
 current_run = _table(
     "current_run",
-    _c("only", sa.Boolean, "Always true: there is one row", primary_key=True, server_default=sa.true()),
+    _c("singleton", sa.Boolean, "Always true: there is one row", primary_key=True, server_default=sa.true()),
     _c("run_id", sa.Uuid, "The run that the views show"),
     _c("changed_at", AWARE, "Instant of the last switch", server_default=sa.func.now()),
-    sa.CheckConstraint("only", name="only"),
+    sa.CheckConstraint("singleton", name="singleton"),
     sa.ForeignKeyConstraint(["run_id"], ["ingest.runs.run_id"]),
     comment="The pointer that decides what analysts see: one row.",
 )

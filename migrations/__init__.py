@@ -1,0 +1,1 @@
+"""Alembic's migrations; run them with store.migrate or `earful migrate`."""
