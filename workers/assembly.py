@@ -9,15 +9,17 @@ from __future__ import annotations
 
 import base64
 import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, fields
 from datetime import datetime
 from typing import Any, Literal
 
 import numpy as np
 
 from errors import Permanent
+from store.ledger import VerdictKind
+from stream.events import Role
 
-__all__ = ["Assembly", "Pending", "Stretch", "admit"]
+__all__ = ["Assembly", "Pending", "Stretch", "admit", "merge"]
 
 #: Offsets that differ by less are the producer's rounding, not a hole: one telephone frame.
 TOLERANCE_MS = 20
@@ -27,6 +29,9 @@ BREAK_MS = 2_000
 LONGEST_CALL_MS = 24 * 3_600_000
 #: 20 chunks of 200 ms telephone stereo are 128 kB; 4 MB bounds what a call with 5 s pieces at 48 kHz may hold back.
 PENDING_BYTES = 4 * 1024 * 1024
+
+#: call.closed can name 25 000 (stream.limits); one batch of 256 chunks of 5 s adds at most 3 000 more.
+MOST_UTTERANCES = 20_000
 
 Pcm = np.ndarray[Any, np.dtype[np.int16]]
 
@@ -55,7 +60,7 @@ class Assembly:
     call_id: str
     call_started_at: datetime
     channels: int
-    roles: tuple[str, ...]
+    roles: tuple[Role, ...]
     rate: int
     product: str | None = None
     traceparent: str | None = None
@@ -65,12 +70,14 @@ class Assembly:
     position: int = 0  # samples of the call that were handed on
     gap_ms: int = 0
     lost_chunks: int = 0
+    chunk_ms: int = 0  # length of the last chunk
     paused: bool = False
     held: bool = False  # a pause lies since the last chunk: its hole is hold time, not a gap
     last_seq: int | None = None
     closed: Literal["ended", "timed_out"] | None = None
     utterance_ids: list[str] = field(default_factory=list)
     channel_states: list[bytes] = field(default_factory=list)
+    twins: bytes = b""  # running comparison of two channels
     origins: list[int] = field(default_factory=list)  # sample of the call where each channel's state began
 
     @property
@@ -105,8 +112,8 @@ class Assembly:
             self._give_up(min(self.pending))
         return self._drain()
 
-    def close(self, reason: Literal["ended", "timed_out"], last_seq: int | None, chunk_ms: int = 0) -> list[Stretch]:
-        """The end: nothing is waited for any more. A chunk missing at the very end counts `chunk_ms`."""
+    def close(self, reason: Literal["ended", "timed_out"], last_seq: int | None) -> list[Stretch]:
+        """The end: nothing is waited for any more. A chunk missing at the very end counts as long as the last one."""
         out: list[Stretch] = []
         while self.pending:
             self._give_up(min(self.pending))
@@ -114,7 +121,7 @@ class Assembly:
         if last_seq is not None and last_seq >= self.next_seq:
             missing = last_seq - self.next_seq + 1
             self.lost_chunks += missing
-            self.gap_ms += min(missing * chunk_ms, LONGEST_CALL_MS)
+            self.gap_ms += min(missing * self.chunk_ms, LONGEST_CALL_MS)
         self.closed, self.last_seq = reason, last_seq
         empty = np.zeros((0, self.channels), np.int16)
         return merge([*out, Stretch(self.position, empty, "close")])
@@ -155,9 +162,10 @@ class Assembly:
 
     def to_bytes(self) -> bytes:
         """Everything but the audio of open utterances."""
-        plain = asdict(self) | {
+        plain = {one.name: getattr(self, one.name) for one in fields(self)} | {
             "call_started_at": self.call_started_at.isoformat(),
             "channel_states": [base64.b85encode(state).decode() for state in self.channel_states],
+            "twins": base64.b85encode(self.twins).decode(),
             "pending": {
                 seq: chunk and [chunk.offset_ms, base64.b85encode(chunk.pcm.tobytes()).decode()]
                 for seq, chunk in self.pending.items()
@@ -172,6 +180,7 @@ class Assembly:
         plain["roles"] = tuple(plain["roles"])
         plain["call_started_at"] = datetime.fromisoformat(plain["call_started_at"])
         plain["channel_states"] = [base64.b85decode(state) for state in plain["channel_states"]]
+        plain["twins"] = base64.b85decode(plain["twins"])
         plain["pending"] = {
             int(seq): chunk
             and Pending(chunk[0], np.frombuffer(base64.b85decode(chunk[1]), np.int16).reshape(-1, channels))
@@ -181,13 +190,22 @@ class Assembly:
 
 
 def admit(
-    call: Assembly, *, call_started_at: datetime, channels: int, roles: tuple[str, ...], rate: int, seq: int, offset_ms: int
-) -> tuple[str, str | None] | None:
+    call: Assembly,
+    *,
+    call_started_at: datetime,
+    channels: int,
+    roles: tuple[Role, ...],
+    rate: int,
+    seq: int,
+    offset_ms: int,
+) -> tuple[VerdictKind, str | None] | None:
     """None lets the chunk in; else its verdict (kind, reason). Raises Permanent for a chunk of another call or layout."""
     if (call_started_at, channels, roles) != (call.call_started_at, call.channels, call.roles):
         raise Permanent("call_id_reused", "call_started_at or the channel layout differ from the call's first record")
     if rate != call.rate:
         raise Permanent("rate_changed", f"the call runs at {call.rate} Hz, this chunk says {rate} Hz")
+    if len(call.utterance_ids) >= MOST_UTTERANCES:
+        raise Permanent("call_too_long", f"the call has {MOST_UTTERANCES} utterances already")
     if offset_ms > LONGEST_CALL_MS:
         raise Permanent("offset_out_of_range", f"offset_ms is {offset_ms}, a call lasts at most {LONGEST_CALL_MS} ms")
     if call.has(seq):

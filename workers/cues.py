@@ -19,7 +19,11 @@ def plain(text: str) -> str:
     text = text.lower().replace("’", "'")
     text = re.sub(r"\bwon't\b", "will not", re.sub(r"\bcan(?:'t|not)\b", "can not", text))
     text = text.replace("n't", " not").replace("'ll", " will").replace("'m", " am").replace("'re", " are")
-    text = re.sub(r"\b(it|that|there|here|what|he|she)'s\b", r"\1 is", text).replace("'ve", " have").replace("'d", " would")
+    text = (
+        re.sub(r"\b(it|that|there|here|what|he|she)'s\b", r"\1 is", text)
+        .replace("'ve", " have")
+        .replace("'d", " would")
+    )
     return " ".join(re.findall(r"\w+", text))
 
 
@@ -50,7 +54,9 @@ REASON = _any(
     """(?:am|was) calling (?:in |you )?(?:today )?(?:about|because|regarding|to)/the (?:problem|issue|trouble|thing) is/
     i have (?:a|an) (?:problem|issue|question|complaint)/there is (?:a|an|something)"""
 )
-WISH = _any(r"i (?:would like|want|need|am trying|was trying|am looking) (?:to|for|a|an|my|some)/how (?:do|can) i/i wonder\w*")
+WISH = _any(
+    r"i (?:would like|want|need|am trying|was trying|am looking) (?:to|for|a|an|my|some)/how (?:do|can) i/i wonder\w*"
+)
 ANSWER = re.compile(r"^(?:yes|yeah|no|sure|okay|right|correct)\b")
 HOPE = _any(r"hope\w*/if i/i wish")
 THANKS = _any("thanks?/appreciate/great/perfect/wonderful/excellent/generous/lovely")

@@ -43,9 +43,7 @@ class Decoder:
             for _ in range(2):  # the second child tells a poisonous record from a killed machine
                 pool = self._pool = self._pool or self._new()
                 try:
-                    return await asyncio.get_running_loop().run_in_executor(
-                        pool, limited, chunk, self._cpu_seconds
-                    )
+                    return await asyncio.get_running_loop().run_in_executor(pool, limited, chunk, self._cpu_seconds)
                 except BrokenProcessPool:
                     log.warning("decoder.died", codec=chunk.codec, seq=chunk.seq)
                     self.close()

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from time import perf_counter
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import tritonclient.grpc.aio as triton
@@ -59,17 +59,15 @@ class Polarity:
     positive: float
 
     @property
-    def label(self) -> str:
-        return max(("negative", self.negative), ("neutral", self.neutral), ("positive", self.positive), key=second)[0]
+    def label(self) -> Literal["negative", "neutral", "positive"]:
+        if self.negative >= max(self.neutral, self.positive):
+            return "negative"
+        return "neutral" if self.neutral >= self.positive else "positive"
 
     @property
     def sentiment(self) -> float:
         """-1..1: P(positive) - P(negative)."""
         return self.positive - self.negative
-
-
-def second(pair: tuple[str, float]) -> float:
-    return pair[1]
 
 
 class Inference:

@@ -28,11 +28,11 @@ from errors import EarfulError, Transient
 from store import dead_letters, ledger, outbox
 from stream.records import Record
 from stream.topics import Topics
+from workers.dead_letter import for_topic
 from workers.deadline import Deadline
 from workers.metrics import BATCH_RETRIES, RECORDS
 from workers.ownership import Owned, Ownership
 from workers.reading import reading
-from workers.dead_letter import for_topic
 from workers.stage import Batch, Stage, Work
 from workers.together import together
 

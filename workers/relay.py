@@ -28,7 +28,9 @@ ROUND = 500
 class Relay:
     """`run` never returns; it survives Kafka and Postgres being away."""
 
-    def __init__(self, engine: AsyncEngine, producer: AIOKafkaProducer, *, limit: int, pause_seconds: float = 0.2) -> None:
+    def __init__(
+        self, engine: AsyncEngine, producer: AIOKafkaProducer, *, limit: int, pause_seconds: float = 0.2
+    ) -> None:
         self._engine = engine
         self._producer = producer
         self._limit = limit

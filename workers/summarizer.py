@@ -175,5 +175,3 @@ def aspects_body(rows: Sequence[AspectMentionRow]) -> list[dict[str, object]]:
         }
         for row in rows
     ]
-
-

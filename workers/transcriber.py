@@ -89,7 +89,9 @@ class TranscriberStage:
                 utterances=len(closed.utterance_ids),
                 trace_id=trace_id(record),
             )
-            if not await calls.close_run(connection, row, closed.utterance_ids):  # the first call.closed wins; a repeat changes nothing
+            if not await calls.close_run(
+                connection, row, closed.utterance_ids
+            ):  # the first call.closed wins; a repeat changes nothing
                 work.verdicts[record.offset] = ("duplicate", None)
                 continue
             work.verdicts[record.offset] = ("control", None)

@@ -1,0 +1,338 @@
+"""One worker process: a stage, its faust app, and what runs beside it, from start to exit code."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import sys
+import tempfile
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from contextlib import AsyncExitStack
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+import structlog
+from aiokafka import AIOKafkaProducer
+from aiokafka.errors import KafkaError
+from faust.types import TP
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from errors import EarfulError, Transient
+from settings import Settings
+from speech.segment import Segmenter
+from store import partitions, runs, schema
+from store.engine import create
+from stream.events import Topics
+from stream.records import Message
+from workers import health, kafka
+from workers.consumer import WatermarkApp
+from workers.cutting import Cutter
+from workers.decoder import Decoder
+from workers.inference import Inference
+from workers.loop import Loop
+from workers.ownership import Ownership
+from workers.reading import reading
+from workers.reaper import Reaper
+from workers.relay import Relay
+from workers.reviewer import ReviewerStage
+from workers.segmenter import SegmenterStage
+from workers.stage import Stage
+from workers.summarizer import SummarizerStage
+from workers.transcriber import TranscriberStage
+from workers.watchdog import Watchdog
+
+__all__ = ["STAGES", "Left", "run_worker"]
+
+STAGES = ("segmenter", "transcriber", "summarizer", "reviewer")
+#: What each stage asks of Triton, besides nothing.
+MODELS: Mapping[str, tuple[str, ...]] = {
+    "segmenter": (),
+    "transcriber": ("speech",),
+    "summarizer": ("aspects", "cvib"),
+    "reviewer": ("aspects", "cvib"),
+}
+#: sysexits.h: EX_OK, EX_SOFTWARE (an error to look at), EX_TEMPFAIL (start me again).
+OK, SOFTWARE, TEMPFAIL = 0, 70, 75
+#: A stop that takes longer is cut off: the ledger makes that harmless.
+STOP_SECONDS = 10.0
+
+log = structlog.get_logger()
+
+
+class Left(EarfulError):
+    """Why a worker left; the supervisor starts it again."""
+
+
+def run_worker(stage: str, settings: Settings, on_step: Callable[[str], None] = lambda step: None) -> int:
+    """Run until SIGTERM. Returns the exit code."""
+    return asyncio.run(Worker(stage, settings, on_step).run())
+
+
+class Worker:
+    """Owns every resource of the process and closes them in reverse order."""
+
+    def __init__(self, stage: str, settings: Settings, on_step: Callable[[str], None]) -> None:
+        if stage not in STAGES:
+            raise ValueError(f"no stage {stage!r}: one of {', '.join(STAGES)}")
+        self._name = stage
+        self._settings = settings
+        self._on_step = on_step
+        self._topics = Topics(settings.topic_prefix)
+        self._months: tuple[datetime, datetime]
+        self._ended: asyncio.Future[int]
+
+    async def run(self) -> int:
+        loop = asyncio.get_running_loop()
+        self._ended = loop.create_future()
+        for signum in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(signum, self._end, OK)
+        async with AsyncExitStack() as resources:
+            tasks: list[asyncio.Task[None]] = []
+            try:
+                start = asyncio.create_task(self._start(resources, tasks))
+                start.add_done_callback(self._watch)
+                return await self._ended
+            finally:
+                for task in (start, *tasks):
+                    task.cancel()
+                await asyncio.gather(start, *tasks, return_exceptions=True)
+                await self._close(resources)
+
+    async def _close(self, resources: AsyncExitStack) -> None:
+        try:
+            await asyncio.wait_for(resources.pop_all().aclose(), STOP_SECONDS)
+        except TimeoutError:
+            log.warning("worker.stop_timeout", stage=self._name, seconds=STOP_SECONDS)
+            sys.exit(TEMPFAIL)
+
+    def _end(self, code: int) -> None:
+        if not self._ended.done():
+            self._ended.set_result(code)
+
+    def _watch(self, task: asyncio.Task[None]) -> None:
+        """A background task that dies takes the process with it: the ledger makes leaving harmless."""
+        if task.cancelled() or (error := task.exception()) is None:
+            return
+        code = TEMPFAIL if isinstance(error, EarfulError) else SOFTWARE
+        log.error("worker.leaves", stage=self._name, why=f"{type(error).__name__}: {error}", exc_info=error)
+        self._end(code)
+
+    async def _start(self, resources: AsyncExitStack, tasks: list[asyncio.Task[None]]) -> None:
+        settings = self._settings
+        engine = create(
+            settings.postgres_url.get_secret_value(),
+            application_name=f"earful-{self._name}",
+            pool_size=settings.partitions + 4,  # a step for each partition; relay, reaper and health
+        )
+        resources.push_async_callback(engine.dispose)
+        run_id = await self._patiently(lambda: self._prepare(engine))
+        producer = kafka.producer(settings)
+        await self._patiently(lambda: started(producer))
+        resources.push_async_callback(producer.stop)
+        inference = Inference(
+            settings.triton_url,
+            ssl=settings.triton_ssl,
+            inflight=settings.inflight_requests,
+            speech_model=settings.speech_model,
+        )
+        resources.push_async_callback(inference.close)
+        stage = self._stage(run_id, engine, inference, producer, resources)
+        ownership = Ownership(engine, stage)
+        relay = Relay(engine, producer, limit=settings.outbox_limit)
+        app = self._app(stage, ownership, relay, engine)
+        watchdog = Watchdog(
+            stage=self._name,
+            ownership=ownership,
+            log_ends=lambda: log_ends(app, stage.topic),
+            topic_id=lambda: self._topic_id(stage.topic),
+            healthy=lambda: self._healthy(engine, inference),
+            patience_seconds=settings.watchdog_seconds,
+        )
+        background: list[Coroutine[Any, Any, None]] = [relay.run(), watchdog.run(), self._refresh(engine)]
+        if isinstance(stage, SegmenterStage):
+            reaper = Reaper(
+                topics=self._topics,
+                engine=engine,
+                ownership=ownership,
+                watchdog=watchdog,
+                produce=lambda messages: produce(producer, messages),
+                silence_seconds=settings.call_silence_timeout_seconds,
+                paused_seconds=settings.paused_call_timeout_seconds,
+            )
+            background.append(reaper.run())
+        for one in background:
+            task = asyncio.create_task(one)
+            task.add_done_callback(self._watch)
+            tasks.append(task)
+        if settings.health_port is not None:
+            runner = await health.serve(
+                settings.health_port, live=lambda: watchdog.alive, ready=lambda: ownership.generation > 0
+            )
+            resources.push_async_callback(runner.cleanup)
+        resources.push_async_callback(app.stop)
+        await app.start()
+        log.info("worker.started", stage=self._name, run_id=str(run_id), topic=stage.topic)
+
+    async def _patiently(self, ask: Callable[[], Awaitable[Any]]) -> Any:
+        """Wait for a dependency at start: a worker may be started before what it needs."""
+        pause = 0.5
+        while True:
+            try:
+                return await ask()
+            except (Transient, KafkaError, OSError) as err:
+                log.warning("worker.waits", stage=self._name, why=f"{type(err).__name__}: {err}")
+                await asyncio.sleep(pause)
+                pause = min(5.0, pause * 2)
+
+    async def _prepare(self, engine: AsyncEngine) -> UUID:
+        """The schema fits, the months are known, and there is a run to write under."""
+        async with reading(engine) as connection:
+            await schema.check(connection)
+            self._months = await partitions.bounds(connection)
+            run_id = self._settings.run or await runs.current(connection)
+        if run_id is None:
+            raise Transient("no run is open; `earful runs open` makes one from the models that Triton serves")
+        return run_id
+
+    async def _refresh(self, engine: AsyncEngine) -> None:
+        """Partitions that `earful migrate` adds are seen without a restart."""
+        while True:
+            await asyncio.sleep(60)
+            try:
+                async with reading(engine) as connection:
+                    self._months = await partitions.bounds(connection)
+            except Transient as err:
+                log.warning("months.retry", why=str(err))
+
+    def _stage(
+        self,
+        run_id: UUID,
+        engine: AsyncEngine,
+        inference: Inference,
+        producer: AIOKafkaProducer,
+        resources: AsyncExitStack,
+    ) -> Stage[Any]:
+        topics, settings = self._topics, self._settings
+        if self._name == "transcriber":
+            return TranscriberStage(topics=topics, run_id=run_id, inference=inference, engine=engine)
+        if self._name == "summarizer":
+            return SummarizerStage(topics=topics, run_id=run_id, inference=inference, engine=engine)
+        if self._name == "reviewer":
+            return ReviewerStage(
+                topics=topics, run_id=run_id, inference=inference, engine=engine, month_bounds=lambda: self._months
+            )
+        decoder = Decoder(memory_bytes=settings.decoder_memory_bytes, cpu_seconds=settings.decoder_cpu_seconds)
+        resources.callback(decoder.close)
+        return SegmenterStage(
+            topics=topics,
+            cutter=Cutter(Segmenter(), topics),
+            engine=engine,
+            produce=lambda messages: produce(producer, messages),
+            decode=decoder.decode,
+            reorder_chunks=settings.reorder_chunks,
+            month_bounds=lambda: self._months,
+        )
+
+    def _app(self, stage: Stage[Any], ownership: Ownership, relay: Relay, engine: AsyncEngine) -> WatermarkApp:
+        settings = self._settings
+        batch = {"segmenter": settings.audio_batch, "reviewer": settings.review_batch}.get(
+            self._name, settings.utterance_batch
+        )
+        app = WatermarkApp(
+            f"{settings.topic_prefix}earful.{self._name}.{stage.run_id}",
+            broker=[f"kafka://{server.strip()}" for server in settings.kafka_bootstrap_servers.split(",")],
+            broker_credentials=kafka.credentials(settings),
+            store="memory://",
+            datadir=tempfile.mkdtemp(prefix="earful-faust-"),
+            web_enabled=False,
+            topic_allow_declare=False,
+            topic_disable_leader=True,
+            consumer_auto_offset_reset="earliest",
+            consumer_group_instance_id=settings.instance_id,
+            broker_commit_interval=1.0,
+            broker_session_timeout=settings.session_timeout_seconds,
+            broker_heartbeat_interval=settings.session_timeout_seconds / 10,
+            broker_rebalance_timeout=90.0,
+            stream_wait_empty=False,
+            stream_recovery_delay=0.0,
+            # Chunks are up to 1 MB: a buffer of one batch bounds what waits in memory.
+            stream_buffer_maxsize=min(batch, 64) if self._name == "segmenter" else batch,
+            producer_acks=-1,
+            producer_request_timeout=30.0,
+        )
+        loop = Loop(
+            stage=stage,
+            engine=engine,
+            ownership=ownership,
+            topics=self._topics,
+            first_offset_from=lambda partition, offset: kafka.first_offset_from(
+                settings, stage.topic, partition, offset
+            ),
+            batch_deadline_seconds=settings.batch_deadline_seconds,
+            may_write=relay.check_room,
+            on_step=self._on_step,
+        )
+
+        async def seek(log_starts: Mapping[int, int]) -> Mapping[int, int]:
+            async def take_over() -> dict[int, int]:
+                return await ownership.take_over(await self._topic_id(stage.topic), log_starts)
+
+            offsets: Mapping[int, int] = await self._patiently(take_over)
+            log.info("partitions.assigned", stage=self._name, offsets=dict(offsets))
+            return offsets
+
+        app.seek_partitions = seek
+        topic = app.topic(stage.topic, key_type=bytes, value_type=bytes, key_serializer="raw", value_serializer="raw")
+
+        @app.agent(topic, name=self._name, concurrency=1)  # type: ignore[untyped-decorator]
+        async def take(stream: Any) -> None:
+            async for events in stream.noack_take(batch, within=settings.batch_wait_seconds):
+                try:
+                    await loop.take(events, app.consumer_generation_id)
+                except Exception as err:  # faust would acknowledge it and go on: leave instead
+                    log.error("batch.failed", stage=self._name, why=f"{type(err).__name__}: {err}", exc_info=err)
+                    self._end(TEMPFAIL if isinstance(err, EarfulError) else SOFTWARE)
+                    await asyncio.Event().wait()
+
+        return app
+
+    async def _topic_id(self, topic: str) -> UUID:
+        return (await kafka.topic_ids(self._settings, [topic]))[topic]
+
+    async def _healthy(self, engine: AsyncEngine, inference: Inference) -> bool:
+        models = [self._settings.speech_model if one == "speech" else one for one in MODELS[self._name]]
+        try:
+            async with reading(engine) as connection:
+                await connection.execute(text("SELECT 1"))
+        except Transient:
+            return False
+        return not models or await inference.ready(models)
+
+
+async def started(producer: AIOKafkaProducer) -> None:
+    await producer.start()
+
+
+async def produce(producer: AIOKafkaProducer, messages: Sequence[Message]) -> None:
+    """Produce in order and wait for the broker. Raises Transient when it does not answer."""
+    try:
+        pending = [
+            await producer.send(one.topic, key=one.key, value=one.value, headers=list(one.headers)) for one in messages
+        ]
+        await asyncio.gather(*pending)
+    except KafkaError as err:
+        raise Transient(f"Kafka did not take it ({type(err).__name__})") from err
+
+
+async def log_ends(app: WatermarkApp, topic: str) -> Mapping[int, int]:
+    """End of each assigned partition."""
+    assigned = [tp for tp in app.consumer.assignment() if tp.topic == topic]
+    if not assigned:
+        return {}
+    try:
+        ends: Mapping[TP, int] = await app.consumer.highwaters(*assigned)
+    except KafkaError as err:
+        raise Transient(f"Kafka does not answer ({type(err).__name__})") from err
+    return {tp.partition: end for tp, end in ends.items()}

@@ -1,0 +1,83 @@
+"""Alive means progress: lag with a still ledger, while all dependencies are healthy, is a reason to leave."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from time import monotonic
+from uuid import UUID
+
+import structlog
+
+from errors import EarfulError, Transient
+from workers.metrics import LAG
+from workers.ownership import Ownership
+
+__all__ = ["NoProgress", "TopicReplaced", "Watchdog"]
+
+log = structlog.get_logger()
+
+EVERY_SECONDS = 2.0
+
+
+class NoProgress(EarfulError):
+    """Records wait, Postgres and Triton answer, and yet the ledger stands still: a restart is the cure."""
+
+
+class TopicReplaced(EarfulError):
+    """The topic was deleted and made again: its offsets mean something else now, so ask the ledger anew."""
+
+
+class Watchdog:
+    """Also the one who knows whether this worker has caught up (for the reaper) and is alive (for health)."""
+
+    def __init__(
+        self,
+        *,
+        stage: str,
+        ownership: Ownership,
+        log_ends: Callable[[], Awaitable[Mapping[int, int]]],
+        topic_id: Callable[[], Awaitable[UUID]],
+        healthy: Callable[[], Awaitable[bool]],
+        patience_seconds: float,
+    ) -> None:
+        self._stage = stage
+        self._ownership = ownership
+        self._log_ends = log_ends
+        self._topic_id = topic_id
+        self._healthy = healthy
+        self._patience_seconds = patience_seconds
+        self._still_since = monotonic()
+        self._seen: dict[int, int] = {}
+        self.caught_up_since: dict[int, float] = {}  # partition -> monotonic seconds
+
+    @property
+    def alive(self) -> bool:
+        return monotonic() - self._still_since < self._patience_seconds
+
+    async def run(self) -> None:
+        """Returns never; raises NoProgress or TopicReplaced when it is time to leave."""
+        while True:
+            await asyncio.sleep(EVERY_SECONDS)
+            try:
+                await self._look()
+            except Transient as err:
+                log.warning("watchdog.blind", stage=self._stage, why=str(err))
+                self._still_since = monotonic()
+
+    async def _look(self) -> None:
+        owned = dict(self._ownership.partitions)
+        ends = await self._log_ends()
+        offsets = {partition: one.position.next_offset for partition, one in owned.items()}
+        lag = {partition: ends.get(partition, offset) - offset for partition, offset in offsets.items()}
+        LAG.labels(stage=self._stage).set(sum(lag.values()))
+        now = monotonic()
+        self.caught_up_since = {
+            partition: self.caught_up_since.get(partition, now) for partition, behind in lag.items() if behind == 0
+        }
+        if owned and await self._topic_id() != next(iter(owned.values())).key.topic_id:
+            raise TopicReplaced(self._stage)
+        if offsets != self._seen or not any(lag.values()) or not await self._healthy():
+            self._seen, self._still_since = offsets, now
+        elif now - self._still_since > self._patience_seconds:
+            raise NoProgress(f"{self._stage}: {sum(lag.values())} records wait since {self._patience_seconds:.0f} s")
