@@ -173,7 +173,7 @@ class Worker:
             resources.push_async_callback(runner.cleanup)
         resources.push_async_callback(app.stop)
         await app.start()
-        log.info("worker.started", stage=self._name, run_id=str(run_id), topic=stage.topic)
+        log.info("worker.started", stage=self._name, run_id=str(stage.run_id), topic=stage.topic)
 
     async def _patiently(self, ask: Callable[[], Awaitable[Any]]) -> Any:
         """Wait for a dependency at start: a worker may be started before what it needs."""
