@@ -1,0 +1,223 @@
+"""The report for a terminal, with rich. Pure: data in, a renderable out; colour only repeats what the words say.
+
+Words of customers never pass as markup or escape sequences: they are cleaned and shown as plain text.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import groupby
+
+from rich import box
+from rich.console import Group, RenderableType
+from rich.padding import Padding
+from rich.rule import Rule
+from rich.table import Table
+from rich.text import Text
+
+from report.model import (
+    AspectRow,
+    CallReport,
+    Completeness,
+    DeadLetters,
+    Freshness,
+    Line,
+    Mention,
+    Quote,
+    Report,
+    Tally,
+)
+
+__all__ = ["DEFAULT_ASPECTS", "clean", "clock", "render"]
+
+#: Per product; what both calls and reviews name comes first, so the rest is the long tail.
+DEFAULT_ASPECTS = 6
+
+_COLOURS = {"negative": "red", "neutral": "yellow", "positive": "green"}
+_SIGNS = {"negative": "−", "neutral": "○", "positive": "+"}
+_ROLES = {"customer": "cyan", "agent": "blue"}
+
+
+def render(report: Report, *, aspects: int = DEFAULT_ASPECTS) -> RenderableType:
+    """The whole report, one part below the other; parts without content are left out."""
+    parts: list[RenderableType] = []
+    for call in report.calls:
+        parts += [*_call(call), Text()]
+    if len(report.calls) < report.calls_total:
+        parts += [Text(f"{len(report.calls)} of {report.calls_total} calls shown.", "dim"), Text()]
+    if report.aspects:
+        parts += [_title("What calls and reviews say of the same products"), _aspect_table(report.aspects, aspects)]
+    if report.completeness:
+        parts += [_title("Did everything arrive?"), _completeness_table(report.completeness)]
+    if report.freshness:
+        parts += [_title("From Kafka record to row"), _freshness_table(report.freshness)]
+    if report.dead_letters:
+        parts += [_title("Records that can never succeed (dead letters)"), _dead_letter_table(report.dead_letters)]
+    if not parts:
+        parts.append(Text("Nothing has been analysed yet."))
+    return Group(*parts)
+
+
+def clean(text: str) -> str:
+    """Without control characters and marks that reverse the writing, which could forge what a terminal shows."""
+    return "".join(" " if unicodedata.category(one) in {"Cc", "Cf", "Zl", "Zp"} else one for one in text)
+
+
+def clock(ms: int) -> str:
+    """``m:ss`` or ``h:mm:ss``."""
+    minutes, seconds = divmod(ms // 1000, 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes}:{seconds:02d}"
+
+
+def _title(text: str) -> RenderableType:
+    return Rule(Text(text, "bold"), align="left", style="dim")
+
+
+def _call(call: CallReport) -> Iterator[RenderableType]:
+    facts = [
+        clean(call.product or "no product"),
+        f"{call.call_started_at:%Y-%m-%d %H:%M}",
+        clock(call.duration_ms),
+        call.state if not call.state_reason else f"{call.state} ({clean(call.state_reason)})",
+    ]
+    if call.gap_ms:
+        facts.append(f"{call.gap_ms / 1000:.1f} s never came")
+    if call.late_chunks:
+        facts.append(f"{call.late_chunks} chunks too late")
+    yield Text.assemble(("● ", "dim"), (clean(call.call_id), "bold"), "  ", " · ".join(facts))
+    if call.lines:
+        yield _transcript(call)
+    findings = Table.grid(padding=(0, 2))
+    findings.add_column(style="bold", no_wrap=True)
+    findings.add_column()
+    for label, finding in [("Issue", call.issue), ("Outcome", call.outcome)]:
+        if finding is not None:
+            findings.add_row(label, _quote(finding))
+    for number, action in enumerate(call.actions):
+        findings.add_row("" if number else "Actions", _quote(action))
+    aspects = _mentions(call.lines)
+    if aspects:
+        findings.add_row("Aspects", aspects)
+    if call.method and findings.row_count:
+        findings.add_row("", Text(f"summary: {clean(call.method)}", "dim"))
+    if findings.row_count:
+        yield Padding(findings, (1 if call.lines else 0, 0, 0, 2))
+
+
+def _transcript(call: CallReport) -> RenderableType:
+    table = Table.grid(padding=(0, 2))
+    table.add_column(justify="right", style="dim", no_wrap=True)
+    table.add_column(no_wrap=True)
+    table.add_column()
+    for line in call.lines:
+        who = (
+            line.role if line.role != "unknown" else f"speaker {line.channel + 1}" if len(call.roles) > 1 else "unknown"
+        )
+        table.add_row(clock(line.start_ms), Text(who, _ROLES.get(line.role, "")), _said(line))
+    return Padding(table, (0, 0, 0, 2))
+
+
+def _said(line: Line) -> Text:
+    # Cleaning puts one character for one, so that spans still fit.
+    text = Text(clean(line.text)) if line.text.strip() else Text("(nothing recognised)", "dim")
+    for mention in line.mentions:
+        text.stylize(f"underline {_COLOURS.get(mention.polarity, '')}", mention.span_start, mention.span_end)
+    return text
+
+
+def _quote(quote: Quote) -> Text:
+    times = ", ".join(clock(at) for at in quote.at_ms)
+    return Text.assemble(clean(quote.text), (f"  [{times}]" if times else "", "dim"))
+
+
+def _mentions(lines: Iterable[Line]) -> Text:
+    """``battery − 0:06 0:17 · screen + 0:17``: each aspect and polarity once, with its times."""
+    times: dict[tuple[str, str], list[int]] = {}
+    for line in lines:
+        for mention in line.mentions:
+            times.setdefault((clean(_name(mention)), mention.polarity), []).append(line.start_ms)
+    text = Text()
+    for (name, polarity), at in times.items():
+        text.append(" · " if text else "", "dim")
+        text.append(f"{name} {_SIGNS.get(polarity, '?')}", _COLOURS.get(polarity, ""))
+        text.append("".join(f" {clock(one)}" for one in dict.fromkeys(at)), "dim")
+    return text
+
+
+def _name(mention: Mention) -> str:
+    return mention.text.strip().lower() or mention.aspect_id
+
+
+def _aspect_table(rows: Sequence[AspectRow], most: int) -> RenderableType:
+    table = _table("product", "aspect", ">calls", ">n", ">reviews", ">n", ">calls − reviews")
+    for product, group in groupby(rows, key=lambda row: row.product):
+        ours = list(group)
+        for number, row in enumerate(ours[:most]):
+            calls, reviews = row.calls.net, row.reviews.net
+            table.add_row(
+                clean(product or "(no product)") if number == 0 else "",
+                clean(row.aspect_id),
+                _net(row.calls),
+                str(row.calls.mentions or ""),
+                _net(row.reviews),
+                str(row.reviews.mentions or ""),
+                f"{calls - reviews:+.2f}" if calls is not None and reviews is not None else "",
+            )
+        if len(ours) > most:
+            table.add_row("", Text(f"and {len(ours) - most} more", "dim"))
+    caption = "Net sentiment: (positive − negative) / n, from −1 to +1. A small n says little."
+    return Group(table, Padding(Text(caption, "dim"), (0, 0, 1, 2)))
+
+
+def _net(tally: Tally) -> Text:
+    if tally.net is None:
+        return Text("–", "dim")
+    colour = "green" if tally.net > 0.25 else "red" if tally.net < -0.25 else "yellow"
+    return Text(f"{tally.net:+.2f}", colour)
+
+
+def _completeness_table(rows: Sequence[Completeness]) -> RenderableType:
+    columns = (
+        ">came",
+        ">complete",
+        ">open",
+        ">analysed",
+        ">no speech",
+        ">timed out",
+        ">given up",
+        ">other",
+        ">gap s",
+        ">late",
+    )
+    table = _table("", *columns)
+    for row in rows:
+        counts = row.total, row.complete, row.open, row.analysed, row.no_speech, row.timed_out, row.dead_lettered
+        late = f"{row.gap_ms / 1000:.1f}", str(row.late_chunks)
+        table.add_row(f"{row.source}s", *map(str, counts), str(row.other_terminal), *late)
+    return table
+
+
+def _freshness_table(rows: Sequence[Freshness]) -> RenderableType:
+    table = _table("", "hour", ">rows", ">p50 s", ">p95 s", ">longest s")
+    for row in rows:
+        delays = (f"{ms / 1000:.2f}" for ms in (row.p50_ms, row.p95_ms, row.max_ms))
+        table.add_row(row.kind, f"{row.hour:%Y-%m-%d %H:%M}", str(row.rows), *delays)
+    return table
+
+
+def _dead_letter_table(rows: Sequence[DeadLetters]) -> RenderableType:
+    table = _table("stage", "reason", ">records", ">replayed", "last")
+    for row in rows:
+        last = f"{row.last_at:%Y-%m-%d %H:%M}"
+        table.add_row(clean(row.stage), clean(row.reason), str(row.records), str(row.replayed), last)
+    return table
+
+
+def _table(*columns: str) -> Table:
+    """A leading ``>`` aligns a column to the right."""
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=True)
+    for column in columns:
+        table.add_column(column.removeprefix(">"), justify="right" if column.startswith(">") else "left", no_wrap=True)
+    return table
