@@ -1,0 +1,81 @@
+"""A real PostgreSQL for these tests alone: one migrated template database per run, a copy per test."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import AsyncIterator, Callable, Iterator
+from datetime import date
+from itertools import count
+from pathlib import Path
+
+import psycopg
+import pytest
+import pytest_asyncio
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+from stack.ports import Ports
+from stack.postgres import Postgres
+from store import engine as engines
+from store import migrate
+
+FIRST, LAST = date(2026, 1, 1), date(2026, 12, 1)
+
+
+@pytest.fixture(scope="session")
+def server() -> Iterator[str]:
+    """URL of the server, as its superuser, without a database."""
+    home = Path(tempfile.mkdtemp(prefix="earful-store-"))
+    postgres = Postgres(home, Ports(home))
+    try:
+        postgres.start()
+        url = postgres.url.rpartition("/")[0]
+        with psycopg.connect(f"{url}/postgres", autocommit=True) as admin:
+            admin.execute("ALTER SYSTEM SET fsync = off")  # nothing here outlives the run
+            admin.execute("SELECT pg_reload_conf()")
+        yield url
+    finally:
+        postgres.stop()
+        shutil.rmtree(home, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def new_database(server: str) -> Callable[[str | None], str]:
+    """Makes a database, empty or a copy of another, and answers its URL."""
+    numbers = count()
+
+    def create(template: str | None = None) -> str:
+        name = f"t{next(numbers)}"
+        with psycopg.connect(f"{server}/postgres", autocommit=True) as admin:
+            admin.execute(f"CREATE DATABASE {name}" + (f" TEMPLATE {template}" if template else ""))
+        return f"{server}/{name}"
+
+    return create
+
+
+@pytest.fixture(scope="session")
+def template(new_database: Callable[[str | None], str]) -> str:
+    """Name of the migrated template database."""
+    url = new_database(None)
+    migrate.upgrade(url, from_month=FIRST, to_month=LAST)
+    return url.rpartition("/")[2]
+
+
+@pytest.fixture
+def url(new_database: Callable[[str | None], str], template: str) -> str:
+    """URL of a fresh copy of the migrated database."""
+    return new_database(template)
+
+
+@pytest_asyncio.fixture
+async def engine(url: str) -> AsyncIterator[AsyncEngine]:
+    created = engines.create(url, application_name="test", pool_size=8)
+    yield created
+    await created.dispose()
+
+
+@pytest_asyncio.fixture
+async def conn(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
+    """A transaction that is rolled back."""
+    async with engine.connect() as open_connection:
+        yield open_connection
