@@ -47,7 +47,8 @@ class CutOptions:
     end_threshold: float = 0.35
     min_speech_ms: int = 200
     min_silence_ms: int = 640
-    padding_ms: int = 100
+    start_padding_ms: int = 150
+    end_padding_ms: int = 250
     max_ms: int = 30_000
     search_ms: int = 10_000
 
@@ -85,12 +86,15 @@ class Segmenter:
         self._vad = vad or SileroVad()
         self.options = options or CutOptions()
         per_ms = TARGET_RATE // 1000
-        self._pad = self.options.padding_ms * per_ms
+        self._before = self.options.start_padding_ms * per_ms
+        self._after = self.options.end_padding_ms * per_ms
         self._max = self.options.max_ms * per_ms
         self._min_speech = self.options.min_speech_ms * per_ms
         self._min_silence = -(-self.options.min_silence_ms * per_ms // WINDOW)
         self._search = self.options.search_ms * per_ms // WINDOW
-        if self._search < 3 or self._search * WINDOW + 2 * self._pad >= self._max:
+        if self.options.end_padding_ms > self.options.min_silence_ms:
+            raise ValueError("end_padding_ms must not exceed min_silence_ms: the end must have been heard")
+        if self._search < 3 or self._search * WINDOW + self._before + self._after >= self._max:
             raise ValueError("search_ms must be at least 96 ms and shorter than max_ms less the padding")
 
     @property
@@ -137,7 +141,7 @@ class Segmenter:
             job = _Job(state=state, inputs=data, windows=last - state.windows, cuts=cuts)
             self._work([job])
         if state.triggered:
-            end = total if state.silence < 0 else min(total, state.silence * WINDOW + self._pad)
+            end = total if state.silence < 0 else min(total, state.silence * WINDOW + self._after)
             self._close(state, end, cuts)
         state.flushed = True
         return cuts
@@ -178,7 +182,7 @@ class Segmenter:
         if not state.triggered:
             if probability >= options.threshold:
                 state.triggered = True
-                state.begin = max(state.ended, window * WINDOW - self._pad, 0)
+                state.begin = max(state.ended, window * WINDOW - self._before, 0)
                 state.speech, state.silence, state.continued = window, -1, False
                 state.energies = [energy]
             self._note(state)
@@ -191,8 +195,8 @@ class Segmenter:
         elif probability < options.end_threshold and state.silence < 0:
             state.silence = window
         if state.silence >= 0 and window + 1 - state.silence >= self._min_silence:
-            self._close(state, state.silence * WINDOW + self._pad, cuts)
-        elif (window + 2) * WINDOW + self._pad - state.begin > self._max:
+            self._close(state, state.silence * WINDOW + self._after, cuts)
+        elif (window + 2) * WINDOW + self._after - state.begin > self._max:
             self._split(state, cuts)
         self._note(state)
 
@@ -213,7 +217,7 @@ class Segmenter:
         boundary = (first + quietest) * WINDOW + WINDOW // 2
         if 0 <= state.silence * WINDOW <= boundary:
             # Nothing was said after the boundary.
-            self._close(state, min(boundary, state.silence * WINDOW + self._pad), cuts)
+            self._close(state, min(boundary, state.silence * WINDOW + self._after), cuts)
             return
         _emit(state, boundary, cuts)
         state.begin = boundary
@@ -221,7 +225,7 @@ class Segmenter:
         state.energies = energies[quietest + 1 :]
 
     def _note(self, state: ChannelState) -> None:
-        position = state.begin if state.triggered else max(state.ended, state.windows * WINDOW - self._pad, 0)
+        position = state.begin if state.triggered else max(state.ended, state.windows * WINDOW - self._before, 0)
         state.kept = position
 
 
