@@ -12,7 +12,7 @@ from torch import Tensor
 from sentiment.data import POLARITIES, Sentence
 from sentiment.encode import EncodedPair, EncodedWords, TextEncoder, pad
 
-__all__ = ["Pair", "PairBatch", "Tagged", "TagBatch", "length_batches", "pair_batch", "pairs", "tag_batch", "tagged"]
+__all__ = ["Pair", "PairBatch", "TagBatch", "Tagged", "length_batches", "pair_batch", "pairs", "tag_batch", "tagged"]
 
 IGNORED = -100
 
@@ -64,7 +64,12 @@ class TagBatch:
 def pairs(sentences: Sequence[Sentence], encoder: TextEncoder) -> list[Pair]:
     """One example per mention."""
     return [
-        Pair(encoded=encoder.pair(s.text, m.start, m.end), label=POLARITIES.index(m.polarity), domain=s.domain, group=s.group)
+        Pair(
+            encoded=encoder.pair(s.text, m.start, m.end),
+            label=POLARITIES.index(m.polarity),
+            domain=s.domain,
+            group=s.group,
+        )
         for s in sentences
         for m in s.mentions
     ]

@@ -31,7 +31,7 @@ def file_hash(path: Path) -> str:
 
 
 def shipped(absa: Path, *, own: bool = True) -> Splits:
-    """The pool of the models that ship. `absa` holds mams/ATSA and tsa_md; test sentences of every benchmark are dropped from it."""
+    """The pool of the models that ship. `absa` holds mams/ATSA and tsa_md; benchmarks' test sentences are dropped."""
     mams, tsa = absa / "mams" / "ATSA", absa / "tsa_md"
     paths = [mams / "train.xml", mams / "val.xml", tsa / "TSA-MD.train.json", tsa / "TSA-MD.dev.json"]
     train = read_semeval14(paths[0], "mams") + read_json_spans(paths[2], "tsa_md")
@@ -49,7 +49,9 @@ def shipped(absa: Path, *, own: bool = True) -> Splits:
         for file in sorted(path.glob("*Test*.xml")):
             tests += read_semeval14(file, path.name)
     train = drop_leaks(train, tests + dev)
-    return Splits(train=train, dev=drop_leaks(dev, tests), test_own=test_own, files={p.name: file_hash(p) for p in paths})
+    return Splits(
+        train=train, dev=drop_leaks(dev, tests), test_own=test_own, files={p.name: file_hash(p) for p in paths}
+    )
 
 
 def clauses_without_aspect(sentences: list[Sentence], seed: int) -> list[Sentence]:

@@ -160,7 +160,9 @@ def parse_marked(line: str, domain: str, where: str) -> Sentence:
         at = match.end()
     text += line[at:]
     if any(c in text for c in "[]|") or not text.strip():
-        raise CorpusError(f"{where}: a mark is not of the form [aspect|+], [aspect|-] or [aspect|0], or the line is empty")
+        raise CorpusError(
+            f"{where}: a mark is not of the form [aspect|+], [aspect|-] or [aspect|0], or the line is empty"
+        )
     for m in found:
         if text[m.start : m.end].strip() != text[m.start : m.end]:
             raise CorpusError(f"{where}: an aspect begins or ends with a space")

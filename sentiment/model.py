@@ -47,7 +47,9 @@ class PolarityNet(nn.Module):
         if self.gates is not None:
             self.gates.attach(encoder)
         self.dropout = nn.Dropout(dropout)
-        self.head = nn.Sequential(nn.Linear(2 * size, 300), nn.ReLU(), nn.Linear(300, 300), nn.ReLU(), nn.Linear(300, 3))
+        self.head = nn.Sequential(
+            nn.Linear(2 * size, 300), nn.ReLU(), nn.Linear(300, 300), nn.ReLU(), nn.Linear(300, 3)
+        )
 
     def features(self, ids: Tensor, mask: Tensor, types: Tensor, aspect: Tensor) -> Tensor:
         """ids, mask, types, aspect [batch, tokens] -> h [batch, 2 * size]."""

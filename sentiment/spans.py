@@ -23,7 +23,12 @@ class Found:
 
 
 def decode(
-    text: str, words: Sequence[tuple[int, int]], logits: NDArray[np.floating], *, temperature: float = 1.0, threshold: float = 0.0
+    text: str,
+    words: Sequence[tuple[int, int]],
+    logits: NDArray[np.floating],
+    *,
+    temperature: float = 1.0,
+    threshold: float = 0.0,
 ) -> list[Found]:
     """Spans from logits [words, 3] over O, B, I. A lone I opens a span; confidence is the least word's 1 - P(O).
 

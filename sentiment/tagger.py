@@ -1,6 +1,6 @@
 """Training of the aspect extractor: B, I, O for every word, on sentences with and without aspects.
 
-    python -m sentiment.tagger --absa DIR --out DIR --epochs 4
+python -m sentiment.tagger --absa DIR --out DIR --epochs 4
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from sentiment.data import Sentence
 from sentiment.encode import TextEncoder
 from sentiment.metrics import fit_temperature, span_scores
 from sentiment.model import TagNet, load_encoder, minilm_dir
+from sentiment.report import report
 from sentiment.spans import decode
 
 __all__ = ["predict_tags", "score", "train"]
@@ -45,7 +46,9 @@ def predict_tags(net: TagNet, examples: Sequence[Tagged], pad_id: int, size: int
     return out
 
 
-def score(net: TagNet, sentences: Sequence[Sentence], encoder: TextEncoder, *, threshold: float = 0.0) -> dict[str, float]:
+def score(
+    net: TagNet, sentences: Sequence[Sentence], encoder: TextEncoder, *, threshold: float = 0.0
+) -> dict[str, float]:
     """Exact-match spans on sentences short enough for one window each (all of the benchmarks' are)."""
     examples = [tagged([s], encoder)[0] for s in sentences]
     logits = predict_tags(net, examples, encoder.pad_id)
@@ -57,7 +60,14 @@ def score(net: TagNet, sentences: Sequence[Sentence], encoder: TextEncoder, *, t
 
 
 def train(
-    sentences: list[Sentence], dev: list[Sentence], source: Path, encoder: TextEncoder, *, epochs: int, seed: int, lr: float
+    sentences: list[Sentence],
+    dev: list[Sentence],
+    source: Path,
+    encoder: TextEncoder,
+    *,
+    epochs: int,
+    seed: int,
+    lr: float,
 ) -> tuple[TagNet, list[dict[str, object]]]:
     """The network of the epoch with the best dev F1, and the log."""
     torch.manual_seed(seed)
@@ -66,7 +76,8 @@ def train(
     examples = tagged(sentences, encoder)
     lengths = [len(t.words.ids) for t in examples]
     optimizer = torch.optim.AdamW(
-        [{"params": net.encoder.parameters(), "lr": lr}, {"params": net.head.parameters(), "lr": 1e-3}], weight_decay=0.01
+        [{"params": net.encoder.parameters(), "lr": lr}, {"params": net.head.parameters(), "lr": 1e-3}],
+        weight_decay=0.01,
     )
     total = (len(examples) // 32 + 1) * epochs
     schedule = torch.optim.lr_scheduler.LambdaLR(
@@ -87,7 +98,7 @@ def train(
             schedule.step()
         got = score(net, dev, encoder)
         row: dict[str, object] = {"epoch": epoch + 1, "dev": got, "minutes": round((time.monotonic() - began) / 60, 1)}
-        print(json.dumps(row), flush=True)
+        report(row)
         log.append(row)
         if got["f1"] > best:
             best, state = got["f1"], {k: v.detach().clone() for k, v in net.state_dict().items()}
@@ -105,7 +116,12 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--lr", type=float, default=1e-4)
     parser.add_argument("--clauses", type=int, default=1500, help="aspect-free clauses cut from MAMS and TSA-MD")
-    parser.add_argument("--own-copies", type=int, default=2, help="times our own sentences are seen per epoch, beside a lower-cased copy")
+    parser.add_argument(
+        "--own-copies",
+        type=int,
+        default=2,
+        help="times our own sentences are seen per epoch, beside a lower-cased copy",
+    )
     parser.add_argument("--threads", type=int, default=2)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)

@@ -31,6 +31,7 @@ from sentiment.encode import TextEncoder
 from sentiment.losses import self_contrast
 from sentiment.metrics import classification, fit_temperature
 from sentiment.model import PolarityNet, load_encoder, minilm_dir
+from sentiment.report import report
 
 __all__ = ["ARMS", "PRESETS", "Config", "predict_logits", "train"]
 
@@ -167,7 +168,7 @@ def train(
             row["dev_main"] = score(main, dev, pad_id)
         if sub.gates is not None:
             row["prune_rates"] = [round(r, 3) for r in sub.gates.prune_rates()]
-        print(json.dumps(row), flush=True)
+        report(row)
         log.append(row)
         if (got["accuracy"], got["macro_f1"]) > best:
             best = (got["accuracy"], got["macro_f1"])
@@ -181,9 +182,13 @@ def train(
 def main() -> None:
     """Train on the pool of the models that ship and write model.safetensors and train.json into --out."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
-    parser.add_argument("--absa", type=Path, required=True, help="folder with mams/ATSA, tsa_md and the benchmarks' test files")
+    parser.add_argument(
+        "--absa", type=Path, required=True, help="folder with mams/ATSA, tsa_md and the benchmarks' test files"
+    )
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--encoder", type=Path, default=None, help="folder of a BERT-like encoder; default: MiniLM from its wheel")
+    parser.add_argument(
+        "--encoder", type=Path, default=None, help="folder of a BERT-like encoder; default: MiniLM from its wheel"
+    )
     parser.add_argument("--preset", choices=sorted(PRESETS), default="improved")
     parser.add_argument("--arm", choices=ARMS, default="cvib")
     parser.add_argument("--epochs", type=int, default=3)
@@ -203,7 +208,7 @@ def main() -> None:
     if args.limit:
         examples = random.Random(args.seed).sample(examples, min(args.limit, len(examples)))
     dev = pairs(splits.dev, encoder)
-    print(json.dumps({"examples": len(examples), "dev": len(dev), "config": dataclasses.asdict(config)}), flush=True)
+    report({"examples": len(examples), "dev": len(dev), "config": dataclasses.asdict(config)})
     net, log = train(config, examples, dev, source, encoder.pad_id, minutes=args.minutes, bar=True)
     args.out.mkdir(parents=True, exist_ok=True)
     save_file({k: v.contiguous() for k, v in net.state_dict().items()}, args.out / "model.safetensors")

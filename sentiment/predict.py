@@ -1,0 +1,55 @@
+"""Aspects and polarities in a process of one's own, without servers.
+
+from sentiment.predict import aspects, polarity
+found = aspects("The battery is great.")
+polarity("The battery is great.", [(a.start, a.end) for a in found])
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+from sentiment.data import POLARITIES
+from sentiment.serve import Aspect, AspectModel, PolarityModel
+
+__all__ = ["MODEL_REPO", "Aspect", "Polarity", "aspects", "polarity"]
+
+MODEL_REPO = Path(__file__).resolve().parent.parent / "model_repo"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Polarity:
+    """Calibrated probabilities of one aspect's polarity; they add up to 1."""
+
+    negative: float
+    neutral: float
+    positive: float
+
+    @property
+    def label(self) -> str:
+        """The likeliest of negative, neutral, positive."""
+        return max(POLARITIES, key=lambda name: float(getattr(self, name)))
+
+
+@cache
+def _aspects(folder: Path) -> AspectModel:
+    return AspectModel(folder)
+
+
+@cache
+def _polarity(folder: Path) -> PolarityModel:
+    return PolarityModel(folder)
+
+
+def aspects(text: str, *, min_confidence: float | None = None, model: Path | None = None) -> list[Aspect]:
+    """The aspects that a text names, with character offsets. `model`: a serving folder; default: the shipped one."""
+    return _aspects(model or MODEL_REPO / "aspects" / "1").find(text, threshold=min_confidence)
+
+
+def polarity(text: str, spans: Sequence[tuple[int, int]], *, model: Path | None = None) -> list[Polarity]:
+    """One polarity for each span of characters [start, end). `model`: a serving folder; default: the shipped one."""
+    rows = _polarity(model or MODEL_REPO / "cvib" / "1").probabilities(text, spans)
+    return [Polarity(negative=float(n), neutral=float(o), positive=float(p)) for n, o, p in rows]
