@@ -19,6 +19,7 @@ __all__ = [
     "Mention",
     "Quote",
     "Report",
+    "ReviewReport",
     "Tally",
 ]
 
@@ -27,7 +28,7 @@ Json = None | bool | int | float | str | list["Json"] | dict[str, "Json"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Mention:
-    """An aspect in a line; the span counts characters of the line's text, sentiment is -1..1."""
+    """An aspect in an utterance or review; the span counts characters of its text, sentiment is -1..1."""
 
     text: str
     aspect_id: str
@@ -78,6 +79,19 @@ class CallReport:
     actions: tuple[Quote, ...]
     summary: str | None
     lines: tuple[Line, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReviewReport:
+    """One review in its newest version; rating on the producer's scale."""
+
+    review_id: str
+    version: int | None
+    created_at: datetime
+    product: str | None
+    rating: float | None
+    text: str
+    mentions: tuple[Mention, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -151,11 +165,12 @@ class DeadLetters:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
-    """Everything, as of one instant. ``calls`` may be fewer than ``calls_total``, oldest first."""
+    """Everything, as of one instant. ``calls`` and ``reviews`` may be fewer than their totals, oldest first."""
 
     calls_total: int
     reviews_total: int
     calls: tuple[CallReport, ...]
+    reviews: tuple[ReviewReport, ...]
     aspects: tuple[AspectRow, ...]
     completeness: tuple[Completeness, ...]
     freshness: tuple[Freshness, ...]

@@ -22,13 +22,16 @@ from report.model import (
     Mention,
     Quote,
     Report,
+    ReviewReport,
     Tally,
 )
 
-__all__ = ["DEFAULT_CALLS", "read"]
+__all__ = ["DEFAULT_CALLS", "DEFAULT_REVIEWS", "read"]
 
 #: Transcripts beyond this fill a screen nobody scrolls; `earful report --calls` asks for more.
 DEFAULT_CALLS = 20
+#: Enough to see what a review and its aspects look like; the table of aspects counts them all.
+DEFAULT_REVIEWS = 5
 
 _Row = dict[str, Any]
 
@@ -49,10 +52,21 @@ SELECT utterance_id, call_id, channel, role, start_ms, end_ms, text
 _SUMMARIES: LiteralString = f"""
 SELECT call_id, method, issue, outcome, actions, summary, evidence FROM analytics_v1.summaries WHERE {_OF_CALLS}"""
 _MENTIONS = """
-SELECT utterance_id, aspect_text, aspect_id, polarity, sentiment, confidence, span_start, span_end
+SELECT utterance_id AS of, aspect_text, aspect_id, polarity, sentiment, confidence, span_start, span_end
   FROM analytics_v1.aspect_mentions
  WHERE source = 'utterance' AND call_id = ANY (%(ids)s) AND subject_at BETWEEN %(first)s AND %(last)s
  ORDER BY utterance_id, span_start, span_end"""
+
+_REVIEWS = """
+SELECT review_id, version, created_at, product, rating, text
+  FROM analytics_v1.reviews
+ ORDER BY created_at DESC, review_id DESC
+ LIMIT %(limit)s"""
+_REVIEW_MENTIONS = """
+SELECT review_id AS of, aspect_text, aspect_id, polarity, sentiment, confidence, span_start, span_end
+  FROM analytics_v1.aspect_mentions
+ WHERE source = 'review' AND review_id = ANY (%(ids)s) AND subject_at BETWEEN %(first)s AND %(last)s
+ ORDER BY review_id, span_start, span_end"""
 
 _ASPECTS = """
 SELECT product, aspect_id, source, sum(negative)::int AS negative, sum(neutral)::int AS neutral,
@@ -80,9 +94,13 @@ SELECT stage, reason, count(*)::int AS records, count(replayed_at)::int AS repla
 
 
 def read(
-    connection: psycopg.Connection[Any], *, call_ids: Sequence[str] | None = None, limit: int = DEFAULT_CALLS
+    connection: psycopg.Connection[Any],
+    *,
+    call_ids: Sequence[str] | None = None,
+    calls: int = DEFAULT_CALLS,
+    reviews: int = DEFAULT_REVIEWS,
 ) -> Report:
-    """The report as of one instant: ``call_ids`` if given, else the newest ``limit`` calls, oldest first.
+    """The report as of one instant: ``call_ids`` if given, else the newest ``calls``, and the newest ``reviews``.
 
     Reads in one REPEATABLE READ transaction, or, if the caller has one open, in that. Raises psycopg.Error.
     """
@@ -93,7 +111,8 @@ def read(
         return Report(
             calls_total=_count(cursor, "SELECT count(*) AS n FROM analytics_v1.calls"),
             reviews_total=_count(cursor, "SELECT count(*) AS n FROM analytics_v1.reviews"),
-            calls=_calls(cursor, call_ids, limit),
+            calls=_calls(cursor, call_ids, calls),
+            reviews=_reviews(cursor, reviews),
             aspects=_aspects(cursor),
             completeness=tuple(Completeness(**row) for row in cursor.execute(_COMPLETENESS)),
             freshness=tuple(Freshness(**row) for row in cursor.execute(_FRESHNESS)),
@@ -114,15 +133,31 @@ def _calls(cursor: psycopg.Cursor[_Row], call_ids: Sequence[str] | None, limit: 
         return ()
     which = {"ids": [call["call_id"] for call in calls], "first": min(starts), "last": max(starts)}
 
-    mentions: defaultdict[UUID, list[Mention]] = defaultdict(list)
-    for row in cursor.execute(_MENTIONS, which):
-        utterance = row.pop("utterance_id")
-        mentions[utterance].append(Mention(text=row.pop("aspect_text"), **row))
+    mentions = _mentions(cursor, _MENTIONS, which)
     lines: defaultdict[str, list[Line]] = defaultdict(list)
     for row in cursor.execute(_LINES, which):
         lines[row.pop("call_id")].append(Line(**row, mentions=tuple(mentions[row["utterance_id"]])))
     summaries = {row["call_id"]: row for row in cursor.execute(_SUMMARIES, which)}
     return tuple(_call(call, summaries.get(call["call_id"]), lines[call["call_id"]]) for call in calls)
+
+
+def _reviews(cursor: psycopg.Cursor[_Row], limit: int) -> tuple[ReviewReport, ...]:
+    rows = cursor.execute(_REVIEWS, {"limit": limit}).fetchall()[::-1]
+    if not rows:
+        return ()
+    which = {"ids": [row["review_id"] for row in rows], "first": rows[0]["created_at"], "last": rows[-1]["created_at"]}
+    mentions = _mentions(cursor, _REVIEW_MENTIONS, which)
+    return tuple(ReviewReport(**row, mentions=tuple(mentions[row["review_id"]])) for row in rows)
+
+
+def _mentions(
+    cursor: psycopg.Cursor[_Row], query: LiteralString, which: dict[str, Any]
+) -> defaultdict[UUID | str, list[Mention]]:
+    """By utterance or review, in the order of the text."""
+    found: defaultdict[UUID | str, list[Mention]] = defaultdict(list)
+    for row in cursor.execute(query, which):
+        found[row.pop("of")].append(Mention(text=row.pop("aspect_text"), **row))
+    return found
 
 
 def _call(call: _Row, summary: _Row | None, lines: Sequence[Line]) -> CallReport:

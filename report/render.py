@@ -26,6 +26,7 @@ from report.model import (
     Mention,
     Quote,
     Report,
+    ReviewReport,
     Tally,
 )
 
@@ -46,6 +47,8 @@ def render(report: Report, *, aspects: int = DEFAULT_ASPECTS) -> RenderableType:
         parts += [*_call(call), Text()]
     if len(report.calls) < report.calls_total:
         parts += [Text(f"{len(report.calls)} of {report.calls_total} calls shown.", "dim"), Text()]
+    if report.reviews:
+        parts += [_title(f"The newest of {report.reviews_total} reviews"), *map(_review, report.reviews)]
     if report.aspects:
         parts += [_title("What calls and reviews say of the same products"), _aspect_table(report.aspects, aspects)]
     if report.completeness:
@@ -115,14 +118,25 @@ def _transcript(call: CallReport) -> RenderableType:
         who = (
             line.role if line.role != "unknown" else f"speaker {line.channel + 1}" if len(call.roles) > 1 else "unknown"
         )
-        table.add_row(clock(line.start_ms), Text(who, _ROLES.get(line.role, "")), _said(line))
+        table.add_row(clock(line.start_ms), Text(who, _ROLES.get(line.role, "")), _marked(line.text, line.mentions))
     return Padding(table, (0, 0, 0, 2))
 
 
-def _said(line: Line) -> Text:
+def _review(review: ReviewReport) -> RenderableType:
+    facts = [clean(review.product or "no product"), f"{review.created_at:%Y-%m-%d %H:%M}"]
+    if review.rating is not None:
+        facts.append(f"rated {review.rating:g}")
+    if (review.version or 1) > 1:
+        facts.append(f"version {review.version}")
+    title = Text.assemble(("● ", "dim"), (clean(review.review_id), "bold"), "  ", " · ".join(facts))
+    found = _signs((_name(mention), mention.polarity, None) for mention in review.mentions)
+    return Group(title, Padding(_marked(review.text, review.mentions), (0, 0, 0, 2)), Padding(found, (0, 0, 1, 2)))
+
+
+def _marked(said: str, mentions: Iterable[Mention]) -> Text:
     # Cleaning puts one character for one, so that spans still fit.
-    text = Text(clean(line.text)) if line.text.strip() else Text("(nothing recognised)", "dim")
-    for mention in line.mentions:
+    text = Text(clean(said)) if said.strip() else Text("(nothing recognised)", "dim")
+    for mention in mentions:
         text.stylize(f"underline {_COLOURS.get(mention.polarity, '')}", mention.span_start, mention.span_end)
     return text
 
@@ -133,11 +147,14 @@ def _quote(quote: Quote) -> Text:
 
 
 def _mentions(lines: Iterable[Line]) -> Text:
-    """``battery − 0:06 0:17 · screen + 0:17``: each aspect and polarity once, with its times."""
+    return _signs((_name(mention), mention.polarity, line.start_ms) for line in lines for mention in line.mentions)
+
+
+def _signs(mentions: Iterable[tuple[str, str, int | None]]) -> Text:
+    """``battery − 0:06 0:17 · screen + 0:17``: each aspect and polarity once, with its times if it has any."""
     times: dict[tuple[str, str], list[int]] = {}
-    for line in lines:
-        for mention in line.mentions:
-            times.setdefault((clean(_name(mention)), mention.polarity), []).append(line.start_ms)
+    for name, polarity, at_ms in mentions:
+        times.setdefault((name, polarity), []).extend(() if at_ms is None else (at_ms,))
     text = Text()
     for (name, polarity), at in times.items():
         text.append(" · " if text else "", "dim")
@@ -147,7 +164,7 @@ def _mentions(lines: Iterable[Line]) -> Text:
 
 
 def _name(mention: Mention) -> str:
-    return mention.text.strip().lower() or mention.aspect_id
+    return clean(mention.text).strip().lower() or clean(mention.aspect_id)
 
 
 def _aspect_table(rows: Sequence[AspectRow], most: int) -> RenderableType:
@@ -179,23 +196,23 @@ def _net(tally: Tally) -> Text:
 
 
 def _completeness_table(rows: Sequence[Completeness]) -> RenderableType:
-    columns = (
-        ">came",
-        ">complete",
-        ">open",
-        ">analysed",
-        ">no speech",
-        ">timed out",
-        ">given up",
-        ">other",
-        ">gap s",
-        ">late",
-    )
-    table = _table("", *columns)
-    for row in rows:
-        counts = row.total, row.complete, row.open, row.analysed, row.no_speech, row.timed_out, row.dead_lettered
-        late = f"{row.gap_ms / 1000:.1f}", str(row.late_chunks)
-        table.add_row(f"{row.source}s", *map(str, counts), str(row.other_terminal), *late)
+    columns: dict[str, Sequence[float]] = {
+        "came": [row.total for row in rows],
+        "complete": [row.complete for row in rows],
+        "open": [row.open for row in rows],
+        "analysed": [row.analysed for row in rows],
+        "no speech": [row.no_speech for row in rows],
+        "timed out": [row.timed_out for row in rows],
+        "dead letters": [row.dead_lettered for row in rows],
+        "other ends": [row.other_terminal for row in rows],
+        "gaps, s": [row.gap_ms / 1000 for row in rows],
+        "late chunks": [row.late_chunks for row in rows],
+    }
+    always = "came", "complete", "open", "analysed"
+    shown = {name: values for name, values in columns.items() if name in always or any(values)}
+    table = _table("", *(f">{name}" for name in shown))
+    for number, row in enumerate(rows):
+        table.add_row(f"{row.source}s", *(f"{values[number]:,}" for values in shown.values()))
     return table
 
 

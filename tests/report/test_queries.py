@@ -80,11 +80,22 @@ def test_freshness_has_a_row_for_each_kind(report: Report) -> None:
     assert all(row.max_ms >= row.p95_ms >= row.p50_ms > 0 for row in report.freshness)
 
 
+def test_the_newest_reviews_come_with_their_aspects(connection: psycopg.Connection[Any], report: Report) -> None:
+    assert [review.review_id for review in report.reviews] == ["r0", "r1", "r2"]
+    review = report.reviews[2]
+    assert (review.version, review.product, review.rating, review.text) == (None, "Phone", None, "The battery.")
+    assert [(one.aspect_id, one.polarity) for one in review.mentions] == [
+        ("screen", "positive"),
+        ("battery", "negative"),
+    ]
+    assert [one.review_id for one in read(connection, reviews=1).reviews] == ["r2"]
+
+
 def test_calls_can_be_named_or_limited(connection: psycopg.Connection[Any]) -> None:
-    assert [call.call_id for call in read(connection, limit=1).calls] == ["c2"]
+    assert [call.call_id for call in read(connection, calls=1).calls] == ["c2"]
     assert [call.call_id for call in read(connection, call_ids=["c1", "nobody"]).calls] == ["c1"]
     assert read(connection, call_ids=[]).calls == ()
-    assert read(connection, limit=1).calls_total == 2
+    assert read(connection, calls=1).calls_total == 2
 
 
 def test_the_connection_is_left_as_it_was(connection: psycopg.Connection[Any]) -> None:
@@ -113,5 +124,12 @@ def test_the_json_is_json_and_says_the_same(report: Report) -> None:
 def test_an_empty_database_gives_an_empty_report(empty_url: str, url: str) -> None:
     with psycopg.connect(empty_url) as opened:
         assert read(opened) == Report(
-            calls_total=0, reviews_total=0, calls=(), aspects=(), completeness=(), freshness=(), dead_letters=()
+            calls_total=0,
+            reviews_total=0,
+            calls=(),
+            reviews=(),
+            aspects=(),
+            completeness=(),
+            freshness=(),
+            dead_letters=(),
         )

@@ -20,6 +20,7 @@ from report.model import (
     Mention,
     Quote,
     Report,
+    ReviewReport,
     Tally,
 )
 from report.render import clean, clock, render
@@ -80,6 +81,7 @@ def report(**other: Any) -> Report:
         "calls_total": len(other.get("calls", ())),
         "reviews_total": 0,
         "calls": (),
+        "reviews": (),
         "aspects": (),
         "completeness": (),
         "freshness": (),
@@ -157,9 +159,23 @@ def test_the_tables_of_operations() -> None:
     dead = DeadLetters(stage="reviewer", reason="no_text", records=2, replayed=1, first_at=NOW, last_at=NOW)
     text = shown(report(completeness=(complete,), freshness=(fresh,), dead_letters=(dead,)))
     rows = [row.split() for row in text.splitlines()]
-    assert ["calls", "9", "8", "1", "7", "1", "0", "0", "0", "4.0", "3"] in rows
+    assert ["calls", "9", "8", "1", "7", "1", "4.0", "3"] in rows
+    assert "timed out" not in text  # nothing to say
     assert ["review", "2026-03-10", "09:00", "240", "0.12", "1.50", "2.00"] in rows
     assert ["reviewer", "no_text", "2", "1", "2026-03-10", "09:00"] in rows
+
+
+def test_a_review_is_shown_with_its_aspects() -> None:
+    text = "The screen is fine, the battery is not."
+    mentions = mention("screen", "positive", 4), mention("battery", "negative", 24)
+    values: dict[str, Any] = {"review_id": "r1", "version": 2, "created_at": NOW, "product": "Phone", "rating": 3.0}
+    lines = shown(report(reviews=(ReviewReport(**values, text=text, mentions=mentions),), reviews_total=7)).splitlines()
+    assert lines[0].startswith("The newest of 7 reviews")
+    assert [one.strip() for one in lines[1:4]] == [
+        "● r1  Phone · 2026-03-10 09:00 · rated 3 · version 2",
+        text,
+        "screen + · battery −",
+    ]
 
 
 def test_calls_left_out_are_counted_and_nothing_is_said_of_nothing() -> None:
