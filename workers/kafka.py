@@ -14,7 +14,7 @@ from kafka import KafkaAdminClient
 from errors import Transient
 from settings import Settings
 
-__all__ = ["admin", "aio_options", "credentials", "first_offset_from", "producer", "sync_options", "topic_ids"]
+__all__ = ["admin", "aio_options", "credentials", "first_offset_from", "producer", "security", "topic_ids"]
 
 
 def ssl_context(settings: Settings) -> ssl.SSLContext | None:
@@ -39,9 +39,11 @@ def aio_options(settings: Settings) -> dict[str, Any]:
     return options
 
 
-def sync_options(settings: Settings) -> dict[str, Any]:
-    """Connection options for kafka-python, whose names for them are the same."""
-    return aio_options(settings)
+def security(settings: Settings) -> dict[str, Any]:
+    """The same without the servers; kafka-python's names for them are the same."""
+    options = aio_options(settings)
+    del options["bootstrap_servers"]
+    return options
 
 
 def credentials(settings: Settings) -> Any:
@@ -63,7 +65,7 @@ def producer(settings: Settings) -> AIOKafkaProducer:
 
 
 def admin(settings: Settings) -> KafkaAdminClient:
-    return KafkaAdminClient(**sync_options(settings), client_id="earful-admin")
+    return KafkaAdminClient(**aio_options(settings), client_id="earful-admin")
 
 
 async def topic_ids(settings: Settings, topics: list[str]) -> dict[str, UUID]:

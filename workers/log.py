@@ -12,7 +12,9 @@ __all__ = ["configure"]
 
 def configure(level: str) -> None:
     """Our own actions at `level`; faust and the clients only from WARNING on."""
-    logging.basicConfig(level=logging.WARNING, stream=sys.stderr, format='{"level": "%(levelname)s", "event": "%(name)s"}')
+    logging.basicConfig(
+        level=logging.WARNING, stream=sys.stderr, format='{"level": "%(levelname)s", "event": "%(name)s"}'
+    )
     structlog.configure(
         processors=[
             structlog.processors.add_log_level,

@@ -286,7 +286,7 @@ class Worker:
         app.seek_partitions = seek
         topic = app.topic(stage.topic, key_type=bytes, value_type=bytes, key_serializer="raw", value_serializer="raw")
 
-        @app.agent(topic, name=self._name, concurrency=1)  # type: ignore[untyped-decorator]
+        @app.agent(topic, name=self._name, concurrency=1)
         async def take(stream: Any) -> None:
             async for events in stream.noack_take(batch, within=settings.batch_wait_seconds):
                 try:

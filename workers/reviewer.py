@@ -26,6 +26,7 @@ from workers.inference import Inference
 from workers.outgoing import outgoing
 from workers.provenance import source_of
 from workers.reading import reading
+from workers.replay import original_place
 from workers.stage import Batch, Work
 from workers.summarizer import aspects_body
 from workers.together import together
@@ -110,14 +111,15 @@ class ReviewerStage:
                 first, end = self._month_bounds()
                 if not first <= event.created_at < end:
                     raise Permanent("out_of_range", f"created_at must lie in {first:%Y-%m} .. before {end:%Y-%m}")
+            topic_id, offset = original_place(record, batch.key.topic_id)
         except Permanent as err:
             work.bury(batch, record, err, record.key.decode(errors="replace") if record.key else None)
             return None
         head = ReviewHead(
             review_id=event.review_id,
             version=event.version,
-            topic_id=batch.key.topic_id,
-            offset=record.offset,
+            topic_id=topic_id,
+            offset=offset,
             deleted=isinstance(event, ReviewDeleted),
         )
         return Revision(record=record, event=event, head=head)

@@ -1,0 +1,40 @@
+"""The command `earful`: every command of Earful, put together."""
+
+from __future__ import annotations
+
+import typer
+
+from commands import admin, deadletters, demo, explain, local, report, send, speech
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_show_locals=False,  # locals could hold what somebody said
+    help="Calls and reviews from Kafka, through Triton's models, to SQL.",
+)
+app.command()(local.up)
+app.command()(local.down)
+app.command()(local.status)
+app.command()(local.logs)
+app.command()(demo.demo)
+app.add_typer(send.send, name="send")
+app.command()(report.report)
+app.command()(report.sql)
+app.add_typer(explain.explain, name="explain")
+app.add_typer(deadletters.deadletters, name="deadletters")
+app.command()(speech.transcribe)
+app.add_typer(speech.evaluate, name="eval")
+app.command()(admin.worker)
+app.add_typer(admin.topics, name="topics")
+app.command()(admin.migrate)
+app.add_typer(admin.runs, name="runs")
+
+
+def main() -> None:
+    app()
+
+
+if __name__ == "__main__":
+    main()

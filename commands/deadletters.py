@@ -1,0 +1,157 @@
+"""`earful deadletters`: list, show, replay."""
+
+from __future__ import annotations
+
+from typing import Annotated
+from uuid import UUID
+
+import typer
+from kafka import KafkaProducer
+from kafka.errors import KafkaError
+from rich.table import Table
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from commands.context import UNAVAILABLE, console, fail, in_transaction, print_json, settings
+from settings import Settings
+from store import calls
+from store import dead_letters as letters
+from store.dead_letters import DeadLetter, StoredDeadLetter
+from stream.topics import Topics
+from workers import kafka
+from workers.replay import ORIGINAL_OFFSET, ORIGINAL_TOPIC_ID, REPLAY_OF
+
+__all__ = ["deadletters"]
+
+deadletters = typer.Typer(
+    no_args_is_help=True, help="Records that can never succeed: list, show, or send them once more."
+)
+AsJson = Annotated[bool, typer.Option("--json", help="For programs")]
+
+
+@deadletters.command("list")
+def list_letters(
+    stage: Annotated[str | None, typer.Option()] = None,
+    reason: Annotated[str | None, typer.Option()] = None,
+    limit: Annotated[int, typer.Option()] = 50,
+    as_json: AsJson = False,
+) -> None:
+    """The newest first.
+
+    Example: earful deadletters list --reason header_mismatch
+    """
+    using = settings()
+    found = in_transaction(using, lambda c: letters.list(c, stage=stage, reason=reason, limit=limit))
+    if as_json:
+        print_json([plain(one) for one in found])
+        return
+    table = Table("id", "topic", "part", "offset", "reason", "subject", "replayed", box=None)
+    for one in found:
+        letter = one.letter
+        replayed = one.replayed_at.isoformat(timespec="seconds") if one.replayed_at else ""
+        place = (str(letter.partition), str(letter.offset))
+        table.add_row(str(one.dead_letter_id), letter.topic, *place, letter.reason, letter.subject_id or "", replayed)
+    console.print(table)
+
+
+@deadletters.command("show")
+def show_letter(dead_letter_id: UUID, as_json: AsJson = False) -> None:
+    """Everything but the payload, of which only the size is shown.
+
+    Example: earful deadletters show 2f0c1c5e-4a53-5a3f-8c1e-1f6a2b8f9d10
+    """
+    one = get(settings(), dead_letter_id)
+    found = plain(one) | {
+        "value_bytes": len(one.letter.value or b""),
+        "headers": [name for name, _ in one.letter.headers],
+    }
+    if as_json:
+        print_json(found)
+        return
+    for name, value in found.items():
+        console.print(f"[bold]{name}[/bold] {value}", highlight=False, soft_wrap=True)
+
+
+@deadletters.command("replay")
+def replay_letter(dead_letter_id: UUID) -> None:
+    """Produce the record to its topic again, once; after its cause was mended.
+
+    Example: earful deadletters replay 2f0c1c5e-4a53-5a3f-8c1e-1f6a2b8f9d10
+    """
+    using = settings()
+    one = get(using, dead_letter_id)
+    if one.replayed_at is not None:
+        fail(f"it was replayed at {one.replayed_at.isoformat()}; a dead letter is replayed once")
+    if not one.payload:
+        fail("its payload was erased: there is nothing to replay")
+    letter = one.letter
+    refuse_closed_call(using, letter)
+
+    async def again(connection: AsyncConnection) -> tuple[int, int] | None:
+        # The row stays locked from the claim to the mark, so two people at once send it once.
+        if not await letters.claim(connection, dead_letter_id):
+            return None
+        partition, offset = produce(using, one)
+        await letters.mark_replayed(connection, dead_letter_id, partition, offset)
+        return partition, offset
+
+    place = in_transaction(using, again)
+    if place is None:
+        fail("somebody else has just replayed it")
+    console.print(f"produced to {letter.topic}/{place[0]} at offset {place[1]}")
+
+
+def refuse_closed_call(using: Settings, letter: DeadLetter) -> None:
+    if letter.topic != Topics(using.topic_prefix).calls_audio or not letter.subject_id:
+        return
+    call_id = letter.subject_id
+    call = in_transaction(using, lambda c: calls.get_many(c, [call_id])).get(call_id)
+    if call is not None and call.close_reason is not None:
+        fail(
+            f"call {call_id} is closed ({call.close_reason}): its audio would only be late; send the recording as a new call"
+        )
+
+
+def produce(using: Settings, one: StoredDeadLetter) -> tuple[int, int]:
+    letter = one.letter
+    headers = [
+        *letter.headers,
+        (REPLAY_OF, str(one.dead_letter_id).encode()),
+        (ORIGINAL_TOPIC_ID, str(letter.topic_id).encode()),
+        (ORIGINAL_OFFSET, str(letter.offset).encode()),
+    ]
+    try:
+        producer = KafkaProducer(**kafka.aio_options(using), acks="all", enable_idempotence=True)
+        try:
+            sent = producer.send(letter.topic, key=letter.key, value=letter.value, headers=headers).get(timeout=30)
+        finally:
+            producer.close()
+    except KafkaError as err:
+        fail(f"Kafka did not take it ({type(err).__name__}); nothing was marked", UNAVAILABLE)
+    return sent.partition, sent.offset
+
+
+def get(using: Settings, dead_letter_id: UUID) -> StoredDeadLetter:
+    found = in_transaction(using, lambda c: letters.get(c, dead_letter_id))
+    if found is None:
+        fail(f"no dead letter {dead_letter_id}: `earful deadletters list` shows them")
+    return found
+
+
+def plain(one: StoredDeadLetter) -> dict[str, object]:
+    letter = one.letter
+    return {
+        "dead_letter_id": one.dead_letter_id,
+        "stage": letter.stage,
+        "run_id": letter.run_id,
+        "topic": letter.topic,
+        "partition": letter.partition,
+        "offset": letter.offset,
+        "reason": letter.reason,
+        "detail": letter.detail,
+        "subject_id": letter.subject_id,
+        "trace_id": letter.trace_id,
+        "failed_at": one.failed_at,
+        "replayed_at": one.replayed_at,
+        "replayed_partition": one.replayed_partition,
+        "replayed_offset": one.replayed_offset,
+    }

@@ -1,0 +1,119 @@
+"""Word error rate and timing of transcripts against a ground truth (format of samples/calls)."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+from rich.progress import Progress
+
+from commands.context import database, errors, fail, settings
+from speech.wer import word_errors
+from stream.files import read_file
+from stream.producers import CallProducer
+from workers import kafka
+
+__all__ = ["evaluate_engine", "evaluate_pipeline", "score"]
+
+#: The speech of the six sample calls takes half a minute on two cores.
+PATIENCE_SECONDS = 900
+#: A start is right within this, milliseconds.
+TOLERANCE_MS = 250
+
+Line = Mapping[str, Any]  # channel, start_ms, end_ms, text
+
+
+def score(truths: Mapping[str, Mapping[str, Any]], found: Mapping[str, Sequence[Line]]) -> dict[str, float | int]:
+    """Texts are compared over each whole channel; a start against the nearest one found in its channel."""
+    references: list[str] = []
+    hypotheses: list[str] = []
+    misses: list[int] = []
+    for name, truth in truths.items():
+        for channel, spoken in by_channel(truth["utterances"]).items():
+            heard = by_channel(found.get(name, ())).get(channel, [])
+            references.append(" ".join(one["text"] for one in spoken))
+            hypotheses.append(" ".join(one["text"] for one in heard))
+            starts = [one["start_ms"] for one in heard] or [10**9]
+            misses += [min(abs(one["start_ms"] - start) for start in starts) for one in spoken]
+    words = word_errors(references, hypotheses)
+    misses.sort()
+    return {
+        "calls": len(truths),
+        "words": words.words,
+        "word_error_rate": round(words.rate, 4),
+        "substitutions": words.substitutions,
+        "deletions": words.deletions,
+        "insertions": words.insertions,
+        "utterances": len(misses),
+        "starts_within_250_ms": round(sum(miss <= TOLERANCE_MS for miss in misses) / len(misses), 4),
+        "start_error_p50_ms": misses[len(misses) // 2],
+        "start_error_p95_ms": misses[min(len(misses) - 1, len(misses) * 95 // 100)],
+    }
+
+
+def by_channel(lines: Sequence[Line]) -> dict[int, list[Line]]:
+    ordered = sorted(lines, key=lambda one: (one["channel"], one["start_ms"]))
+    return {channel: list(group) for channel, group in groupby(ordered, key=lambda one: int(one["channel"]))}
+
+
+def evaluate_engine(folder: Path, truths: Mapping[str, Mapping[str, Any]]) -> dict[str, float | int]:
+    """In this process; RTFx is audio seconds (all channels) over seconds of cutting and recognition."""
+    from speech.transcribe import Transcriber
+
+    transcriber = Transcriber()
+    found: dict[str, Sequence[Line]] = {}
+    audio_seconds = timed = 0.0
+    for name, truth in truths.items():
+        pcm, rate = read_file(folder / f"{name}.flac")
+        begun = time.perf_counter()
+        found[name] = transcriber.lines(pcm, rate, roles=truth.get("channel_roles"))
+        timed += time.perf_counter() - begun
+        audio_seconds += pcm.shape[0] * pcm.shape[1] / rate
+    return score(truths, found) | {"rtfx": round(audio_seconds / timed, 1)}
+
+
+def evaluate_pipeline(folder: Path, truths: Mapping[str, Mapping[str, Any]]) -> dict[str, float | int]:
+    """Through Kafka, the workers and Postgres, as calls with ids of their own."""
+    using = settings()
+    mark = f"eval-{uuid4().hex[:8]}-"
+    begun = time.monotonic()
+    with CallProducer(using.kafka_bootstrap_servers, prefix=using.topic_prefix, **kafka.security(using)) as producer:
+        for name, truth in truths.items():
+            producer.send_recording(
+                folder / f"{name}.flac",
+                call_id=mark + name,
+                roles=truth.get("channel_roles"),
+                started_at=datetime.now(UTC),
+                product="evaluation",
+            )
+    with (
+        database(using.postgres_url.get_secret_value()) as connection,
+        Progress(console=errors, transient=True) as progress,
+    ):
+        connection.autocommit = True
+        task = progress.add_task("transcribing", total=len(truths))
+        while True:
+            row = connection.execute(
+                "SELECT count(*) AS n FROM analytics_v1.calls WHERE starts_with(call_id, %s) AND transcribed_at IS NOT NULL",
+                (mark,),
+            ).fetchone()
+            done = row["n"] if row else 0
+            progress.update(task, completed=done)
+            if done == len(truths):
+                break
+            if time.monotonic() - begun > PATIENCE_SECONDS:
+                fail(
+                    f"{len(truths) - done} calls are not transcribed after {PATIENCE_SECONDS} s; see `earful explain call`"
+                )
+            time.sleep(0.5)
+        rows = connection.execute(
+            "SELECT call_id, channel, start_ms, end_ms, text FROM analytics_v1.utterances WHERE starts_with(call_id, %s)",
+            (mark,),
+        ).fetchall()
+    found = {name: [row for row in rows if row["call_id"] == mark + name] for name in truths}
+    return score(truths, found) | {"seconds": round(time.monotonic() - begun, 1)}

@@ -1,0 +1,123 @@
+"""`earful explain`: what became of one call or review, and what it waits for."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+from psycopg import Connection
+from psycopg.rows import DictRow
+
+from commands.context import console, database, fail, print_json, settings
+
+__all__ = ["explain"]
+
+explain = typer.Typer(no_args_is_help=True, help="State, offsets, verdicts, run, and what a call or review waits for.")
+
+AsJson = Annotated[bool, typer.Option("--json", help="For programs")]
+
+#: What the state of a call says about what comes next.
+WAITS_FOR = {
+    "started": "its first chunk of audio",
+    "streaming": "more audio, call.ended, or the reaper (call_silence_timeout_seconds)",
+    "ended": "the transcriber to reach call.closed",
+    "timed_out": "the transcriber to reach call.closed",
+    "transcribed": "the summarizer",
+}
+
+VERDICTS = """
+SELECT l.stage, l.run_id, l.partition, v.kind, v.reason, count(*) AS ranges,
+       sum(v.last_offset - v.first_offset + 1)::bigint AS records
+  FROM ingest.verdicts v JOIN ingest.ledger l USING (ledger_id)
+ WHERE l.topic_id = %(topic_id)s AND l.partition = %(partition)s AND l.stage = %(stage)s
+ GROUP BY 1, 2, 3, 4, 5 ORDER BY 1, 2, 4"""
+
+
+@explain.command("call")
+def call(call_id: str, as_json: AsJson = False) -> None:
+    """Why a call is where it is.
+
+    Example: earful explain call card-fee
+    """
+    with database(settings().postgres_url.get_secret_value()) as connection:
+        rows = connection.execute(
+            "SELECT call_id, call_started_at, state, close_reason, channels, roles, product, topic_id, partition,"
+            " received::text AS received_seq, last_seq, duration_ms, gap_ms, late_chunks, paused, trace_id, last_commit_at"
+            " FROM ingest.calls WHERE call_id = %s",
+            (call_id,),
+        ).fetchall()
+        letters = dead_letters(connection, call_id)
+        if not rows and not letters:
+            fail(f"no call {call_id!r} has reached Postgres; `earful status` and the segmenter's lag say why")
+        found: dict[str, Any] = dict(rows[0]) if rows else {"call_id": call_id, "state": "dead_lettered"}
+        found["runs"] = connection.execute(
+            "SELECT r.run_id, r.run_id = c.run_id AS current, r.state, r.utterances, r.transcribed_at, r.finished_at,"
+            " (SELECT count(*) FROM ingest.utterances u WHERE u.call_id = r.call_id AND u.run_id = r.run_id) AS rows"
+            " FROM ingest.call_runs r LEFT JOIN ingest.current_run c ON true WHERE r.call_id = %s",
+            (call_id,),
+        ).fetchall()
+        found["dead_letters"] = letters
+        if rows:
+            key = {"topic_id": rows[0]["topic_id"], "partition": rows[0]["partition"], "stage": "segmenter"}
+            found["verdicts_of_its_audio_partition"] = connection.execute(VERDICTS, key).fetchall()
+        current = next((run for run in found["runs"] if run["current"]), None)
+        state = current["state"] if current else found["state"]
+        found["waits_for"] = WAITS_FOR.get(state, "nothing")
+    show(found, as_json)
+
+
+@explain.command("review")
+def review(review_id: str, as_json: AsJson = False) -> None:
+    """Why a review is where it is.
+
+    Example: earful explain review r-001
+    """
+    with database(settings().postgres_url.get_secret_value()) as connection:
+        heads = connection.execute(
+            'SELECT review_id, version, topic_id, "offset", revision_id, deleted, changed_at FROM ingest.review_heads'
+            " WHERE review_id = %s",
+            (review_id,),
+        ).fetchall()
+        letters = dead_letters(connection, review_id)
+        if not heads and not letters:
+            fail(f"no review {review_id!r} has reached Postgres; `earful status` and the reviewer's lag say why")
+        found: dict[str, Any] = dict(heads[0]) if heads else {"review_id": review_id}
+        found["runs"] = connection.execute(
+            "SELECT r.run_id, r.run_id = c.run_id AS current, r.version, r.aspects, r.source_partition, r.source_offset,"
+            " v.kind AS verdict, r.committed_at"
+            " FROM ingest.reviews r LEFT JOIN ingest.current_run c ON true"
+            " LEFT JOIN ingest.ledger l ON l.stage = 'reviewer' AND l.run_id = r.run_id AND l.topic_id = r.source_topic_id"
+            "  AND l.partition = r.source_partition"
+            " LEFT JOIN ingest.verdicts v ON v.ledger_id = l.ledger_id"
+            "  AND r.source_offset BETWEEN v.first_offset AND v.last_offset"
+            " WHERE r.review_id = %s",
+            (review_id,),
+        ).fetchall()
+        found["dead_letters"] = letters
+        analysed = any(run["current"] for run in found["runs"])
+        done = analysed or not heads or heads[0]["deleted"]
+        found["waits_for"] = "nothing" if done else "the reviewer, in the current run"
+    show(found, as_json)
+
+
+def dead_letters(connection: Connection[DictRow], subject_id: str) -> list[DictRow]:
+    return connection.execute(
+        'SELECT dead_letter_id, stage, topic, partition, "offset", reason, detail, failed_at, replayed_at'
+        " FROM ingest.dead_letters WHERE subject_id = %s ORDER BY failed_at",
+        (subject_id,),
+    ).fetchall()
+
+
+def show(found: dict[str, Any], as_json: bool) -> None:
+    if as_json:
+        print_json(found)
+        return
+    for name, value in found.items():
+        if isinstance(value, list):
+            console.print(f"[bold]{name}[/bold]" if value else f"[bold]{name}[/bold] none")
+            for row in value:
+                console.print(
+                    "   " + "  ".join(f"{key}={one}" for key, one in row.items()), soft_wrap=True, highlight=False
+                )
+        else:
+            console.print(f"[bold]{name}[/bold] {value}", highlight=False, soft_wrap=True)

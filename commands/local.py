@@ -1,0 +1,119 @@
+"""The local stack: up, down, status, logs."""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.table import Table
+
+from commands.context import UNAVAILABLE, console, errors, fail, print_json, settings
+from settings import PROJECT
+from stack import control
+from stack.plan import Plan
+from stack.process import StackError
+from workers.process import STAGES
+
+__all__ = ["down", "logs", "start", "status", "stop", "up"]
+
+#: What the supervisor fills in for each worker and preparing command.
+ENV = {
+    "EARFUL_KAFKA_BOOTSTRAP_SERVERS": "{kafka}",
+    "EARFUL_POSTGRES_URL": "{postgres_url}",
+    "EARFUL_TRITON_URL": "{triton}",
+}
+
+
+def plan() -> Plan:
+    """Servers, then schema, topics and run, then one worker a stage."""
+    earful = [sys.executable, "-m", "cli"]
+    return Plan(
+        model_repositories=[str(PROJECT / "model_repo")],
+        prepare=[[*earful, "migrate"], [*earful, "topics", "create"], [*earful, "runs", "open"]],
+        workers={stage: [sys.executable, "-m", "workers", stage] for stage in STAGES},
+        env={**ENV, "PYTHONPATH": str(PROJECT)},
+    )
+
+
+def start(home: Path) -> dict[str, str]:
+    """Start what does not run yet, with a word on what it waits for."""
+    with errors.status("starting") as shown:
+        try:
+            return control.up(home, plan(), tick=lambda state: shown.update(f"local stack: {state}"))
+        except StackError as err:
+            fail(str(err))
+
+
+def stop(home: Path) -> bool:
+    try:
+        return control.down(home)
+    except StackError as err:
+        fail(str(err))
+
+
+def up() -> None:
+    """Start Kafka, PostgreSQL, Triton and the workers on this machine, loopback only.
+
+    Example: earful up && earful send call call.mp3 --roles customer,agent
+    """
+    home = settings().home
+    started = time.monotonic()
+    endpoints = start(home)
+    console.print(f"up after {time.monotonic() - started:.0f} s; data and logs in {home}")
+    for name, value in endpoints.items():
+        console.print(f"  {name:<13}{value}", soft_wrap=True, highlight=False)
+
+
+def down() -> None:
+    """Stop the local stack; data stays in its folder.
+
+    Example: earful down
+    """
+    console.print("stopped" if stop(settings().home) else "nothing was running")
+
+
+def status(as_json: Annotated[bool, typer.Option("--json", help="With the endpoints")] = False) -> None:
+    """What runs, since when, and how often it was restarted. Exit 3 when the stack is not ready.
+
+    Example: earful status --json
+    """
+    home = settings().home
+    found: dict[str, Any] = control.status(home)
+    if as_json:
+        endpoints = control.endpoints(home) if found["state"] == "ready" else {}
+        print_json({**found, "endpoints": endpoints})
+    else:
+        console.print(f"{found['state']}{': ' + found['error'] if found.get('error') else ''}")
+        table = Table("unit", "state", "pid", "restarts", box=None)
+        for name, unit in found["units"].items():
+            table.add_row(name, str(unit.get("state")), str(unit.get("pid") or ""), str(unit.get("restarts", 0)))
+        if found["units"]:
+            console.print(table)
+    if found["state"] != "ready":
+        raise typer.Exit(UNAVAILABLE)
+
+
+def logs(
+    unit: Annotated[
+        str | None, typer.Argument(help="kafka, postgres, triton, supervisor or a stage; default: list them")
+    ] = None,
+    lines: Annotated[int, typer.Option("--lines", "-n")] = 50,
+) -> None:
+    """The last lines of a unit's log.
+
+    Example: earful logs transcriber -n 100
+    """
+    folder = settings().home / "logs"
+    files = sorted(folder.glob("*.log"))
+    if unit is None:
+        for file in files:
+            console.print(str(file), soft_wrap=True, highlight=False)
+        return
+    wanted = [file for file in files if file.stem == unit]
+    if not wanted:
+        fail(f"no log of {unit!r}: {', '.join(file.stem for file in files) or 'the stack never ran here'}", 2)
+    for line in wanted[0].read_text(errors="replace").splitlines()[-lines:]:
+        typer.echo(line)

@@ -1,0 +1,62 @@
+"""`earful report` and `earful sql`: what analysts see."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import psycopg
+import typer
+from psycopg import Connection
+from rich.table import Table
+
+from commands.context import console, database, fail, print_json, settings
+from report import read, render
+
+__all__ = ["print_report", "report", "sql"]
+
+#: A terminal shows so many rows; --json shows all.
+SHOWN_ROWS = 200
+
+
+def print_report(connection: Connection[Any]) -> None:
+    console.print(render(read(connection)))
+
+
+def report(as_json: Annotated[bool, typer.Option("--json", help="For programs")] = False) -> None:
+    """Transcripts, summaries, aspects of calls and reviews side by side, completeness.
+
+    Example: earful report --json | jq '.calls[0].issue'
+    """
+    with database(settings().postgres_url.get_secret_value()) as connection:
+        if as_json:
+            print_json(read(connection).to_dict())
+        else:
+            print_report(connection)
+
+
+def sql(
+    query: Annotated[str, typer.Argument(help="One SELECT, read only")],
+    as_json: Annotated[bool, typer.Option("--json", help="For programs")] = False,
+) -> None:
+    """Ask the analytics, as the analysts' role: views only, read only.
+
+    Example: earful sql "SELECT call_id, state FROM analytics_v1.calls"
+    """
+    with database(settings().postgres_url.get_secret_value()) as connection:
+        try:
+            connection.execute("SET TRANSACTION READ ONLY")
+            connection.execute("SET LOCAL ROLE earful_analyst")
+            cursor = connection.execute(query.encode())
+            rows = cursor.fetchall() if cursor.description else []
+        except psycopg.Error as err:
+            fail(str(err).strip())
+        names = [column.name for column in cursor.description or ()]
+    if as_json:
+        print_json(rows)
+        return
+    table = Table(*names, box=None)
+    for row in rows[:SHOWN_ROWS]:
+        table.add_row(*("" if row[name] is None else str(row[name]) for name in names))
+    console.print(table)
+    if len(rows) > SHOWN_ROWS:
+        console.print(f"{SHOWN_ROWS} of {len(rows)} rows; --json prints all")

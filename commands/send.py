@@ -1,0 +1,96 @@
+"""`earful send`: calls and reviews into Kafka, as a producer would send them."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated, cast
+
+import typer
+from rich.progress import Progress
+
+from commands.context import UNAVAILABLE, console, errors, fail, settings
+from stream.events import Review, Role
+from stream.files import UnreadableAudio
+from stream.producers import CallProducer, DeliveryError, ReviewProducer
+from stream.review_files import ReviewFileError, check_reviews, read_reviews
+from workers import kafka
+
+__all__ = ["send"]
+
+send = typer.Typer(no_args_is_help=True, help="Send calls or reviews to Kafka.")
+ROLES = ("customer", "agent", "unknown")
+
+
+@send.command("call")
+def send_call(
+    files: Annotated[list[Path], typer.Argument(exists=True, dir_okay=False, help="mp3, m4a, opus, wav, flac, ...")],
+    call_id: Annotated[str | None, typer.Option(help="Default: the file's name without its ending")] = None,
+    roles: Annotated[str | None, typer.Option(help="Who speaks on each channel, e.g. customer,agent")] = None,
+    product: Annotated[str | None, typer.Option(help="Product the call is about")] = None,
+    started_at: Annotated[datetime | None, typer.Option(help="Start of the call (local time); default now")] = None,
+    realtime: Annotated[bool, typer.Option(help="As fast as it was spoken, in chunks of 200 ms")] = False,
+) -> None:
+    """Send recordings.
+
+    Example: earful send call call.mp3 --roles customer,agent --product kettle
+    """
+    if call_id and len(files) > 1:
+        fail("--call-id names one call; leave it out for several files", 2)
+    named = tuple(one.strip() for one in roles.split(",")) if roles else None
+    if named and not set(named) <= set(ROLES):
+        fail(f"--roles takes {', '.join(ROLES)}, one for each channel", 2)
+    using = settings()
+    try:
+        with (
+            CallProducer(using.kafka_bootstrap_servers, prefix=using.topic_prefix, **kafka.security(using)) as producer,
+            Progress(console=errors, transient=True) as progress,
+        ):
+            for file in files:
+                task = progress.add_task(file.name, total=None)
+                sent = producer.send_recording(
+                    file,
+                    call_id=call_id or file.stem,
+                    roles=cast("tuple[Role, ...] | None", named),
+                    started_at=started_at.astimezone() if started_at else None,
+                    product=product,
+                    realtime=realtime,
+                    on_progress=lambda ms, task=task: progress.update(task, completed=ms),  # type: ignore[misc]
+                )
+                console.print(
+                    f"{sent.call_id}: {sent.duration_ms / 1000:.1f} s, {sent.channels} channels at {sent.rate} Hz, "
+                    f"{sent.chunks} chunks, started at {sent.call_started_at.isoformat()}"
+                )
+    except (UnreadableAudio, ValueError) as err:
+        fail(str(err))
+    except DeliveryError as err:
+        fail(str(err), UNAVAILABLE)
+
+
+@send.command("reviews")
+def send_reviews(file: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help=".jsonl or .csv")]) -> None:
+    """Send reviews, edits and deletions; nothing is sent when a line is wrong.
+
+    Example: earful send reviews reviews.csv
+    """
+    problems: list[ReviewFileError] = check_reviews(file)
+    for problem in problems:
+        errors.print(str(problem), highlight=False)
+    if problems:
+        fail(f"{file.name} has {len(problems)} wrong lines; nothing was sent")
+    using = settings()
+    sent = deleted = 0
+    try:
+        with ReviewProducer(
+            using.kafka_bootstrap_servers, prefix=using.topic_prefix, **kafka.security(using)
+        ) as producer:
+            for event in read_reviews(file):
+                if isinstance(event, Review):
+                    producer.send(event)
+                    sent += 1
+                else:
+                    producer.delete(event.review_id, version=event.version)
+                    deleted += 1
+    except DeliveryError as err:
+        fail(str(err), UNAVAILABLE)
+    console.print(f"sent {sent} reviews and {deleted} deletions")

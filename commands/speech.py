@@ -1,0 +1,73 @@
+"""`earful transcribe` and `earful eval asr`: recognition without servers, and how well it does."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from commands.context import fail, print_json
+from commands.evaluate import evaluate_engine, evaluate_pipeline
+from stream.files import UnreadableAudio, read_file
+
+__all__ = ["evaluate", "transcribe"]
+
+evaluate = typer.Typer(no_args_is_help=True, help="Measure the models against a ground truth.")
+AsJson = Annotated[bool, typer.Option("--json", help="For programs")]
+
+
+def transcribe(
+    files: Annotated[list[Path], typer.Argument(exists=True, dir_okay=False)],
+    engine: Annotated[str, typer.Option(help="whisper")] = "whisper",
+    roles: Annotated[str | None, typer.Option(help="Who speaks on each channel, e.g. customer,agent")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """The pipeline's decoding, cutting and recognition in one process, without servers.
+
+    Example: earful transcribe call.mp3 --roles customer,agent --json
+    """
+    from speech.transcribe import Transcriber
+
+    if engine != "whisper":
+        fail(f"no engine {engine!r} here: whisper", 2)
+    transcriber = Transcriber()
+    named = [one.strip() for one in roles.split(",")] if roles else None
+    results = []
+    for file in files:
+        try:
+            pcm, rate = read_file(file)
+        except (UnreadableAudio, ValueError) as err:
+            fail(f"{file}: {err}")
+        lines = transcriber.lines(pcm, rate, roles=named)
+        results.append({"file": str(file), "lines": lines})
+        if not as_json:
+            for line in lines:
+                typer.echo(f"{line['start_ms'] / 1000:8.2f}  {line['role']:<9} {line['text']}")
+    if as_json:
+        print_json(results)
+
+
+@evaluate.command("asr")
+def asr(
+    folder: Annotated[
+        Path, typer.Argument(exists=True, file_okay=False, help="NAME.flac beside NAME.json, as in samples/calls")
+    ],
+    engine: Annotated[str | None, typer.Option(help="In this process; default: the running pipeline")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Word error rate and timing error against a ground truth.
+
+    Example: earful eval asr samples/calls
+    """
+    truths = {path.stem: json.loads(path.read_text()) for path in sorted(folder.glob("*.json"))}
+    truths = {name: truth for name, truth in truths.items() if "utterances" in truth}
+    if not truths:
+        fail(f"{folder} holds no NAME.json with utterances", 2)
+    found = evaluate_engine(folder, truths) if engine else evaluate_pipeline(folder, truths)
+    if as_json:
+        print_json(found)
+        return
+    for name, value in found.items():
+        typer.echo(f"{name:<28} {value}")

@@ -1,0 +1,23 @@
+"""What a run is made of: the versions of the models that Triton serves, and of our own rules."""
+
+from __future__ import annotations
+
+from settings import Settings
+from workers.extractive import METHOD
+from workers.inference import Inference
+
+__all__ = ["describe"]
+
+
+async def describe(settings: Settings) -> dict[str, object]:
+    """The spec of a run: each model's parameters and the rules' versions. Raises Transient when Triton is away."""
+    inference = Inference(settings.triton_url, ssl=settings.triton_ssl)
+    try:
+        return {
+            "speech": {"model": settings.speech_model, **await inference.model_parameters(settings.speech_model)},
+            "aspects": await inference.model_parameters("aspects"),
+            "cvib": await inference.model_parameters("cvib"),
+            "summary": METHOD,
+        }
+    finally:
+        await inference.close()
