@@ -89,7 +89,7 @@ class Canary:
 def _tensor(entry: dict[str, object]) -> InferInput:
     name, datatype, shape = str(entry["name"]), str(entry["datatype"]), entry["shape"]
     if not isinstance(shape, list):
-        raise ValueError("a shape is a list of numbers")
+        raise TypeError("a shape is a list of numbers")
     dtype = triton_to_np_dtype(datatype)
     if "data" not in entry:
         array = np.zeros(shape, dtype)

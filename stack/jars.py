@@ -46,4 +46,4 @@ def _lock() -> None:
 if __name__ == "__main__":
     if "--lock" in sys.argv[1:]:
         _lock()
-    print(f"{len(classpath())} jars")
+    classpath()

@@ -68,12 +68,15 @@ class Postgres:
         if not (self._data / "PG_VERSION").exists():
             self._initdb()
         options = [part for key, value in _SETTINGS.items() for part in ("-c", f"{key}={value}")]
-        command = [self._bin / "postgres", "-D", self._data, "-p", str(self._ports["postgres"]), *options]
-        self._child.start(command, env=self._env(), cwd=self._data)
+        command: list[str | Path] = [self._bin / "postgres", "-D", self._data, "-p", str(self._ports["postgres"])]
+        self._child.start([*command, *options], env=self._env(), cwd=self._data)
         self._child.wait_until(lambda: self._answers("postgres"), seconds=seconds)
-        with psycopg.connect(self._url("postgres"), autocommit=True) as connection:
-            if connection.execute("select 1 from pg_database where datname = 'earful'").fetchone() is None:
-                connection.execute("create database earful")
+        try:
+            with psycopg.connect(self._url("postgres"), autocommit=True) as connection:
+                if connection.execute("select 1 from pg_database where datname = 'earful'").fetchone() is None:
+                    connection.execute("create database earful")
+        except psycopg.Error as err:
+            raise StackError(f"postgres started, but could not create its database: {err}") from err
 
     def stop(self) -> None:
         """Stops the server; its data stays."""
@@ -108,7 +111,7 @@ class Postgres:
         if self._user is not None:
             os.chown(self._data, *_ids(self._user))
             os.chown(password, *_ids(self._user))
-        command = [self._bin / "initdb", "-D", self._data, "-U", "postgres", f"--pwfile={password}"]
+        command: list[str | Path] = [self._bin / "initdb", "-D", self._data, "-U", "postgres", f"--pwfile={password}"]
         command += ["--auth=scram-sha-256", "--encoding=UTF8", "--locale=C.UTF-8", "--no-instructions"]
         done = subprocess.run(
             command,

@@ -1,9 +1,11 @@
 """Checks, before anything is downloaded, that this machine can run the embedded stack.
 
-Run by any Python 3 (`python3 stack/preflight.py`): prints one sentence and exits 1 for the first thing that
-is missing, prints nothing and exits 0 otherwise. It imports nothing but the standard library, and keeps to
-old syntax, because it must be able to say that this Python is too old.
+Run by any Python 3 (`python3 stack/preflight.py`): says one sentence and exits 1 for the first thing that
+is missing, prints nothing and exits 0 otherwise. It imports nothing but the standard library, and keeps
+to old syntax, because it must be able to say that this Python is too old.
 """
+
+from __future__ import annotations
 
 import os
 import platform
@@ -13,13 +15,12 @@ import sysconfig
 __all__ = ["libpython_folder", "problem"]
 
 
-def libpython_folder():  # type: () -> str | None
+def libpython_folder() -> str | None:
     """The folder of this Python's shared library, or None. Triton's Python stub is linked against it."""
-    name = "libpython%d.%d.so.1.0" % sys.version_info[:2]
-    base = sys.base_prefix
+    name = f"libpython{_version()}.so.1.0"
     folders = [
         sysconfig.get_config_var("LIBDIR"),
-        os.path.join(base, "lib"),  # a relocated Python knows its LIBDIR wrongly
+        os.path.join(sys.base_prefix, "lib"),  # a relocated Python knows its LIBDIR wrongly
         "/usr/lib/x86_64-linux-gnu",  # Debian: package libpython3.x
     ]
     for folder in folders:
@@ -28,33 +29,33 @@ def libpython_folder():  # type: () -> str | None
     return None
 
 
-def problem():  # type: () -> str | None
+def problem() -> str | None:
     """The first thing that is missing, as one sentence, or None."""
-    version = "%d.%d" % sys.version_info[:2]
+    version = _version()
     if sys.platform != "linux" or platform.machine() != "x86_64":
-        return "Earful's embedded stack needs Linux on x86-64; this is %s on %s." % (sys.platform, platform.machine())
+        return f"Earful's embedded stack needs Linux on x86-64; this is {sys.platform} on {platform.machine()}."
     if version not in ("3.11", "3.12"):
-        return "Earful needs Python 3.11 or 3.12; %s is %s: install one, or name it with PYTHON=." % (
-            sys.executable,
-            version,
-        )
+        return f"Earful needs Python 3.11 or 3.12; {sys.executable} is {version}: install one, or name it with PYTHON=."
     libc, number = platform.libc_ver()
     if libc != "glibc" or tuple(int(part) for part in number.split(".")[:2]) < (2, 35):
-        return "Earful's Triton server needs glibc 2.35 or later; this system has %s %s." % (libc or "no glibc", number)
+        return f"Earful's Triton server needs glibc 2.35 or later; this system has {libc or 'another libc'} {number}."
     if libpython_folder() is None:
         return (
-            "Triton's Python backend needs libpython%s.so, which %s lacks: install the package libpython%s "
-            "(Debian, Ubuntu), or a Python built with --enable-shared." % (version, sys.executable, version)
+            f"Triton's Python backend needs libpython{version}.so, which {sys.executable} lacks: install the package "
+            f"libpython{version} (Debian, Ubuntu), or a Python built with --enable-shared."
         )
     try:
         import ensurepip  # noqa: F401  # what `python -m venv` needs; Debian packs it apart
     except ImportError:
-        return "Python %s cannot make virtual environments: install the package python%s-venv." % (version, version)
+        return f"Python {version} cannot make virtual environments: install the package python{version}-venv."
     return None
+
+
+def _version() -> str:
+    return f"{sys.version_info[0]}.{sys.version_info[1]}"
 
 
 if __name__ == "__main__":
     found = problem()
     if found is not None:
-        print(found)
-        sys.exit(1)
+        sys.exit(found)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import os
 import pwd
+import re
 import signal
 import subprocess
 import time
@@ -37,10 +38,18 @@ def marked(home: Path, name: str = "") -> list[psutil.Process]:
         if process.pid == os.getpid():
             continue
         with contextlib.suppress(psutil.Error, OSError):
-            mark = process.environ().get(MARK, "")
+            mark = process.environ().get(MARK) or _mark_of_backend(process)
             if mark == wanted if name else mark.startswith(wanted):
                 found.append(process)
     return found
+
+
+def _mark_of_backend(process: psutil.Process) -> str:
+    """PostgreSQL's children write their title over their environment; their folder tells whose they are."""
+    if process.name() != "postgres":
+        return ""
+    data = Path(process.cwd())  # home/postgres/data
+    return f"{data.parent.parent}:{data.parent.name}"
 
 
 def end(processes: Iterable[psutil.Process], sign: int = signal.SIGKILL, patience_seconds: float = 0) -> None:
@@ -71,13 +80,17 @@ class Child:
         stop_signal: signal.Signals = signal.SIGTERM,
         patience_seconds: float = 10,
         user: str | None = None,
+        telling: str = "",
     ) -> None:
+        """`telling` is a pattern of the log lines that say why a start failed; without it, the last lines."""
         self.name = name
         self.home = home
         self.log = home / "logs" / f"{name}.log"
         self._stop_signal = stop_signal
         self._patience = patience_seconds
         self._user = user
+        self._telling = re.compile(telling)
+        self._log_start = 0
         self._popen: subprocess.Popen[bytes] | None = None
 
     @property
@@ -97,6 +110,7 @@ class Child:
         if self.log.exists() and self.log.stat().st_size > _LOG_LIMIT_BYTES:
             self.log.rename(self.log.with_suffix(".log.1"))
         with self.log.open("ab") as log:
+            self._log_start = log.tell()
             self._popen = subprocess.Popen(
                 [str(part) for part in command],
                 stdin=subprocess.DEVNULL,
@@ -133,6 +147,7 @@ class Child:
 
     def _last_lines(self) -> str:
         with self.log.open("rb") as file:
-            file.seek(max(0, self.log.stat().st_size - 4000))
-            lines = file.read().decode(errors="replace").splitlines()[-15:]
-        return f"the end of {self.log}:\n" + "\n".join(lines)
+            file.seek(max(self._log_start, self.log.stat().st_size - 64_000))
+            lines = file.read().decode(errors="replace").splitlines()
+        lines = [line for line in lines if self._telling.search(line)] or lines
+        return f"from {self.log}:\n" + "\n".join(line[:500] for line in lines[-15:])

@@ -15,7 +15,7 @@ from stack.kafka import Kafka
 from stack.ports import Ports
 from stack.postgres import Postgres
 from stack.process import StackError, end, marked
-from stack.triton import Triton
+from stack.triton import Triton, remove_shared_memory
 
 __all__ = ["Server", "Stack", "clean", "write_json"]
 
@@ -74,11 +74,16 @@ class Stack:
             "metrics": self.triton.metrics_url,
         }
 
+    def own(self) -> None:
+        """Makes this process the home's owner and ends what a killed owner left. Raises StackError if one lives."""
+        self._lock = _take_lock(self.home)
+        end(marked(self.home))
+
     def start(self) -> None:
         """Starts all servers and writes home/endpoints.json. Raises StackError, with nothing left running."""
-        self._lock = _take_lock(self.home)
+        if self._lock is None:
+            self.own()
         try:
-            end(marked(self.home))
             with ThreadPoolExecutor(len(self.servers)) as pool:
                 started = [pool.submit(server.start) for server in self.servers]
             for result in started:
@@ -118,6 +123,8 @@ def clean(home: Path) -> bool:
     except StackError:
         return False
     end(marked(home.resolve()))
+    remove_shared_memory(home.resolve())
+    (home / "endpoints.json").unlink(missing_ok=True)
     os.close(lock)
     return True
 

@@ -19,7 +19,7 @@ from stack.ports import Ports
 from stack.preflight import libpython_folder
 from stack.process import Child, StackError
 
-__all__ = ["Triton"]
+__all__ = ["Triton", "remove_shared_memory", "shared_memory"]
 
 _PROJECT = Path(__file__).resolve().parent.parent
 _SHM = Path("/dev/shm")
@@ -54,9 +54,8 @@ class Triton:
         self._repositories = [Path(path).resolve() for path in model_repositories]
         self._environment = environment
         self._extra_env = extra_env or {}
-        self._child = Child(self.name, home=home)
-        # Stubs and server share memory in files of this prefix; they stay behind after a kill -9.
-        self._shm_prefix = f"earful-{hashlib.sha256(str(home).encode()).hexdigest()[:12]}-"
+        self._child = Child(self.name, home=home, telling=r"^E\d{4} |^error|^\w*(Error|Exception): ")
+        self._shm_prefix = _shm_prefix(home)
         self._client: InferenceServerClient | None = None
         self._canaries: list[Canary] = []
 
@@ -83,7 +82,7 @@ class Triton:
     def start(self, seconds: float = 120) -> None:
         """Starts and returns when every model has answered its canary. Raises StackError otherwise."""
         self._ports.choose("triton", "triton_metrics")
-        self._clean_shm()
+        remove_shared_memory(self._home)
         backends = self._copy_backend()
         self._child.start(self._command(backends), env=self._env(), cwd=_PROJECT)
         self._canaries = [
@@ -99,7 +98,7 @@ class Triton:
         """TERM, 10 s, KILL; then its shared memory is removed."""
         self._forget_client()
         self._child.stop()
-        self._clean_shm()
+        remove_shared_memory(self._home)
 
     def healthy(self) -> bool:
         """Whether every model answers a real inference, or has answered anybody since the last look.
@@ -183,6 +182,17 @@ class Triton:
         (python / stub).chmod((python / stub).stat().st_mode | stat.S_IXUSR)
         return backends
 
-    def _clean_shm(self) -> None:
-        for region in _SHM.glob(f"{self._shm_prefix}*"):
-            region.unlink(missing_ok=True)
+
+def shared_memory(home: Path) -> list[Path]:
+    """The memory that server and stubs of this home share just now, or that a kill -9 left behind."""
+    return sorted(_SHM.glob(f"{_shm_prefix(home)}*"))
+
+
+def remove_shared_memory(home: Path) -> None:
+    """Removes it; for when no server of this home runs."""
+    for region in shared_memory(home):
+        region.unlink(missing_ok=True)
+
+
+def _shm_prefix(home: Path) -> str:
+    return f"earful-{hashlib.sha256(str(home).encode()).hexdigest()[:12]}-"

@@ -22,9 +22,9 @@ def _stack() -> Iterator[Stack]:
     Not below pytest's own temporary folder: pytest takes away the permissions that PostgreSQL's user needs
     on it. Servers that an earlier, killed session left behind are ended first.
     """
-    for old in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"):
-        if clean(old):
-            shutil.rmtree(old, ignore_errors=True)
+    for lock in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*/lock"):  # a home without one is just being made
+        if clean(lock.parent):
+            shutil.rmtree(lock.parent, ignore_errors=True)
     home = Path(tempfile.mkdtemp(prefix=_PREFIX))
     try:
         with Stack(home, model_repositories=[TEST_MODELS]) as stack:

@@ -1,0 +1,131 @@
+"""What the command line needs of a stack that runs in the background: up, down, status."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from stack.plan import Plan
+from stack.process import StackError
+from stack.stack import clean, write_json
+
+__all__ = ["down", "endpoints", "status", "up"]
+
+_UP_SECONDS = 420.0  # the servers' own limits (120 s) and the preparing commands' (300 s) are below
+_DOWN_SECONDS = 60.0  # workers 15 s, then servers 10 s each at once
+_POLL_SECONDS = 0.1
+
+
+def up(home: Path, plan: Plan, *, tick: Callable[[str], None] = lambda state: None) -> dict[str, str]:
+    """Starts a supervisor in the background and returns the endpoints when everything runs.
+
+    `tick` is called about ten times a second with the state, for a progress display. Where a stack already runs in
+    this home, its endpoints are returned and `plan` is not used. Raises StackError if the start fails.
+    """
+    home = home.resolve()
+    if _supervisor(home) is None:
+        home.mkdir(parents=True, exist_ok=True)
+        (home / "logs").mkdir(exist_ok=True)
+        (home / "status.json").unlink(missing_ok=True)
+        write_json(home / "plan.json", asdict(plan))
+        spawned = _spawn(home)
+    else:
+        spawned = None
+    deadline = time.monotonic() + _UP_SECONDS
+    while True:
+        now = status(home)
+        if now["state"] == "ready":
+            return endpoints(home)
+        ended = spawned is not None and os.waitpid(spawned, os.WNOHANG) != (0, 0)
+        # A failed start reports its error first, and ends when everything is stopped.
+        if ended or (spawned is None and now["state"] in ("failed", "stopped", "dead")):
+            raise StackError(now.get("error") or f"the stack did not start; see {home / 'logs' / 'supervisor.log'}")
+        if time.monotonic() > deadline:
+            raise StackError(f"the stack was not ready after {_UP_SECONDS:g} s; see {home / 'logs'}")
+        tick("starting" if now["state"] == "stopped" else now["state"])
+        time.sleep(_POLL_SECONDS)
+
+
+def down(home: Path) -> bool:
+    """Stops the stack of this home and whatever a killed one left. False if nothing was running."""
+    home = home.resolve()
+    if not home.exists():
+        return False
+    supervisor = _supervisor(home)
+    if supervisor is not None:
+        supervisor.terminate()
+        _, alive = psutil.wait_procs([supervisor], timeout=_DOWN_SECONDS)
+        for process in alive:
+            process.kill()
+            process.wait(5)
+    if not clean(home):
+        raise StackError(f"the stack in {home} belongs to another process (a test run or a demo); stop that")
+    return supervisor is not None
+
+
+def status(home: Path) -> dict[str, Any]:
+    """status.json as the supervisor wrote it, or {"state": "stopped"}; "dead" if it was killed."""
+    home = home.resolve()
+    found = _read(home / "status.json")
+    if found is None:
+        return {"state": "stopped", "error": None, "units": {}}
+    if found["state"] in ("stopped", "failed") or _supervisor(home) is not None:
+        return found
+    return {**found, "state": "dead", "error": "the supervisor was killed; `earful up` or `earful down` cleans up"}
+
+
+def endpoints(home: Path) -> dict[str, str]:
+    """Where the running stack is; see Stack.endpoints. Raises StackError if none runs in this home."""
+    found = _read(home / "endpoints.json")
+    if found is None:
+        raise StackError(f"no stack is running in {home}; start it with `earful up`")
+    return {str(key): str(value) for key, value in found.items()}
+
+
+def _spawn(home: Path) -> int:
+    """A supervisor in a session of its own, which outlives this process. Its process id."""
+    log = os.open(home / "logs" / "supervisor.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    null = os.open(os.devnull, os.O_RDONLY)
+    try:
+        return os.posix_spawn(
+            sys.executable,
+            [sys.executable, "-m", "stack.supervisor", "--home", str(home)],
+            os.environ,
+            file_actions=[(os.POSIX_SPAWN_DUP2, null, 0), *((os.POSIX_SPAWN_DUP2, log, fd) for fd in (1, 2))],
+            setsid=True,
+        )
+    finally:
+        os.close(log)
+        os.close(null)
+
+
+def _supervisor(home: Path) -> psutil.Process | None:
+    """The supervisor of this home, if it lives: the recorded id counts only with its recorded start time."""
+    found = _read(home / "status.json")
+    if found is None:
+        return None
+    try:
+        process = psutil.Process(found["supervisor"]["pid"])
+        alive = process.status() != psutil.STATUS_ZOMBIE
+        same = (
+            abs(process.create_time() - found["supervisor"]["started"]) < 2
+        )  # psutil reckons it from the time of boot, which drifts
+    except psutil.NoSuchProcess:
+        return None
+    return process if alive and same else None
+
+
+def _read(path: Path) -> dict[str, Any] | None:
+    try:
+        found: dict[str, Any] = json.loads(path.read_text())
+    except FileNotFoundError:
+        return None
+    return found

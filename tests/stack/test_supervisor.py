@@ -1,0 +1,162 @@
+"""The supervisor brings back what is killed, and leaves nothing behind, whoever is killed."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from stack import control
+from stack.plan import Plan
+from stack.process import StackError, marked
+from stack.triton import shared_memory
+
+MODELS = Path(__file__).parent.parent / "models"
+_WORKER = "import signal, time; signal.signal(signal.SIGTERM, lambda *_: exit(0)); time.sleep(600)"
+_PREPARE = "import os, pathlib; pathlib.Path(os.environ['HERE'], 'prepared').write_text(os.environ['BROKER'])"
+
+pytestmark = pytest.mark.timeout(180)
+
+
+def until(true: Callable[[], bool], seconds: float = 60) -> None:
+    """Waits for a condition, and fails the test if it does not come true in time."""
+    deadline = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < deadline, "the condition did not come true in time"
+        time.sleep(0.05)
+
+
+def states(home: Path) -> dict[str, str]:
+    return {name: unit["state"] for name, unit in control.status(home)["units"].items()}
+
+
+def plan(home: Path, **changes: object) -> Plan:
+    fields: dict[str, object] = {
+        "model_repositories": [str(MODELS)],
+        "prepare": [[sys.executable, "-c", _PREPARE]],
+        "workers": {"worker": [sys.executable, "-c", _WORKER]},
+        "env": {"BROKER": "{kafka}", "HERE": str(home)},
+    }
+    return Plan(**{**fields, **changes})  # type: ignore[arg-type]
+
+
+@pytest.fixture(name="home")
+def _home() -> Iterator[Path]:
+    home = Path(tempfile.mkdtemp(prefix="earful-supervised-"))
+    yield home
+    control.down(home)
+    shutil.rmtree(home)
+
+
+@pytest.fixture(name="running", scope="module")
+def _running() -> Iterator[Path]:
+    """A supervised stack for all tests that leave it running."""
+    home = Path(tempfile.mkdtemp(prefix="earful-supervised-"))
+    control.up(home, plan(home))
+    yield home
+    control.down(home)
+    shutil.rmtree(home)
+
+
+def test_up_prepares_then_starts_workers_with_the_endpoints(running: Path) -> None:
+    assert (running / "prepared").read_text() == control.endpoints(running)["kafka"]
+    assert states(running) == dict.fromkeys(["postgres", "kafka", "triton", "worker"], "healthy")
+
+
+def test_up_again_changes_nothing(running: Path) -> None:
+    before = control.status(running)["supervisor"]
+    assert control.up(running, plan(running)) == control.endpoints(running)
+    assert control.status(running)["supervisor"] == before
+
+
+@pytest.mark.parametrize("name", ["postgres", "kafka", "triton", "worker"])
+def test_what_is_killed_comes_back(running: Path, name: str) -> None:
+    until(lambda: set(states(running).values()) == {"healthy"})
+    before = control.status(running)["units"][name]
+    endpoints = control.endpoints(running)
+    os.kill(before["pid"], signal.SIGKILL)
+    until(lambda: control.status(running)["units"][name]["restarts"] > before["restarts"])
+    until(lambda: states(running)[name] == "healthy")
+    assert control.status(running)["units"][name]["pid"] != before["pid"]
+    assert control.endpoints(running) == endpoints
+
+
+def test_a_dead_python_stub_is_noticed(running: Path) -> None:
+    """Triton says ready while a stub is dead; only the canary sees it. Takes away the canary: this test hangs."""
+    until(lambda: set(states(running).values()) == {"healthy"})
+    before = control.status(running)["units"]["triton"]
+    stubs = [
+        process
+        for process in psutil.Process(before["pid"]).children(recursive=True)
+        if "triton_python_backend_stub" in process.name() or "stub" in " ".join(process.cmdline())
+    ]
+    assert len(stubs) == 3
+    stubs[0].kill()
+    until(lambda: control.status(running)["units"]["triton"]["restarts"] > before["restarts"])
+    until(lambda: states(running)["triton"] == "healthy")
+
+
+def test_a_stack_lives_and_dies_without_a_trace(home: Path) -> None:
+    control.up(home, plan(home))
+    assert len({process.pid for process in marked(home)}) > 4
+    assert shared_memory(home)
+    assert control.down(home) is True
+    assert marked(home) == []
+    assert shared_memory(home) == []
+    assert control.status(home)["state"] == "stopped"
+    assert control.down(home) is False
+
+
+def test_after_kill_9_of_the_supervisor_the_next_start_leaves_one_set(home: Path) -> None:
+    control.up(home, plan(home))
+    first = {process.pid for process in marked(home)}
+    endpoints = control.endpoints(home)
+    os.kill(control.status(home)["supervisor"]["pid"], signal.SIGKILL)
+    until(lambda: control.status(home)["state"] == "dead")
+    assert {process.pid for process in marked(home)} == first, "the servers outlive their supervisor"
+    assert control.up(home, plan(home)) == endpoints
+    second = {process.pid for process in marked(home)}
+    assert not first & second
+    assert sorted(_commands(second)) == sorted(["postgres", "kafka", "triton", "worker"]), "exactly one of each"
+    os.kill(control.status(home)["supervisor"]["pid"], signal.SIGKILL)
+    until(lambda: control.status(home)["state"] == "dead")
+    control.down(home)
+    assert marked(home) == []
+    assert shared_memory(home) == []
+
+
+def _commands(pids: set[int]) -> list[str]:
+    """The stack's own children by name: those whose parent is not of the stack."""
+    return [
+        process.environ()["EARFUL_STACK"].rsplit(":", 1)[1]
+        for process in map(psutil.Process, pids)
+        if process.ppid() not in pids
+    ]
+
+
+def test_a_failing_preparation_is_told_and_stops_everything(home: Path) -> None:
+    with pytest.raises(StackError, match=r"ended with 3(.|\n)*no such table"):
+        control.up(home, plan(home, prepare=[[sys.executable, "-c", "print('no such table'); exit(3)"]]))
+    until(lambda: control.status(home)["state"] == "failed")
+    assert marked(home) == []
+
+
+def test_a_model_that_does_not_load_is_told(home: Path) -> None:
+    models = home / "models"
+    shutil.copytree(MODELS / "aspects", models / "aspects")
+    (models / "aspects" / "1" / "model.py").write_text("raise ImportError('no weights here')\n")
+    with pytest.raises(StackError, match=r"triton(.|\n)*no weights here"):
+        control.up(home, plan(home, model_repositories=[str(models)]))
+
+
+def test_the_plan_is_readable_afterwards(running: Path) -> None:
+    assert json.loads((running / "plan.json").read_text())["model_repositories"] == [str(MODELS)]
