@@ -17,6 +17,8 @@ __all__ = ["PROJECT", "Settings", "load"]
 
 PROJECT = Path(__file__).resolve().parent
 PREFIX = "EARFUL_"
+#: stack.process marks the processes it starts with this variable; it sets nothing.
+MARK = PREFIX + "STACK"
 
 
 class Settings(BaseSettings):
@@ -71,7 +73,7 @@ class Settings(BaseSettings):
 
 def load() -> Settings:
     """Read the environment once. Raises ValueError naming an unknown `EARFUL_*` variable."""
-    known = {PREFIX + name.upper() for name in Settings.model_fields}
+    known = {PREFIX + name.upper() for name in Settings.model_fields} | {MARK}
     unknown = sorted(name for name in os.environ if name.startswith(PREFIX) and name not in known)
     if unknown:
         raise ValueError(f"unknown setting {', '.join(unknown)}: not one of {', '.join(sorted(known))}")
