@@ -72,20 +72,20 @@ PROMISE = re.compile(
 )
 #: Verbs of a promise: what settles a matter, and what only helps with it.
 SETTLES = _words(
-    """book cancel change credit deliver exchange fix give grant honor honour issue pay process rebook refill refund reimburse reinstate
-    remove repair replace reset resolve reverse schedule send ship unlock upgrade waive"""
+    """book cancel change credit deliver exchange fix give grant honor honour issue pay process rebook refill refund reimburse
+    reinstate remove repair replace reset resolve reverse schedule send ship unlock upgrade waive"""
 )
 HELPS = _words(
-    """add apply arrange ask attach block call close contact email escalate extend file flag forward inform leave mail make mark note
-    notify open order pass put raise register report request submit text transfer update"""
+    """add apply arrange ask attach block call close contact email escalate extend file flag forward inform leave mail make mark
+    note notify open order pass put raise register report request submit text transfer update"""
 )
 GETS = _any(
     r"""you (?:will|should) (?:now )?(?:receive|get|see|have|hear|find)/will (?:appear|arrive|be (?:\w+ed|sent|there|with you))/
     (?:will|is going to) (?:call|contact|email|reach|visit|write to) you"""
 )
 ASKED = _any(
-    """please (?:bring|call|charge|check|fill|keep|mail|pay|plug|reply|reset|restart|return|send|ship|sign|switch|take|try|turn|unplug|
-    update|use|visit|write)"""
+    """please (?:bring|call|charge|check|fill|keep|mail|pay|plug|reply|reset|restart|return|send|ship|sign|switch|take|try|turn|
+    unplug|update|use|visit|write)"""
 )
 
 SETTLED = _any(

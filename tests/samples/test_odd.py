@@ -134,7 +134,7 @@ def test_the_lying_chunk_is_sound_but_for_its_header() -> None:
 def test_a_real_voice_detector_hears_every_sample_but_the_one_without_speech() -> None:
     segmenter = Segmenter()
     for call in CALLS:
-        samples = audio(call["call_id"])
+        samples = audio(call["call_id"])[: 12 * make_odd.RATE]  # everybody has spoken by then
         states = [ChannelState(rate=make_odd.RATE) for _ in call["roles"]]
         inputs = [ChannelInput(state=one, samples=samples[:, n].copy()) for n, one in enumerate(states)]
         cuts = [first + segmenter.flush(one) for first, one in zip(segmenter.advance(inputs), states, strict=True)]

@@ -105,7 +105,8 @@ def test_calls_of_other_trades(script: str, issue: set[int], outcome: set[int], 
 def test_the_summary_quotes_issue_and_outcome_and_names_their_utterances() -> None:
     found = summarize(sample("card-fee"))
     assert found.method == METHOD == "extractive-v1"
-    assert found.issue and found.outcome
+    assert found.issue
+    assert found.outcome
     assert found.summary == f"Issue: “{found.issue.text}” Outcome: “{found.outcome.text}”"
     assert set(found.summary_utterance_ids) == {*found.issue.utterance_ids, *found.outcome.utterance_ids}
     fields = [one["field"] for one in found.evidence()]
@@ -145,7 +146,8 @@ def test_an_accepted_offer_counts_more_than_an_equal_one() -> None:
 
 def test_an_issue_cut_in_the_middle_goes_on_with_the_next_utterance() -> None:
     found = summarize(spoken("C: I'm calling because two weeks ago\nA: Yes.\nC: the light came on.\nC: Hm."))
-    assert found.issue and found.issue.text == "I'm calling because two weeks ago the light came on."
+    assert found.issue
+    assert found.issue.text == "I'm calling because two weeks ago the light came on."
     assert numbers(found.issue) == {0, 2}
 
 
