@@ -47,7 +47,7 @@ class CutOptions:
     end_threshold: float = 0.35
     min_speech_ms: int = 200
     min_silence_ms: int = 640
-    start_padding_ms: int = 150
+    start_padding_ms: int = 180
     end_padding_ms: int = 250
     max_ms: int = 30_000
     search_ms: int = 10_000

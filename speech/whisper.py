@@ -15,12 +15,21 @@ from dataclasses import asdict, dataclass
 from functools import cached_property
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import soxr
 from numpy.typing import NDArray
 
-from speech.contract import Capabilities, FinishReason, InvalidRequest, SpeechAnswer, SpeechRequest, Task, UnsupportedTask
+from speech.contract import (
+    Capabilities,
+    FinishReason,
+    InvalidRequest,
+    SpeechAnswer,
+    SpeechRequest,
+    Task,
+    UnsupportedTask,
+)
 
 __all__ = ["RATE", "Cancelled", "DecodeOptions", "Recognizer", "Transcript", "find_weights", "repeats_itself"]
 
@@ -39,7 +48,7 @@ class DecodeOptions:
     """How text is decoded; its canonical JSON is part of the run. Greedy, one beam, no timestamps, temperature 0."""
 
     window_seconds: float = 15.0  # the least that is encoded
-    lead_seconds: float = 0.25  # silence before the audio: a tight cut costs up to 3 points of word errors without
+    lead_seconds: float = 0.3  # silence before the audio: without it a tight cut costs up to 3 points of word errors
     tail_seconds: float = 2.0  # silence after the audio; without it Whisper repeats itself
     max_tokens: int = 224  # half of the decoder's positions, as in Whisper
     # In the short window more tokens than this are taken for a loop: fast English is 6 a second.
@@ -122,10 +131,8 @@ class Recognizer:
         self._whisper = WhisperModel(
             str(self._folder), device="cpu", compute_type="int8", cpu_threads=threads, local_files_only=True
         )
-        self._make_tokenizer = lambda task, language: Tokenizer(
-            self._whisper.hf_tokenizer, self.multilingual, task=task, language=language
-        )
-        self._suppressed = list(get_suppressed_tokens(self._make_tokenizer("transcribe", "en"), [-1]))
+        self._tokenizer_class: Any = Tokenizer
+        self._suppressed = list(get_suppressed_tokens(self._tokenizer("transcribe", "en"), [-1]))
 
     @property
     def multilingual(self) -> bool:
@@ -241,13 +248,14 @@ class Recognizer:
         _stop_if(cancelled)
         if language is None and self.multilingual:
             language = self._whisper.model.detect_language(encoded)[0][0][0].strip("<|>")
-        tokenizer = self._make_tokenizer(task.value, language or "en")
+        tokenizer = self._tokenizer(task.value, language or "en")
         prompt = [*tokenizer.sot_sequence, tokenizer.no_timestamps]
         result = self._whisper.model.generate(
             encoded,
             [prompt],
             beam_size=1,
-            max_length=len(prompt) + limit,
+            # CTranslate2 generates at most half of it, and at most what the prompt leaves.
+            max_length=max(2 * limit, len(prompt) + limit),
             suppress_tokens=self._suppressed,
             return_scores=True,
             return_no_speech_prob=True,
@@ -264,6 +272,9 @@ class Recognizer:
             looped=repeats_itself(text, tokens, self.options.compression_ratio),
             cut_off=len(tokens) >= limit,
         )
+
+    def _tokenizer(self, task: str, language: str) -> Any:
+        return self._tokenizer_class(self._whisper.hf_tokenizer, self.multilingual, task=task, language=language)
 
     def _check_task(self, request: SpeechRequest) -> None:
         able = self.capabilities

@@ -1,0 +1,48 @@
+"""Cutting and recognition against the ground truth of the sample calls."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from speech.segment import Segmenter
+from speech.transcribe import cut_channels, text_of, transcribe
+from speech.wer import word_errors
+from speech.whisper import Recognizer
+from tests.speech.calls import sample_calls
+
+
+def test_utterances_start_where_they_start() -> None:
+    segmenter = Segmenter()
+    errors = []
+    for call in sample_calls():
+        cuts = cut_channels(call.samples, call.rate, segmenter)
+        for said in call.utterances:
+            starts = [cut.start_sample * 1000 / call.rate for cut in cuts[said["channel"]]]
+            errors.append(min(abs(start - said["start_ms"]) for start in starts))
+    assert len(errors) == 61
+    assert np.mean(np.array(errors) <= 250) >= 0.95
+
+
+@pytest.mark.timeout(300)
+def test_word_error_rate_is_within_the_promise() -> None:
+    segmenter, recognizer = Segmenter(), Recognizer()
+    references, found = [], []
+    for call in sample_calls():
+        lines = transcribe(call.samples, call.rate, recognizer=recognizer, segmenter=segmenter)
+        assert [line.start_ms for line in lines] == sorted(line.start_ms for line in lines)
+        for channel in (0, 1):
+            references.append(" ".join(said["text"] for said in call.utterances if said["channel"] == channel))
+            found.append(text_of(lines, channel))
+    errors = word_errors(references, found)
+    assert errors.words == 695
+    assert errors.rate <= 0.065
+
+
+def test_fake_stereo_is_transcribed_once() -> None:
+    call = next(sample_calls("hotel-noise"))
+    voice = call.samples[: 12 * call.rate, 0]
+    twins = np.stack((voice, voice), axis=1)
+    cuts = cut_channels(twins, call.rate, Segmenter())
+    assert len(cuts) == 1
+    assert len(cut_channels(call.samples, call.rate, Segmenter())) == 2
