@@ -1,6 +1,6 @@
 """One child process of the stack: started with a mark, stopped for certain, found again after a crash.
 
-Every child carries the mark EARFUL_STACK=<home>:<name> in its environment, and passes it on to its own
+Every child carries the mark STACK_OF_EARFUL=<home>:<name> in its environment, and passes it on to its own
 children. The mark is set by the same system call that starts the process, so, unlike a pid file, it has no
 moment at which a `kill -9` of the parent could leave a process that nobody knows.
 """
@@ -21,7 +21,7 @@ import psutil
 
 __all__ = ["MARK", "Child", "StackError", "end", "marked"]
 
-MARK = "EARFUL_STACK"
+MARK = "STACK_OF_EARFUL"
 _POLL_SECONDS = 0.05
 _LOG_LIMIT_BYTES = 20 << 20  # a log larger than this is set aside at the next start; one older file is kept
 

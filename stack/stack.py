@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -18,6 +19,10 @@ from stack.process import StackError, end, marked
 from stack.triton import Triton, remove_shared_memory
 
 __all__ = ["Server", "Stack", "clean", "write_json"]
+
+
+# A killed owner is gone from the process list a moment before its last thread gives the lock back.
+_LOCK_SECONDS = 3.0
 
 
 class Server(Protocol):
@@ -141,9 +146,14 @@ def _take_lock(home: Path) -> int:
     """An exclusive lock that the kernel gives back when this process ends, however it ends."""
     home.mkdir(parents=True, exist_ok=True)
     lock = os.open(home / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as err:
-        os.close(lock)
-        raise StackError(f"a stack is already running in {home}; stop it first (`earful down`)") from err
-    return lock
+    deadline = time.monotonic() + _LOCK_SECONDS
+    while True:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as err:
+            if time.monotonic() > deadline:
+                os.close(lock)
+                raise StackError(f"a stack is already running in {home}; stop it first (`earful down`)") from err
+            time.sleep(0.05)
+        else:
+            return lock

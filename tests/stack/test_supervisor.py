@@ -17,7 +17,7 @@ import pytest
 
 from stack import control
 from stack.plan import Plan
-from stack.process import StackError, marked
+from stack.process import MARK, StackError, marked
 from stack.triton import shared_memory
 
 MODELS = Path(__file__).parent.parent / "models"
@@ -137,9 +137,7 @@ def test_after_kill_9_of_the_supervisor_the_next_start_leaves_one_set(home: Path
 def _commands(pids: set[int]) -> list[str]:
     """The stack's own children by name: those whose parent is not of the stack."""
     return [
-        process.environ()["EARFUL_STACK"].rsplit(":", 1)[1]
-        for process in map(psutil.Process, pids)
-        if process.ppid() not in pids
+        process.environ()[MARK].rsplit(":", 1)[1] for process in map(psutil.Process, pids) if process.ppid() not in pids
     ]
 
 
