@@ -5,14 +5,16 @@ kafka-python's own buffer has no bound, so this one has: `send` waits, up to a d
 
 from __future__ import annotations
 
+import errno
 import logging
 import threading
 from collections import deque
 from collections.abc import Sequence
+from pathlib import Path
 from types import TracebackType
 
 from kafka import KafkaProducer
-from kafka.errors import KafkaError, KafkaTimeoutError
+from kafka.errors import KafkaConfigurationError, KafkaError, KafkaTimeoutError
 
 from errors import EarfulError
 from stream.limits import MAX_VALUE_BYTES
@@ -26,6 +28,9 @@ MAX_IN_FLIGHT_BYTES = 16 * 2**20
 
 # As long as Kafka's own default for delivery.timeout.ms.
 DELIVERY_TIMEOUT_SECONDS = 120.0
+
+# A record expires at the timeout exactly; telling the threads takes a moment more.
+_GRACE_SECONDS = 5.0
 
 # Errors beyond this many are counted, not kept; each holds a few hundred bytes.
 _KEPT_ERRORS = 20
@@ -68,6 +73,12 @@ class Sender:
             raise ValueError(f"{', '.join(sorted(fixed))} cannot be set: delivery depends on it")
         if max_in_flight_bytes < 2 * MAX_VALUE_BYTES:
             raise ValueError(f"max_in_flight_bytes is at least {2 * MAX_VALUE_BYTES}, two of the largest records")
+        if timeout_seconds < 1:
+            raise ValueError("timeout_seconds is at least 1: one request and its answer")
+        for name in ("ssl_cafile", "ssl_certfile", "ssl_keyfile"):
+            path = kafka_options.get(name)
+            if isinstance(path, str) and not Path(path).is_file():  # kafka-python would only time out
+                raise FileNotFoundError(errno.ENOENT, f"{name} names no file", path)
         self._timeout = timeout_seconds
         self._capacity = max_in_flight_bytes
         self._used = 0
@@ -80,7 +91,7 @@ class Sender:
         options: dict[str, object] = {
             "linger_ms": 5,  # a recording's or a review file's records then share requests
             "delivery_timeout_ms": timeout_ms,
-            "request_timeout_ms": min(30_000, max(1_000, timeout_ms // 2)),
+            "request_timeout_ms": min(30_000, timeout_ms // 2),  # so that a lost answer leaves time to ask again
             "max_block_ms": timeout_ms,
             "bootstrap_timeout_ms": min(30_000, timeout_ms),
             "allow_auto_create_topics": False,  # a mistyped prefix must not make a topic
@@ -91,8 +102,11 @@ class Sender:
             self._kafka = KafkaProducer(
                 bootstrap_servers=bootstrap_servers, acks="all", enable_idempotence=True, **options
             )
+        except KafkaConfigurationError as err:
+            raise ValueError(str(err)) from err
         except KafkaError as err:
-            raise DeliveryError("-", "-", f"no Kafka answers at {bootstrap_servers}: {err}") from err
+            cause = f"no Kafka answers at {bootstrap_servers} (address, TLS or SASL settings?): {err}"
+            raise DeliveryError("any topic", "-", cause) from err
 
     def send(self, message: Message) -> None:
         """Hand over one message; returns before it is acknowledged.
@@ -105,11 +119,13 @@ class Sender:
             raise MessageTooLarge(f"{_id(message)} has {size} bytes, more than {MAX_VALUE_BYTES}")
         size += len(message.key) + sum(len(name) + len(value) for name, value in message.headers)
         with self._room:
-            if not self._room.wait_for(lambda: self._used + size <= self._capacity, timeout=self._timeout):
-                raise DeliveryError(
-                    message.topic, _id(message), f"{self._used} bytes wait for acknowledgement; Kafka is slow or away"
-                )
-            self._used += size
+            self._room.wait_for(lambda: self._failed or self._fits(size), timeout=self._timeout)
+            if self._fits(size) and not self._failed:
+                self._used += size
+            elif not self._failed:
+                cause = f"{self._used} bytes wait for acknowledgement; Kafka is slow or away"
+                raise DeliveryError(message.topic, _id(message), cause)
+        self.raise_errors()
         try:
             future = self._kafka.send(
                 message.topic, value=message.value, key=message.key, headers=list(message.headers)
@@ -129,10 +145,10 @@ class Sender:
     def flush(self) -> None:
         """Wait until every message is acknowledged. Raises DeliveryError if one was not, or not in time."""
         try:
-            self._kafka.flush(timeout=self._timeout)
+            self._kafka.flush(timeout=self._timeout + _GRACE_SECONDS)
         except KafkaTimeoutError as err:
             self.raise_errors()
-            raise DeliveryError("-", "-", f"not all records were acknowledged in {self._timeout} s") from err
+            raise DeliveryError("any topic", "-", "not all records were acknowledged in time") from err
         self.raise_errors()
 
     def raise_errors(self) -> None:
@@ -153,11 +169,21 @@ class Sender:
         try:
             self.flush()
         finally:
-            self._kafka.close(timeout=self._timeout)
+            self._stop(self._timeout)
 
     def abandon(self) -> None:
         """Close without waiting for what is in flight: after an error of the caller's own."""
-        self._kafka.close(timeout=0)
+        self._stop(0)
+
+    def _stop(self, timeout_seconds: float) -> None:
+        try:
+            self._kafka.close(timeout=timeout_seconds)
+        except KafkaTimeoutError:  # it would stay open with its thread until all is settled: let that happen aside
+            later = self._timeout + _GRACE_SECONDS
+            threading.Thread(target=self._kafka.close, kwargs={"timeout": later}, daemon=True).start()
+
+    def _fits(self, size: int) -> bool:
+        return self._used + size <= self._capacity
 
     def __enter__(self) -> Sender:
         return self
