@@ -120,7 +120,7 @@ def read_arts(path: Path, domain: str) -> list[Sentence]:
     for item in json.loads(path.read_text(encoding="utf-8")).values():
         text, term, start = item["sentence"], item["term"], int(item["from"])
         if text[start : start + len(term)] != term:
-            start = text.find(term)
+            start = text.casefold().find(term.casefold())
         if start < 0 or item["polarity"] not in POLARITIES:
             continue
         mention = Mention(start=start, end=start + len(term), polarity=item["polarity"])

@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+import re
 import shutil
 import tempfile
 import warnings
@@ -25,7 +26,7 @@ from sentiment.gates import Gates, fold
 from sentiment.model import PolarityNet, TagNet, load_encoder, minilm_dir
 from sentiment.report import report
 
-__all__ = ["content_version", "folded", "load_polarity", "load_tags", "to_onnx"]
+__all__ = ["content_version", "folded", "load_polarity", "load_tags", "stamp", "to_onnx"]
 
 MAX_TOKENS = 128
 
@@ -106,6 +107,13 @@ def content_version(folder: Path) -> str:
     return digest.hexdigest()[:12]
 
 
+def stamp(config: Path, version: str) -> None:
+    """Write the version into a model's config.pbtxt, from where it goes into every run."""
+    text = config.read_text(encoding="utf-8")
+    pattern = r'(key: "version" value \{ string_value: ")[^"]*'
+    config.write_text(re.sub(pattern, rf"\g<1>{version}", text), encoding="utf-8")
+
+
 def _quantise(source: Path, target: Path) -> None:
     from onnxruntime.quantization import QuantType, quantize_dynamic
     from onnxruntime.quantization.shape_inference import quant_pre_process
@@ -149,6 +157,9 @@ def main() -> None:
     target.write_text(json.dumps(settings, indent=1) + "\n", encoding="utf-8")
     settings["version"] = content_version(args.to)
     target.write_text(json.dumps(settings, indent=1) + "\n", encoding="utf-8")
+    config = args.to.parent / "config.pbtxt"
+    if config.exists():
+        stamp(config, str(settings["version"]))
     report(settings)
 
 

@@ -1,0 +1,132 @@
+"""The corpora: what ours promises, what the readers find, and that leaks are found."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from sentiment.corpora import HELD_OUT_DOMAINS, OWN, clauses_without_aspect, lowered, shipped
+from sentiment.data import (
+    POLARITIES,
+    CorpusError,
+    Sentence,
+    drop_leaks,
+    leaks,
+    normalise,
+    parse_marked,
+    read_arts,
+    read_json_spans,
+    read_own,
+    read_semeval14,
+    read_twitter,
+)
+
+ABSA = Path(__file__).resolve().parents[3] / "shared" / "data" / "absa"
+needs_absa = pytest.mark.skipif(
+    not ABSA.exists(), reason="the benchmarks (shared/data/absa beside the clone) are not here"
+)
+
+
+def test_own_sentences_are_what_the_card_says() -> None:
+    own = read_own(OWN)
+    assert len(own) >= 400
+    assert len({s.domain for s in own}) >= 8
+    assert set(HELD_OUT_DOMAINS) < {s.domain for s in own}
+    assert 0.38 <= sum(not s.mentions for s in own) / len(own) <= 0.5
+    assert max(Counter(normalise(s.text) for s in own).values()) == 1, "a sentence stands there twice"
+    polarities = Counter(m.polarity for s in own for m in s.mentions)
+    assert set(polarities) == set(POLARITIES)
+    assert min(polarities.values()) >= 50
+
+
+def test_own_spans_do_not_overlap_and_hold_whole_words() -> None:
+    for s in read_own(OWN):
+        end = 0
+        for m in s.mentions:
+            assert end <= m.start < m.end <= len(s.text), s.group
+            assert m.start == 0 or not s.text[m.start - 1].isalnum(), s.group
+            assert m.end == len(s.text) or not s.text[m.end].isalnum(), s.group
+            end = m.end
+
+
+@needs_absa
+def test_own_sentences_stand_in_no_benchmark() -> None:
+    benchmarks = [
+        *read_semeval14(ABSA / "mams/ATSA/train.xml", "x"),
+        *read_semeval14(ABSA / "mams/ATSA/test.xml", "x"),
+        *read_json_spans(ABSA / "tsa_md/TSA-MD.train.json", "x"),
+        *(s for f in sorted((ABSA / "semeval14_laptops").glob("*.xml")) for s in read_semeval14(f, "x")),
+        *(s for f in sorted((ABSA / "semeval14_restaurants").glob("*.xml")) for s in read_semeval14(f, "x")),
+    ]
+    assert [s.group for s in leaks(read_own(OWN), benchmarks) if len(normalise(s.text)) > 20] == []
+
+
+def test_marks_become_spans() -> None:
+    s = parse_marked("The [screen|+] is fine, [fan|-] and [box|0].", "x", "line 1")
+    assert s.text == "The screen is fine, fan and box."
+    assert [(s.text[m.start : m.end], m.polarity) for m in s.mentions] == [
+        ("screen", "positive"),
+        ("fan", "negative"),
+        ("box", "neutral"),
+    ]
+
+
+@pytest.mark.parametrize(
+    "line", ["The [screen|?] is fine", "The [screen is fine", "a ] b", "[ screen|+] is fine", "   "]
+)
+def test_a_wrong_mark_names_its_line(line: str) -> None:
+    with pytest.raises(CorpusError, match=r"own\.txt:7"):
+        parse_marked(line, "x", "own.txt:7")
+
+
+def test_a_planted_leak_is_found_and_dropped() -> None:
+    def sentence(text: str) -> Sentence:
+        return Sentence(text=text, mentions=(), domain="x")
+
+    pool = [sentence("The café is NICE!"), sentence("Something else.")]
+    test = [sentence("the cafe is nice")]
+    assert leaks(pool, test) == pool[:1]
+    assert drop_leaks(pool, test) == pool[1:]
+
+
+def test_lowered_moves_the_spans_along() -> None:
+    s = lowered(parse_marked('Well, the "[Wi-Fi|-]" died; [food|+] was OK.', "x", "1"))
+    assert s.text == "well the wifi died food was ok"
+    assert [s.text[m.start : m.end] for m in s.mentions] == ["wifi", "food"]
+
+
+def test_clauses_without_aspect_hold_none() -> None:
+    s = parse_marked("The [food|+] was great, but we had to wait outside for an hour, sadly.", "x", "1")
+    assert [c.text for c in clauses_without_aspect([s], 0)] == ["but we had to wait outside for an hour"]
+
+
+@needs_absa
+def test_loaders_find_the_published_counts() -> None:
+    def counts(sentences: list[Sentence]) -> tuple[int, int, int, int, int]:
+        c = Counter(m.polarity for s in sentences for m in s.mentions)
+        empty = sum(not s.mentions for s in sentences)
+        return len(sentences), empty, c["positive"], c["neutral"], c["negative"]
+
+    assert counts(read_semeval14(ABSA / "mams/ATSA/train.xml", "x")) == (4297, 0, 3380, 5042, 2764)
+    assert counts(read_semeval14(ABSA / "mams/ATSA/test.xml", "x")) == (500, 0, 400, 607, 329)
+    rest = read_semeval14(next((ABSA / "semeval14_restaurants").glob("*Test*.xml")), "x")
+    assert counts(rest)[2:] == (728, 196, 196)
+    lap = read_semeval14(next((ABSA / "semeval14_laptops").glob("*Test*.xml")), "x")
+    assert counts(lap)[2:] == (341, 169, 128)
+    tsa = read_json_spans(ABSA / "tsa_md/TSA-MD.train.json", "x")
+    assert (len(tsa), sum(len(s.mentions) for s in tsa)) == (761, 1212)
+    assert len(read_twitter(ABSA / "twitter/test.raw")) == 692
+    arts = read_arts(ABSA / "arts/laptop_test_enriched.json", "x")
+    assert (len(arts), len({s.group for s in arts})) == (1876, 638)  # one term stands nowhere in its sentence
+
+
+@needs_absa
+def test_the_training_pool_holds_no_test_sentence() -> None:
+    pool = shipped(ABSA)
+    tests = read_semeval14(ABSA / "mams/ATSA/test.xml", "x") + pool.test_own
+    for file in (*(ABSA / "semeval14_restaurants").glob("*Test*"), *(ABSA / "semeval14_laptops").glob("*Test*")):
+        tests += read_semeval14(file, "x")
+    assert leaks(pool.train, tests + pool.dev) == []
+    assert leaks(pool.dev, tests) == []

@@ -1,0 +1,151 @@
+"""The shipped weights, in this process: no torch."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from sentiment.evaluate import table
+from sentiment.predict import MODEL_REPO, aspects, polarity
+from sentiment.serve import MAX_CHARACTERS, MAX_SPANS, AspectModel, InvalidInput, PolarityModel
+
+CVIB, ASPECTS = MODEL_REPO / "cvib" / "1", MODEL_REPO / "aspects" / "1"
+
+
+@pytest.fixture(scope="module")
+def cvib() -> PolarityModel:
+    return PolarityModel(CVIB)
+
+
+@pytest.fixture(scope="module")
+def extractor() -> AspectModel:
+    return AspectModel(ASPECTS)
+
+
+def test_the_two_nets_fit_into_46_megabytes() -> None:
+    assert sum((folder / "model.onnx").stat().st_size for folder in (CVIB, ASPECTS)) <= 46_000_000
+
+
+@pytest.mark.parametrize("folder", [CVIB, ASPECTS])
+def test_the_configured_version_is_that_of_the_files(folder: Path) -> None:
+    import hashlib
+
+    digest = hashlib.sha256()
+    for name in ("model.onnx", "tokenizer.json"):
+        digest.update((folder / name).read_bytes())
+    settings = json.loads((folder / "model.json").read_text())
+    version = settings.pop("version")
+    digest.update(json.dumps(settings, sort_keys=True).encode())
+    assert version == digest.hexdigest()[:12]
+    configured = re.search(
+        r'key: "version" value \{ string_value: "([^"]*)"', (folder.parent / "config.pbtxt").read_text()
+    )
+    assert configured is not None
+    assert configured[1] == version
+
+
+@pytest.mark.parametrize("folder", [CVIB, ASPECTS])
+def test_the_card_states_data_licence_command_and_limits(folder: Path) -> None:
+    card = (folder.parent / "CARD.md").read_text()
+    for heading in ("## Data", "## Licence", "## Command", "## Scores", "## Limits"):
+        assert heading in card
+
+
+def test_opposite_feelings_in_one_sentence(cvib: PolarityModel) -> None:
+    text = "The screen is gorgeous but the battery is terrible."
+    rows = cvib.probabilities(text, [(4, 10), (31, 38)])
+    assert rows.argmax(axis=1).tolist() == [2, 0]
+    assert rows.sum(axis=1) == pytest.approx([1, 1], abs=1e-5)
+    assert rows.dtype == np.float32
+
+
+def test_an_answer_does_not_depend_on_its_company(cvib: PolarityModel) -> None:
+    text = "The food was wonderful. The waiter, though, ignored us for an hour and the table was sticky."
+    spans = [(4, 8), (28, 34), (77, 82)]
+    together = cvib.probabilities(text, spans)
+    alone = np.concatenate([cvib.probabilities(text, [s]) for s in spans])
+    assert np.array_equal(together, alone)
+
+
+def test_aspects_carry_offsets_of_the_original(extractor: AspectModel) -> None:
+    text = "  Voilà — the café's staff were lovely! 🎉\n\nBut the battery life is awful."
+    found = extractor.find(text)
+    assert [text[a.start : a.end] for a in found] == ["staff", "battery life"]
+    assert [a.aspect_id for a in found] == ["service.staff", "product.battery"]
+    assert all(0 <= a.confidence <= 1 for a in found)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "   \n ", "...", "Yes, it is six six one.", "Thank you so much, bye.", "Five stars."]
+)
+def test_a_text_without_aspect_stays_empty(extractor: AspectModel, text: str) -> None:
+    assert extractor.find(text) == []
+
+
+def test_a_long_text_without_punctuation(extractor: AspectModel) -> None:
+    filler = "so anyway i was telling my cousin about it when we went over there last week " * 12
+    text = f"{filler}the battery is terrible {filler}"
+    at = text.index("battery")
+    assert (at, at + len("battery")) in [(a.start, a.end) for a in extractor.find(text)]
+
+
+def test_aspects_do_not_overlap(extractor: AspectModel) -> None:
+    text = "the screen is great but the keyboard is bad and the price is high and the fan is loud " * 30
+    found = extractor.find(text)
+    assert len(found) > 60
+    assert all(a.end <= b.start for a, b in zip(found, found[1:], strict=False))
+
+
+def test_a_least_confidence_leaves_out(extractor: AspectModel) -> None:
+    text = "The battery is terrible."
+    assert extractor.find(text, threshold=0.0) != []
+    assert extractor.find(text, threshold=1.01) == []
+
+
+@pytest.mark.parametrize("spans", [[(0, 99)], [(-1, 2)], [(4, 4)], [(3, 4)], [(0, 3)] * (MAX_SPANS + 1)])
+def test_bad_spans_are_refused(cvib: PolarityModel, spans: list[tuple[int, int]]) -> None:
+    with pytest.raises(InvalidInput):
+        cvib.probabilities("The battery is great.", spans)
+
+
+def test_too_long_a_text_is_refused_without_repeating_it(cvib: PolarityModel, extractor: AspectModel) -> None:
+    text = "secret " * MAX_CHARACTERS
+    with pytest.raises(InvalidInput, match="characters") as err:
+        extractor.find(text)
+    assert "secret" not in str(err.value)
+    with pytest.raises(InvalidInput):
+        cvib.probabilities(text, [(0, 6)])
+
+
+def test_no_span_no_rows(cvib: PolarityModel) -> None:
+    assert cvib.probabilities("The battery is great.", []).shape == (0, 3)
+
+
+def test_two_python_calls() -> None:
+    text = "The battery is great."
+    found = aspects(text)
+    assert [text[a.start : a.end] for a in found] == ["battery"]
+    assert polarity(text, [(a.start, a.end) for a in found])[0].label == "positive"
+
+
+def test_serving_imports_no_torch() -> None:
+    code = "import sys, sentiment.predict, sentiment.triton; assert not {'torch', 'transformers'} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60, cwd=MODEL_REPO.parent)
+
+
+def test_a_folder_of_the_other_kind_is_refused() -> None:
+    with pytest.raises(ValueError, match="kind"):
+        PolarityModel(ASPECTS)
+
+
+def test_table_leaves_empty_cells_empty(tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_text(json.dumps({"sets": {"MAMS": {"accuracy": 0.8, "macro_f1": 0.75}}}))
+    (tmp_path / "b.json").write_text(json.dumps({"sets": {"LAP14": {"f1": 0.5, "false_span_rate": 0.1}}}))
+    lines = table([tmp_path / "a.json", tmp_path / "b.json"]).splitlines()
+    assert lines[2:] == ["| a | 80.0 / 75.0 |  |", "| b |  | 50.0 / 10 % |"]

@@ -1,0 +1,216 @@
+"""Gates, losses, folding, training steps. Needs torch, which the product's environment does not have."""
+
+from __future__ import annotations
+
+import copy
+import random
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip(
+    "torch", reason="torch is not in the product environment; run these in .venv-train (docs/cvib.md)"
+)
+transformers = pytest.importorskip("transformers", reason="transformers is in the training environment only")
+
+from sentiment.batches import length_batches  # noqa: E402
+from sentiment.export import folded, to_onnx  # noqa: E402
+from sentiment.gates import Gates, VIBGate, fold, last_layer_norms  # noqa: E402
+from sentiment.losses import self_contrast  # noqa: E402
+from sentiment.model import PolarityNet, TagNet  # noqa: E402
+from sentiment.train import PRESETS, Config, step_loss  # noqa: E402
+
+CONFIG = {
+    "model_type": "bert", "vocab_size": 3000, "hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 4,
+    "intermediate_size": 64, "max_position_embeddings": 160,
+}  # fmt: skip
+
+
+@pytest.fixture(name="source", scope="module")
+def _source(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("tiny")
+    transformers.BertConfig(**CONFIG).save_pretrained(folder)
+    return folder
+
+
+def net(source: Path, *, gated: bool, seed: int = 0) -> PolarityNet:
+    from sentiment.model import load_encoder
+
+    torch.manual_seed(seed)
+    made = PolarityNet(load_encoder(source, pretrained=False), gated=gated, dropout=0.0)
+    if made.gates is not None:  # as if trained: some channels pruned, the others scaled
+        with torch.no_grad():
+            for gate in made.gates.each():
+                gate.mu.normal_(1.0, 0.5)
+                gate.log_d.uniform_(-6, 2)
+    return made
+
+
+def batch(n: int = 6, length: int = 12, seed: int = 1) -> tuple[torch.Tensor, ...]:
+    torch.manual_seed(seed)
+    ids = torch.randint(5, 3000, (n, length))
+    mask = torch.ones_like(ids)
+    mask[1, 7:] = 0
+    aspect = torch.zeros_like(ids)
+    aspect[:, 2:4] = 1
+    return ids, mask, torch.zeros_like(ids), aspect
+
+
+def test_gate_by_hand() -> None:
+    gate = VIBGate(3)
+    with torch.no_grad():
+        gate.mu.copy_(torch.tensor([2.0, 0.5, -1.0]))
+        gate.log_d.copy_(torch.tensor([0.0, 0.0, -3.0]))  # variances 1, 1, 0.05 against mu^2 of 4, 0.25, 1
+    gate.eval()
+    assert gate.keep().tolist() == [True, False, True]
+    assert gate(torch.ones(1, 2, 3)).tolist() == [[[2.0, 0.0, -1.0]] * 2]
+    expected = [0.5 * np.log1p(4 / 1), 0.5 * np.log1p(0.25), 0.5 * np.log1p(1 / np.exp(-3))]
+    assert gate.kl().tolist() == pytest.approx(expected, rel=1e-5)
+
+
+def test_one_draw_per_example_shared_by_its_tokens() -> None:
+    gate = VIBGate(8)
+    with torch.no_grad():
+        gate.log_d.fill_(0.0)
+    out = gate(torch.ones(4, 5, 8))
+    assert torch.equal(out[:, 0], out[:, 4])
+    assert not torch.equal(out[0], out[1])
+
+
+def test_kl_weighs_real_length() -> None:
+    gates = Gates(2, 4)
+    one = gates.kl(torch.tensor([3, 5]), per_channel=False)
+    total = sum(float(g.kl().sum()) for g in gates.each())
+    assert float(one) == pytest.approx(4 * total, rel=1e-5)
+    assert float(gates.kl(torch.tensor([3, 5]), per_channel=True)) == pytest.approx(total / 8, rel=1e-5)
+
+
+@pytest.mark.parametrize("symmetric", [False, True])
+@pytest.mark.parametrize("aware", [False, True])
+def test_contrast_against_the_formula(symmetric: bool, aware: bool) -> None:
+    rng = np.random.default_rng(0)
+    a, b, y, tau = rng.normal(size=(5, 7)), rng.normal(size=(5, 7)), [0, 1, 0, 2, 1], 0.25
+
+    def direction(u: np.ndarray, v: np.ndarray) -> float:
+        terms = []
+        for i in range(5):
+            cosines = [float(u[i] @ v[j] / np.linalg.norm(u[i]) / np.linalg.norm(v[j])) for j in range(5)]
+            seen = [j for j in range(5) if j == i or not (aware and y[i] == y[j])]
+            terms.append(-np.log(np.exp(cosines[i] / tau) / sum(np.exp(cosines[j] / tau) for j in seen)))
+        return float(np.mean(terms))
+
+    expected = (direction(a, b) + direction(b, a)) / 2 if symmetric else direction(a, b)
+    labels = torch.tensor(y) if aware else None
+    got = self_contrast(torch.tensor(a), torch.tensor(b), tau=tau, labels=labels, symmetric=symmetric)
+    assert float(got) == pytest.approx(expected, rel=1e-5)
+
+
+def test_gradients_reach_the_right_network_only(source: Path) -> None:
+    main, sub = net(source, gated=False), net(source, gated=True)
+    labels = torch.tensor([0, 1, 2, 0, 1, 2])
+    inputs = batch()
+    h_sub, h_main = sub(*inputs)[1], main(*inputs)[1]
+    self_contrast(h_sub, h_main.detach(), tau=0.1).backward(retain_graph=True)
+    assert all(p.grad is None for p in main.parameters())
+    assert any(p.grad is not None for p in sub.parameters())
+    sub.zero_grad(set_to_none=True)
+    self_contrast(h_sub.detach(), h_main, tau=0.1).backward()
+    assert all(p.grad is None for p in sub.parameters())
+    main.zero_grad(set_to_none=True)
+    step_loss(main, sub, inputs, labels, Config(**PRESETS["improved"])).backward()
+    assert sub.gates is not None
+    assert all(g.mu.grad is not None and g.log_d.grad is not None for g in sub.gates.each())
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [("float32", 1e-5), ("float64", 1e-10)])
+def test_folded_equals_gated(source: Path, dtype: str, tolerance: float) -> None:
+    gated = net(source, gated=True).to(getattr(torch, dtype)).eval()
+    plain = folded(gated, source)
+    assert plain.gates is None
+    with torch.inference_mode():
+        a, b = gated(*batch()), plain(*batch())
+    assert float((a[1] - b[1]).abs().max()) < tolerance * max(1.0, float(a[1].abs().max()))
+    assert torch.equal(a[0].argmax(1), b[0].argmax(1))
+
+
+def test_folding_where_gates_are_attached_is_refused(source: Path) -> None:
+    gated = net(source, gated=True)
+    assert gated.gates is not None
+    with pytest.raises(ValueError, match="twice"):
+        fold(gated.gates, gated.encoder)
+
+
+def test_gates_sit_behind_every_layer(source: Path) -> None:
+    assert len(last_layer_norms(net(source, gated=False).encoder)) == 3
+
+
+def test_a_prediction_does_not_depend_on_batch_mates(source: Path) -> None:
+    model = net(source, gated=True).eval()
+    ids, mask, types, aspect = batch()
+    with torch.inference_mode():
+        together = model(ids, mask, types, aspect)[0]
+        alone = torch.cat(
+            [model(*(t[i : i + 1, : int(mask[i].sum())] for t in (ids, mask, types, aspect)))[0] for i in range(6)]
+        )
+    assert torch.allclose(together, alone, atol=1e-5)
+
+
+def test_same_seed_same_weights(source: Path) -> None:
+    def trained() -> dict[str, torch.Tensor]:
+        sub, main = net(source, gated=True).train(), net(source, gated=False).train()
+        optimizer = torch.optim.AdamW([*sub.parameters(), *main.parameters()], lr=1e-3)
+        torch.manual_seed(3)
+        for step in range(3):
+            optimizer.zero_grad()
+            step_loss(main, sub, batch(seed=step), torch.tensor([0, 1, 2, 0, 1, 2]), Config()).backward()
+            optimizer.step()
+        return copy.deepcopy(sub.state_dict())
+
+    first, second = trained(), trained()
+    assert all(torch.equal(first[k], second[k]) for k in first)
+
+
+def test_noise_channels_are_pruned_and_label_channels_kept() -> None:
+    torch.manual_seed(0)
+    gate, head = VIBGate(8), torch.nn.Linear(8, 2)
+    optimizer = torch.optim.Adam([{"params": gate.parameters(), "lr": 0.03}, {"params": head.parameters(), "lr": 0.01}])
+    for _ in range(700):
+        y = torch.randint(0, 2, (64,))
+        x = torch.randn(64, 1, 8)
+        x[:, 0, 0] = (y * 2 - 1).float() * 3
+        loss = torch.nn.functional.cross_entropy(head(gate(x)[:, 0]), y) + 0.05 * gate.kl().mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    assert gate.keep().tolist() == [True] + [False] * 7
+
+
+def test_length_batches_hold_every_index_once() -> None:
+    lengths = [random.Random(0).randint(3, 40) for _ in range(1000)]
+    for rng in (None, random.Random(1)):
+        chunks = list(length_batches(lengths, 32, rng))
+        assert sorted(i for c in chunks for i in c) == list(range(1000))
+        assert max(len(c) for c in chunks) == 32
+
+
+@pytest.mark.filterwarnings("ignore")  # the tracer warns about its own deprecation
+def test_onnx_answers_like_torch(source: Path, tmp_path: Path) -> None:
+    ort = pytest.importorskip("onnxruntime")
+    model = net(source, gated=False).eval()
+    to_onnx(model, tmp_path / "net.onnx")
+    session = ort.InferenceSession(str(tmp_path / "net.onnx"), providers=["CPUExecutionProvider"])
+    for length in (6, 12, 31):
+        inputs = batch(n=3, length=length)
+        with torch.inference_mode():
+            expected = model(*inputs)[0].numpy()
+        names = ("ids", "mask", "types", "aspect")
+        got = session.run(None, {k: v.numpy() for k, v in zip(names, inputs, strict=True)})[0]
+        assert np.abs(got - expected).max() < 1e-5
+    tags = TagNet(model.encoder, dropout=0.0).eval()
+    to_onnx(tags, tmp_path / "tags.onnx")
+    session = ort.InferenceSession(str(tmp_path / "tags.onnx"), providers=["CPUExecutionProvider"])
+    ids, mask, _, _ = batch(n=2, length=17)
+    with torch.inference_mode():
+        expected = tags(ids, mask).numpy()
+    assert np.abs(session.run(None, {"ids": ids.numpy(), "mask": mask.numpy()})[0] - expected).max() < 1e-5
