@@ -6,6 +6,7 @@ Units stand in the names. An unknown `EARFUL_*` variable is refused, so that a t
 from __future__ import annotations
 
 import os
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Literal
 from uuid import UUID
@@ -76,5 +77,7 @@ def load() -> Settings:
     known = {PREFIX + name.upper() for name in Settings.model_fields} | {MARK}
     unknown = sorted(name for name in os.environ if name.startswith(PREFIX) and name not in known)
     if unknown:
-        raise ValueError(f"unknown setting {', '.join(unknown)}: not one of {', '.join(sorted(known))}")
+        near = sorted({match for name in unknown for match in get_close_matches(name, known)})
+        hint = f"; did you mean {' or '.join(near)}?" if near else "; settings.py lists them all"
+        raise ValueError(f"unknown setting {', '.join(unknown)}{hint}")
     return Settings()

@@ -71,6 +71,10 @@ class CallSummary:
 
 #: The end of a sentence: not ``8 a.m. appointment``, not ``Dr. Lee``.
 _END = re.compile(r"(?<=[.!?])(?<!Mr\.)(?<!Ms\.)(?<!Mrs\.)(?<!Dr\.)\s+(?=[^a-z\s])")
+#: Where recognition put a comma between a statement and a question: the statement still promises.
+_THEN_ASKS = re.compile(
+    r",\s+(?=(?:which|what|when|where|who|how|can|could|may|do|did|would|will|is|are)\b[^.!?]*\?$)", re.IGNORECASE
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +128,8 @@ def _sentences(lines: Sequence[TranscriptLine]) -> list[_Sentence]:
     return [
         _Sentence(number, line.role, number / last, text, cues.plain(text))
         for number, line in enumerate(lines)
-        for text in _END.split(line.text.strip())
+        for sentence in _END.split(line.text.strip())
+        for text in _THEN_ASKS.split(sentence, maxsplit=1)
         if re.search(r"\w", text)
     ]
 
@@ -141,7 +146,7 @@ def _issue(lines: Sequence[TranscriptLine], sentences: Sequence[_Sentence]) -> F
     def score(sentence: _Sentence) -> float:
         trouble = sum(bool(cue.search(sentence.plain)) for cue in cues.TROUBLE)
         # The second and third sign of trouble count less than where it stands: callers say first why they call.
-        points = min(1.5, 0.75 + 0.25 * trouble) if trouble else 0.0
+        points = min(1.4, 0.8 + 0.2 * trouble) if trouble else 0.0
         points += 0.8 * bool(cues.REASON.search(sentence.plain)) + 0.6 * bool(cues.WISH.search(sentence.plain))
         if sentence.words < 4 or (sentence.asks and not trouble) or cues.HOPE.search(sentence.plain):
             points *= 0.3
@@ -149,7 +154,7 @@ def _issue(lines: Sequence[TranscriptLine], sentences: Sequence[_Sentence]) -> F
             points *= 0.4
         if sentence.role != "customer" and cues.SERVICE.search(sentence.plain):
             points *= 0.2
-        return points * (1 - 0.6 * sentence.at)
+        return points * (1 - 0.7 * sentence.at)
 
     told = [sentence for sentence in sentences if sentence.role != "agent"]
     best = max(told, key=score, default=None)  # the earlier of equals

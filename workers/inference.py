@@ -95,7 +95,7 @@ class Inference:
         except InferenceServerException as err:
             raise Transient(f"Triton does not answer for model {model} ({err.status()})") from err
         parameters = config["config"].get("parameters", {})
-        return {name: value["string_value"] for name, value in parameters.items()}
+        return {name: value.get("string_value", "") for name, value in parameters.items()}
 
     async def transcribe(self, audio: Array, rate: int, deadline: Deadline) -> Transcript:
         """`audio`: float32 [n] in -1..1 at `rate` Hz."""
