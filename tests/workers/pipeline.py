@@ -1,0 +1,343 @@
+"""A pipeline of a test's own on the shared servers: its database, its topics, its worker processes.
+
+Nothing is mocked. Waiting is always for a condition, with a deadline; an expected or unexpected end of a worker is seen.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date
+from itertools import count
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self, TypeVar
+from uuid import UUID
+
+import psycopg
+from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition
+from kafka.admin import NewTopic
+from kafka.errors import KafkaError
+
+from stack.process import Child
+from stack.stack import Stack
+from store import migrate, runs
+from store.engine import create
+from stream.events import Message, Record, Topics
+from stream.partitioner import partition_for
+
+__all__ = ["PROJECT", "STAGES", "Pipeline", "Place", "Worker", "template"]
+
+PROJECT = Path(__file__).resolve().parents[2]
+STAGES = ("segmenter", "transcriber", "summarizer", "reviewer")
+FIRST, LAST = date(2026, 1, 1), date(2026, 12, 1)
+POLL_SECONDS = 0.1
+
+T = TypeVar("T")
+_numbers = count()
+
+
+def template(stack: Stack) -> str:
+    """Name of a migrated database on the stack's server, to be copied; made once a server."""
+    name = "pipeline_template"
+    url = stack.endpoints["postgres_url"]
+    with psycopg.connect(url, autocommit=True) as admin:
+        if admin.execute("SELECT 1 FROM pg_database WHERE datname = %s", [name]).fetchone() is None:
+            admin.execute(f"CREATE DATABASE {name}")
+            migrate.upgrade(url.rpartition("/")[0] + f"/{name}", from_month=FIRST, to_month=LAST)
+    return name
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """Where Kafka put a message."""
+
+    topic: str
+    partition: int
+    offset: int
+
+
+class Worker:
+    """One worker process of a pipeline; `name` is its stage and number."""
+
+    def __init__(self, home: Path, name: str, command: Sequence[str], env: Mapping[str, str]) -> None:
+        self.name = name
+        self._command = [sys.executable, *command]
+        self._env = dict(env)
+        self._child = Child(name, home=home)
+        self.log = self._child.log
+
+    def start(self, **env: str) -> None:
+        self._child.start(self._command, env=self._env | env)
+
+    @property
+    def pid(self) -> int | None:
+        return self._child.pid
+
+    @property
+    def returncode(self) -> int | None:
+        return self._child.returncode
+
+    def kill(self) -> None:
+        """SIGKILL: nothing is said goodbye to. Its decoder child ends with its pipe."""
+        self.signal(signal.SIGKILL)
+
+    def signal(self, number: int) -> None:
+        pid = self._child.pid
+        if pid is not None:
+            os.kill(pid, number)
+
+    def stop(self) -> int | None:
+        """SIGTERM and wait. Returns the exit code."""
+        self._child.stop()
+        return self._child.returncode
+
+    def tail(self, lines: int = 8) -> str:
+        text = self.log.read_text(errors="replace").splitlines() if self.log.exists() else []
+        return "\n".join(line[:1500] for line in text[-lines:])
+
+
+class Pipeline:
+    """Use as a context manager: whatever happens, its workers are ended at the end."""
+
+    def __init__(self, stack: Stack, *, partitions: int = 3, **settings: object) -> None:
+        """`settings` are EARFUL_* settings of the workers, in lower case."""
+        self.stack = stack
+        self.name = f"p{os.getpid()}n{next(_numbers)}"
+        self.partitions = partitions
+        self.topics = Topics(f"{self.name}.")
+        self.workers: list[Worker] = []
+        self.expects_deaths = False  # otherwise a worker that ends fails the test at once
+        self._settings = settings
+        self._template = template(stack)
+        self._database()
+        self.make_topics()
+        self.run_id = self.open_run({"test": self.name})
+        self._consumer: KafkaConsumer | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for worker in self.workers:
+            worker.kill()
+        for worker in self.workers:
+            worker.stop()
+        if self._consumer is not None:
+            self._consumer.close()
+
+    # -- servers -----------------------------------------------------------------------------------------------
+
+    @property
+    def url(self) -> str:
+        """The test's own database."""
+        return self.stack.endpoints["postgres_url"].rpartition("/")[0] + f"/{self.name}"
+
+    def _database(self) -> None:
+        with psycopg.connect(self.stack.endpoints["postgres_url"], autocommit=True) as admin:
+            admin.execute(f"CREATE DATABASE {self.name} TEMPLATE {self._template}")
+
+    def make_topics(self) -> None:
+        admin = KafkaAdminClient(bootstrap_servers=self.stack.endpoints["kafka"])
+        specs = self.topics.specs(self.partitions)
+        admin.create_topics([NewTopic(one.name, one.partitions, 1, topic_configs=dict(one.config)) for one in specs])
+        admin.close()
+
+    def open_run(self, spec: Mapping[str, object], *, current: bool = True) -> UUID:
+        async def ask() -> UUID:
+            engine = create(self.url, application_name="test")
+            async with engine.begin() as connection:
+                run = await runs.open_run(connection, spec, current)
+            await engine.dispose()
+            return run.run_id
+
+        return asyncio.run(ask())
+
+    # -- workers -----------------------------------------------------------------------------------------------
+
+    def worker(
+        self,
+        stage: str,
+        number: int = 0,
+        *,
+        module: str = "workers",
+        env: Mapping[str, str] | None = None,
+        **settings: object,
+    ) -> Worker:
+        """Start a worker process of a stage. `module` is what `python -m` runs with the stage as its argument."""
+        endpoints = self.stack.endpoints
+        chosen: dict[str, object] = {
+            "kafka_bootstrap_servers": endpoints["kafka"],
+            "postgres_url": self.url,
+            "triton_url": endpoints["triton"],
+            "topic_prefix": self.topics.prefix,
+            "partitions": self.partitions,
+            "session_timeout_seconds": 6,
+            **self._settings,
+            **settings,
+        }
+        environment = {
+            **{name: os.environ[name] for name in ("PATH", "HOME", "TMPDIR") if name in os.environ},
+            "PYTHONPATH": str(PROJECT),
+            "LANG": "C.UTF-8",
+            **{f"EARFUL_{name.upper()}": str(value) for name, value in chosen.items()},
+            **(env or {}),
+        }
+        made = Worker(self.stack.home, f"{self.name}-{stage}-{number}", ["-m", module, stage], environment)
+        self.workers.append(made)
+        made.start()
+        return made
+
+    def start(self, stages: Iterable[str] = STAGES, *, instances: int = 1) -> None:
+        """Start `instances` workers of each stage; they may still be starting when this returns."""
+        for stage in stages:
+            for number in range(instances):
+                self.worker(stage, number)
+
+    # -- in ----------------------------------------------------------------------------------------------------
+
+    def produce(self, messages: Iterable[Message], *, partition: int | None = None) -> list[Place]:
+        """Produce in this order and wait for the acknowledgements."""
+        producer = KafkaProducer(
+            bootstrap_servers=self.stack.endpoints["kafka"], acks="all", linger_ms=5, max_request_size=1_048_588
+        )
+        try:
+            pending = [
+                producer.send(
+                    one.topic,
+                    key=one.key,
+                    value=one.value,
+                    headers=list(one.headers),
+                    # kafka-python's own partitioner sends an empty key anywhere: a test wants to know where
+                    partition=partition_for(one.key or b"", self.partitions) if partition is None else partition,
+                )
+                for one in messages
+            ]
+            done = [future.get(30) for future in pending]
+        finally:
+            producer.close()
+        return [Place(topic=one.topic, partition=one.partition, offset=one.offset) for one in done]
+
+    # -- out ---------------------------------------------------------------------------------------------------
+
+    def rows(self, sql: str, *parameters: object) -> list[tuple[Any, ...]]:
+        with psycopg.connect(self.url, autocommit=True, connect_timeout=5) as connection:
+            return connection.execute(sql, parameters).fetchall()  # type: ignore[call-overload,no-any-return]
+
+    def one(self, sql: str, *parameters: object) -> Any:
+        """First column of the first row; None without a row."""
+        found = self.rows(sql, *parameters)
+        return found[0][0] if found else None
+
+    def ends(self, topic: str) -> dict[int, int]:
+        """The next offset of each partition of a topic."""
+        if self._consumer is None:
+            self._consumer = KafkaConsumer(bootstrap_servers=self.stack.endpoints["kafka"])
+        places = [TopicPartition(topic, number) for number in range(self.partitions)]
+        try:
+            found = self._consumer.end_offsets(places)
+        except KafkaError:
+            self._consumer.close()
+            self._consumer = None
+            raise
+        return {place.partition: offset for place, offset in found.items()}
+
+    def records(self, topic: str) -> list[Record]:
+        """All records of a topic, partition by partition."""
+        consumer = KafkaConsumer(bootstrap_servers=self.stack.endpoints["kafka"], enable_auto_commit=False)
+        try:
+            ends = {TopicPartition(topic, number): end for number, end in self.ends(topic).items()}
+            consumer.assign(list(ends))
+            consumer.seek_to_beginning()
+            out: list[Record] = []
+            deadline = time.monotonic() + 30
+            while any(consumer.position(place) < end for place, end in ends.items()):
+                if time.monotonic() > deadline:
+                    raise AssertionError(f"{topic} could not be read to its end")
+                for found in consumer.poll(timeout_ms=500).values():
+                    out += [
+                        Record(
+                            topic=one.topic,
+                            partition=one.partition,
+                            offset=one.offset,
+                            timestamp_ms=one.timestamp,
+                            key=one.key,
+                            value=one.value,
+                            headers=tuple(one.headers),
+                        )
+                        for one in found
+                    ]
+        finally:
+            consumer.close()
+        return sorted(out, key=lambda record: (record.partition, record.offset))
+
+    def verdict(self, stage: str, place: Place) -> tuple[str, str | None] | None:
+        """Kind and reason of an offset; None if it has none. More than one fails."""
+        found = self.rows(
+            "SELECT v.kind, v.reason FROM ingest.verdicts v JOIN ingest.ledger l USING (ledger_id)"
+            " WHERE l.stage = %s AND l.topic = %s AND l.partition = %s AND %s BETWEEN first_offset AND last_offset",
+            stage, place.topic, place.partition, place.offset,
+        )  # fmt: skip
+        assert len(found) <= 1, f"{place} has {len(found)} verdicts"
+        return found[0] if found else None
+
+    def lag(self, stage: str, run_id: UUID | None = None) -> int:
+        """Records of the stage's topic that its ledger has not reached."""
+        topic = self.topic_of(stage)
+        ends = self.ends(topic)
+        done = dict(
+            self.rows(
+                "SELECT partition, max(next_offset) FROM ingest.ledger WHERE stage = %s AND topic = %s"
+                " AND (%s::uuid IS NULL OR run_id = %s) GROUP BY 1",
+                stage, topic, run_id, run_id,
+            )
+        )  # fmt: skip
+        return sum(end - done.get(partition, 0) for partition, end in ends.items())
+
+    def topic_of(self, stage: str) -> str:
+        return dict(zip(STAGES, self.topics.consumed, strict=True))[stage]
+
+    def settled(self) -> bool:
+        """Nothing is left to do. Asked in the order of the data's way, so that nothing can slip behind the question."""
+        try:
+            return (
+                not self.lag("segmenter")
+                and not self.lag("transcriber")
+                and self.one("SELECT count(*) FROM ingest.outbox") == 0
+                and not self.lag("summarizer")
+                and not self.lag("reviewer")
+                and self.one("SELECT count(*) FROM ingest.outbox") == 0
+            )
+        except (KafkaError, psycopg.Error):
+            return False
+
+    def wait(self, holds: Callable[[], T], what: str, seconds: float = 40) -> T:
+        """The first true answer of `holds`. Fails when the time is over, with the ends of the workers' logs."""
+        deadline = time.monotonic() + seconds
+        while not (answer := holds()):
+            if not self.expects_deaths and any(one.returncode is not None for one in self.workers):
+                raise AssertionError(f"a worker ended while waiting for: {what}\n{self.report()}")
+            if time.monotonic() > deadline:
+                raise AssertionError(f"not within {seconds:g} s: {what}\n{self.report()}")
+            time.sleep(POLL_SECONDS)
+        return answer
+
+    def wait_until_settled(self, seconds: float = 40) -> None:
+        self.wait(self.settled, "everything is done", seconds)
+
+    def report(self) -> str:
+        """Who runs, and what they said last: for the message of a test that fails."""
+        parts = [f"== {one.name} pid {one.pid} exit {one.returncode}\n{one.tail()}" for one in self.workers]
+        try:
+            lags = {stage: self.lag(stage) for stage in STAGES}
+            parts.append(f"lag {lags}; outbox {self.one('SELECT count(*) FROM ingest.outbox')}")
+        except (KafkaError, psycopg.Error) as err:
+            parts.append(f"the servers do not answer: {err!r}")
+        return "\n".join(parts)
