@@ -5,8 +5,8 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import context
 
-from store.migrate import VERSION_SCHEMA, VERSION_TABLE, include_object
 from store.fact_tables import PARTITIONED
+from store.migrate import VERSION_SCHEMA, VERSION_TABLE, include_object
 
 connection: sa.Connection = context.config.attributes["connection"]
 connection.execute(sa.text(f"CREATE SCHEMA IF NOT EXISTS {VERSION_SCHEMA}"))

@@ -98,7 +98,7 @@ def drop_oldest(conn: sa.Connection, count: int) -> int:
 
 
 def existing(conn: sa.Connection) -> set[date]:
-    """First days of the months that every fact has; one that only some have would be an interrupted hand's work, and is an error."""
+    """First days of the months that every fact has. Raises RuntimeError if some facts have more than others."""
     per_table = []
     for table in PARTITIONED:
         names = conn.execute(_CHILDREN, {"schema": table.schema, "name": table.name}).scalars()

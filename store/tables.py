@@ -9,6 +9,8 @@ Every column has a comment with its unit and range: `_table` refuses one without
 
 from __future__ import annotations
 
+from typing import Any, Literal
+
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql as pg
 
@@ -45,17 +47,32 @@ AWARE = sa.DateTime(timezone=True)
 COMMITTED = sa.text("clock_timestamp()")
 
 
-def _table(name: str, *parts: sa.schema.SchemaItem, schema: str = "ingest", **options: str) -> sa.Table:
-    table = sa.Table(name, metadata, *parts, schema=schema, **options)  # type: ignore[arg-type]
+def _table(
+    name: str, *parts: sa.schema.SchemaItem, comment: str, schema: str = "ingest", postgresql_partition_by: str | None = None
+) -> sa.Table:
+    table: sa.Table = sa.Table(
+        name, metadata, *parts, schema=schema, comment=comment, postgresql_partition_by=postgresql_partition_by
+    )
     for column in table.columns:
         if not column.comment:
             raise TypeError(f"{schema}.{name}.{column.name} has no comment")
     return table
 
 
-def _c(name: str, kind: object, comment: str, *parts: sa.schema.SchemaItem, **options: object) -> sa.Column[object]:
-    options.setdefault("nullable", False)
-    return sa.Column(name, kind, *parts, comment=comment, **options)  # type: ignore[call-overload,no-any-return]
+def _c(
+    name: str,
+    kind: type[sa.types.TypeEngine[Any]] | sa.types.TypeEngine[Any],
+    comment: str,
+    *parts: sa.schema.SchemaItem,
+    primary_key: bool = False,
+    nullable: bool = False,
+    autoincrement: bool | Literal["auto"] = "auto",
+    server_default: sa.ColumnElement[Any] | sa.TextClause | str | None = None,
+) -> sa.Column[Any]:
+    return sa.Column(
+        name, kind, *parts, comment=comment, primary_key=primary_key, nullable=nullable,
+        autoincrement=autoincrement, server_default=server_default,
+    )
 
 
 ledger = _table(

@@ -114,4 +114,4 @@ def dedupe(rows: Sequence[Mapping[str, Value]], key: tuple[str, ...]) -> list[Ma
     first: dict[tuple[Value, ...], Mapping[str, Value]] = {}
     for row in rows:
         first.setdefault(tuple(row[c] for c in key), row)
-    return [first[k] for k in sorted(first)]  # type: ignore[type-var]
+    return [first[k] for k in sorted(first)]

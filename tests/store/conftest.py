@@ -1,8 +1,13 @@
-"""A real PostgreSQL for these tests alone: one migrated template database per run, a copy per test."""
+"""A real PostgreSQL for these tests alone: one migrated template database per run.
+
+A test that commits gets a copy of it (`url`, `engine`); one that does not shares a copy and is rolled back (`conn`).
+"""
 
 from __future__ import annotations
 
+import os
 import shutil
+import signal
 import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator
 from datetime import date
@@ -35,6 +40,8 @@ def server() -> Iterator[str]:
             admin.execute("SELECT pg_reload_conf()")
         yield url
     finally:
+        if postgres.pid is not None:
+            os.kill(postgres.pid, signal.SIGQUIT)  # at once: a checkpoint of all the copies would take a minute
         postgres.stop()
         shutil.rmtree(home, ignore_errors=True)
 
@@ -74,8 +81,16 @@ async def engine(url: str) -> AsyncIterator[AsyncEngine]:
     await created.dispose()
 
 
+@pytest.fixture(scope="session")
+def shared_url(new_database: Callable[[str | None], str], template: str) -> str:
+    """URL of a copy that nobody commits to."""
+    return new_database(template)
+
+
 @pytest_asyncio.fixture
-async def conn(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
+async def conn(shared_url: str) -> AsyncIterator[AsyncConnection]:
     """A transaction that is rolled back."""
-    async with engine.connect() as open_connection:
+    created = engines.create(shared_url, application_name="test")
+    async with created.connect() as open_connection:
         yield open_connection
+    await created.dispose()

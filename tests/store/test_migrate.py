@@ -1,0 +1,141 @@
+"""Migrations: up, down, up; the tables in Python are the tables in Postgres; a worker refuses another schema."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import date
+
+import psycopg
+import pytest
+import sqlalchemy as sa
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from store import engine as engines
+from store import facts, migrate, partitions, schema
+from store.fact_tables import PARTITIONED
+from store.schema import REVISION, SchemaMismatch
+from store.tables import metadata
+from tests.store.conftest import FIRST, LAST
+from tests.store.make import review, utterance
+
+NewDatabase = Callable[[str | None], str]
+
+
+def objects(url: str) -> list[str]:
+    """Every table, view, index and sequence of ours, partitions too."""
+    with psycopg.connect(url) as conn:
+        rows = conn.execute(
+            "SELECT relnamespace::regnamespace::text || '.' || relname || ' ' || relkind::text FROM pg_class WHERE relnamespace"
+            " IN (SELECT oid FROM pg_namespace WHERE nspname IN ('ingest', 'pii', 'analytics_v1')) ORDER BY 1"
+        )
+        return [r[0] for r in rows]
+
+
+def test_up_down_up(new_database: NewDatabase) -> None:
+    url = new_database(None)
+    assert migrate.current(url) is None
+    assert migrate.upgrade(url, from_month=FIRST, to_month=FIRST) == REVISION
+    first = objects(url)
+    assert migrate.current(url) == REVISION
+    assert migrate.downgrade(url) is None
+    assert objects(url) == ["ingest.schema_version r", "ingest.schema_version_pkc i"]
+    migrate.upgrade(url, from_month=FIRST, to_month=FIRST)
+    assert objects(url) == first
+    assert migrate.upgrade(url, from_month=FIRST, to_month=FIRST) == REVISION
+    assert objects(url) == first
+
+
+def test_autogenerate_finds_nothing_to_change(url: str) -> None:
+    assert migrate.differences(url) == []
+
+
+def test_autogenerate_finds_a_change(url: str) -> None:
+    with psycopg.connect(url) as conn:
+        conn.execute("ALTER TABLE ingest.calls ADD COLUMN stray int")
+        conn.execute("COMMENT ON COLUMN ingest.runs.spec IS 'something else'")
+        conn.execute("CREATE TABLE ingest.stray (id int)")
+    assert len(migrate.differences(url)) == 3
+
+
+def test_every_table_and_column_has_its_comment(url: str) -> None:
+    with psycopg.connect(url) as conn:
+        rows = conn.execute(
+            "SELECT c.relnamespace::regnamespace::text || '.' || c.relname, a.attname, col_description(c.oid, a.attnum),"
+            " obj_description(c.oid) FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0"
+            " WHERE c.relnamespace::regnamespace::text IN ('ingest', 'pii') AND c.relkind IN ('r', 'p')"
+            " AND NOT c.relispartition AND c.relname <> 'schema_version' AND NOT a.attisdropped"
+        ).fetchall()
+    assert {r[0] for r in rows} == set(metadata.tables)
+    assert [r for r in rows if not r[2] or not r[3]] == []
+
+
+def test_the_code_knows_the_newest_revision() -> None:
+    assert migrate.head() == REVISION
+
+
+async def test_a_worker_accepts_its_own_schema(conn: AsyncConnection) -> None:
+    await schema.check(conn)
+
+
+@pytest.mark.parametrize(
+    ("found", "sentence"),
+    [
+        ("0000", f"The database is at revision 0000 and this Earful needs {REVISION}: run `earful migrate`."),
+        ("9999", f"The database is at revision 9999, newer than the {REVISION} this Earful knows: update Earful on this"
+                 " machine (then `earful migrate` has nothing to do)."),
+    ],
+)
+async def test_a_worker_refuses_another_schema(conn: AsyncConnection, found: str, sentence: str) -> None:
+    await conn.execute(sa.text("UPDATE ingest.schema_version SET version_num = :v"), {"v": found})
+    with pytest.raises(SchemaMismatch) as caught:
+        await schema.check(conn)
+    assert str(caught.value) == sentence
+
+
+async def test_a_worker_refuses_an_empty_database(new_database: NewDatabase) -> None:
+    engine = engines.create(new_database(None))
+    async with engine.connect() as conn:
+        with pytest.raises(SchemaMismatch, match=r"no Earful schema.*`earful migrate`"):
+            await schema.check(conn)
+    await engine.dispose()
+
+
+def test_migrate_refuses_a_newer_schema(url: str) -> None:
+    with psycopg.connect(url) as conn:
+        conn.execute("UPDATE ingest.schema_version SET version_num = '9999'")
+    with pytest.raises(SchemaMismatch, match="9999"):
+        migrate.upgrade(url)
+
+
+async def test_partitions_have_bounds_and_grow_without_gaps(conn: AsyncConnection) -> None:
+    low, high = await partitions.bounds(conn)
+    assert (low.isoformat(), high.isoformat()) == ("2026-01-01T00:00:00+00:00", "2027-01-01T00:00:00+00:00")
+    assert await partitions.ensure(conn, FIRST, LAST) == 0
+    assert await partitions.ensure(conn, date(2027, 3, 9), date(2027, 3, 9)) == 3
+    assert await partitions.ensure(conn, date(2025, 12, 31), date(2025, 12, 31)) == 1
+    low, high = await partitions.bounds(conn)
+    assert (low.date(), high.date()) == (date(2025, 12, 1), date(2027, 4, 1))
+    owners = await conn.execute(
+        sa.text("SELECT DISTINCT pg_get_userbyid(relowner) FROM pg_class WHERE relispartition AND relname ~ '_p2'")
+    )
+    assert owners.scalars().all() == ["earful_owner"]
+    for wrong in ((date(2026, 2, 1), date(2026, 1, 1)), (date(1970, 1, 1), date(2026, 1, 1))):
+        with pytest.raises(ValueError, match="months"):
+            await partitions.ensure(conn, *wrong)
+
+
+async def test_the_first_and_the_last_instant_of_the_bounds(conn: AsyncConnection) -> None:
+    low, high = await partitions.bounds(conn)
+    await facts.insert_utterances(conn, [utterance(call_started_at=low)])
+    with pytest.raises(IntegrityError, match="no partition"):
+        await facts.insert_reviews(conn, [review(created_at=high)])
+
+
+def test_more_history_is_migrated_in_steps(new_database: NewDatabase) -> None:
+    url = new_database(None)
+    migrate.upgrade(url, from_month=date(2026, 6, 1), to_month=date(2026, 7, 1))
+    migrate.upgrade(url, from_month=date(2024, 2, 1), to_month=date(2026, 9, 1))
+    children = [o for o in objects(url) if o.startswith("ingest.utterances_p") and o.endswith(" r")]
+    assert len(children) == 32
+    assert len(PARTITIONED) == 7
