@@ -114,10 +114,9 @@ def _transcript(call: CallReport) -> RenderableType:
     table.add_column(justify="right", style="dim", no_wrap=True)
     table.add_column(no_wrap=True)
     table.add_column()
+    several = len({line.channel for line in call.lines}) > 1  # two identical channels are heard once, as the first
     for line in call.lines:
-        who = (
-            line.role if line.role != "unknown" else f"speaker {line.channel + 1}" if len(call.roles) > 1 else "unknown"
-        )
+        who = f"speaker {line.channel + 1}" if line.role == "unknown" and several else line.role
         table.add_row(clock(line.start_ms), Text(who, _ROLES.get(line.role, "")), _marked(line.text, line.mentions))
     return Padding(table, (0, 0, 0, 2))
 
@@ -130,7 +129,8 @@ def _review(review: ReviewReport) -> RenderableType:
         facts.append(f"version {review.version}")
     title = Text.assemble(("● ", "dim"), (clean(review.review_id), "bold"), "  ", " · ".join(facts))
     found = _signs((_name(mention), mention.polarity, None) for mention in review.mentions)
-    return Group(title, Padding(_marked(review.text, review.mentions), (0, 0, 0, 2)), Padding(found, (0, 0, 1, 2)))
+    parts = [_marked(review.text, review.mentions), found] if found else [_marked(review.text, review.mentions)]
+    return Group(title, Padding(Group(*parts), (0, 0, 1, 2)))
 
 
 def _marked(said: str, mentions: Iterable[Mention]) -> Text:
@@ -236,5 +236,8 @@ def _table(*columns: str) -> Table:
     """A leading ``>`` aligns a column to the right."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=True)
     for column in columns:
-        table.add_column(column.removeprefix(">"), justify="right" if column.startswith(">") else "left", no_wrap=True)
+        if column.startswith(">"):
+            table.add_column(column[1:], justify="right", overflow="fold")  # a long heading breaks into two lines
+        else:
+            table.add_column(column, no_wrap=True)
     return table

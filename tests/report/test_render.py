@@ -127,7 +127,7 @@ def test_speakers_of_unknown_role_are_told_apart_by_channel() -> None:
     two = call(lines=(line("unknown", 0, "Hi.", channel=0), line("unknown", 9, "Ho.", channel=1)))
     assert "speaker 1  Hi." in shown(report(calls=(two,)))
     assert "speaker 2  Ho." in shown(report(calls=(two,)))
-    one = call(roles=("unknown",), lines=(line("unknown", 0, "Hi."),))
+    one = call(lines=(line("unknown", 0, "Hi."),))
     assert "unknown  Hi." in shown(report(calls=(one,)))
 
 
@@ -161,6 +161,7 @@ def test_the_tables_of_operations() -> None:
     rows = [row.split() for row in text.splitlines()]
     assert ["calls", "9", "8", "1", "7", "1", "4.0", "3"] in rows
     assert "timed out" not in text  # nothing to say
+    assert "…" not in shown(report(completeness=(complete,), freshness=(fresh,), dead_letters=(dead,)), width=80)
     assert ["review", "2026-03-10", "09:00", "240", "0.12", "1.50", "2.00"] in rows
     assert ["reviewer", "no_text", "2", "1", "2026-03-10", "09:00"] in rows
 

@@ -132,6 +132,11 @@ def test_questions_and_hopes_promise_nothing() -> None:
     assert found.outcome is None
 
 
+def test_a_promise_before_a_question_is_a_promise() -> None:
+    found = summarize(spoken("C: It came late.\nA: I will refund the fee, which card did you pay with?"))
+    assert [action.text for action in found.actions] == ["I will refund the fee"]
+
+
 def test_what_the_customer_plans_is_no_action() -> None:
     found = summarize(spoken("C: The heating is broken.\nC: I will send you a letter.\nA: I will send a plumber."))
     assert [action.text for action in found.actions] == ["I will send a plumber."]
