@@ -237,7 +237,8 @@ def _table(*columns: str) -> Table:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=True)
     for column in columns:
         if column.startswith(">"):
-            table.add_column(column[1:], justify="right", overflow="fold")  # a long heading breaks into two lines
+            # A long heading breaks into two lines, but not inside a word.
+            table.add_column(column[1:], justify="right", min_width=max(map(len, column[1:].split())))
         else:
             table.add_column(column, no_wrap=True)
     return table
