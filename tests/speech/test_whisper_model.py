@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import shutil
 import tempfile
+import threading
+import time
+import urllib.request
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -34,20 +37,25 @@ MODEL = Path(__file__).resolve().parents[2] / "model_repo" / "whisper"
 
 
 @pytest.fixture(scope="module")
-def client() -> Iterator[InferenceServerClient]:
+def server() -> Iterator[Triton]:
     home = Path(tempfile.mkdtemp(prefix="earful-whisper-"))
     shutil.copytree(MODEL, home / "models" / "whisper", ignore=shutil.ignore_patterns("__pycache__"))
     server = Triton(home, Ports(home), [home / "models"])
     try:
         server.start()  # returns when the canary was answered
-        with InferenceServerClient(server.address) as client:
-            yield client
+        yield server
     finally:
         server.stop()
         shutil.rmtree(home, ignore_errors=True)
 
 
-def ask(client: InferenceServerClient, request: SpeechRequest) -> SpeechAnswer:
+@pytest.fixture(scope="module")
+def client(server: Triton) -> Iterator[InferenceServerClient]:
+    with InferenceServerClient(server.address) as client:
+        yield client
+
+
+def ask(client: InferenceServerClient, request: SpeechRequest, *, priority: int = 0, timeout: int | None = None) -> SpeechAnswer:
     tensors = request.tensors()
     inputs = []
     for spec in INPUTS:
@@ -55,7 +63,7 @@ def ask(client: InferenceServerClient, request: SpeechRequest) -> SpeechAnswer:
             tensor = InferInput(spec.name, list(tensors[spec.name].shape), spec.datatype)
             tensor.set_data_from_numpy(tensors[spec.name])
             inputs.append(tensor)
-    result = client.infer("whisper", inputs, client_timeout=60)
+    result = client.infer("whisper", inputs, priority=priority, timeout=timeout, client_timeout=60)
     return parse_answer({spec.name: result.as_numpy(spec.name) for spec in OUTPUTS})
 
 
@@ -114,3 +122,43 @@ def test_the_configuration_names_what_goes_into_the_run(client: InferenceServerC
     assert parameters["decode_options"] == DecodeOptions().canonical_json()
     assert [(tensor.name, tensor.optional) for tensor in config.input] == [(spec.name, spec.optional) for spec in INPUTS]
     assert [tensor.name for tensor in config.output] == [spec.name for spec in OUTPUTS]
+
+
+def test_the_queue_honours_timeouts_and_lets_canaries_pass(server: Triton, client: InferenceServerClient) -> None:
+    samples, rate = audio()
+    request = SpeechRequest(task=Task.TRANSCRIBE, audio=samples, rate=rate)
+    finished: list[str] = []
+
+    def work(name: str, priority: int = 0, timeout: int | None = None) -> None:
+        try:
+            ask(client, request, priority=priority, timeout=timeout)
+            finished.append(name)
+        except InferenceServerException:
+            finished.append(f"{name} refused")
+
+    with ThreadPoolExecutor(16) as pool:
+        load = [pool.submit(work, f"load {i}") for i in range(10)]
+        wait_for_queue(server, 5)
+        late = pool.submit(work, "late", 0, 1_000)  # microseconds; two instances have five pieces each before it
+        canary = pool.submit(work, "canary", 1)
+        for future in (*load, late, canary):
+            future.result()
+    assert "late refused" in finished
+    assert finished.index("canary") < finished.index("load 9")
+    assert len(finished) == 12
+
+
+def pending(server: Triton) -> int:
+    """Requests that wait in the model's queue."""
+    with urllib.request.urlopen(server.metrics_url, timeout=5) as page:
+        for line in page.read().decode().splitlines():
+            if line.startswith("nv_inference_pending_request_count") and 'model="whisper"' in line:
+                return int(float(line.rsplit(" ", 1)[1]))
+    return 0
+
+
+def wait_for_queue(server: Triton, length: int, seconds: float = 20) -> None:
+    deadline = time.monotonic() + seconds
+    while pending(server) < length:
+        assert time.monotonic() < deadline, "the requests never queued"
+        threading.Event().wait(0.01)
