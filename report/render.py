@@ -196,23 +196,22 @@ def _net(tally: Tally) -> Text:
 
 
 def _completeness_table(rows: Sequence[Completeness]) -> RenderableType:
-    columns: dict[str, Sequence[float]] = {
-        "came": [row.total for row in rows],
-        "complete": [row.complete for row in rows],
-        "open": [row.open for row in rows],
-        "analysed": [row.analysed for row in rows],
-        "no speech": [row.no_speech for row in rows],
-        "timed out": [row.timed_out for row in rows],
-        "dead letters": [row.dead_lettered for row in rows],
-        "other ends": [row.other_terminal for row in rows],
-        "gaps, s": [row.gap_ms / 1000 for row in rows],
-        "late chunks": [row.late_chunks for row in rows],
-    }
-    always = "came", "complete", "open", "analysed"
-    shown = {name: values for name, values in columns.items() if name in always or any(values)}
-    table = _table("", *(f">{name}" for name in shown))
-    for number, row in enumerate(rows):
-        table.add_row(f"{row.source}s", *(f"{values[number]:,}" for values in shown.values()))
+    facts: list[tuple[str, Sequence[float]]] = [
+        ("came", [row.total for row in rows]),
+        ("complete: nothing more is to come", [row.complete for row in rows]),
+        ("still open", [row.open for row in rows]),
+        ("analysed", [row.analysed for row in rows]),
+        ("without speech", [row.no_speech for row in rows]),
+        ("timed out: their end never came", [row.timed_out for row in rows]),
+        ("dead letters", [row.dead_lettered for row in rows]),
+        ("other ends", [row.other_terminal for row in rows]),
+        ("seconds of audio that never came", [row.gap_ms / 1000 for row in rows]),
+        ("chunks that came too late", [row.late_chunks for row in rows]),
+    ]
+    table = _table("", *(f">{row.source}s" for row in rows))
+    for number, (fact, values) in enumerate(facts):
+        if number < 4 or any(values):  # the rest only where there is something to say
+            table.add_row(fact, *(f"{value:,}" for value in values))
     return table
 
 
@@ -236,9 +235,5 @@ def _table(*columns: str) -> Table:
     """A leading ``>`` aligns a column to the right."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=True)
     for column in columns:
-        if column.startswith(">"):
-            # A long heading breaks into two lines, but not inside a word.
-            table.add_column(column[1:], justify="right", min_width=max(map(len, column[1:].split())))
-        else:
-            table.add_column(column, no_wrap=True)
+        table.add_column(column.removeprefix(">"), justify="right" if column.startswith(">") else "left", no_wrap=True)
     return table

@@ -159,11 +159,11 @@ def test_the_tables_of_operations() -> None:
     dead = DeadLetters(stage="reviewer", reason="no_text", records=2, replayed=1, first_at=NOW, last_at=NOW)
     text = shown(report(completeness=(complete,), freshness=(fresh,), dead_letters=(dead,)))
     rows = [row.split() for row in text.splitlines()]
-    assert ["calls", "9", "8", "1", "7", "1", "4.0", "3"] in rows
+    assert ["came", "9"] in rows
+    assert ["still", "open", "1"] in rows
+    assert ["seconds", "of", "audio", "that", "never", "came", "4.0"] in rows
     assert "timed out" not in text  # nothing to say
-    assert "…" not in shown(report(completeness=(complete,), freshness=(fresh,), dead_letters=(dead,)), width=80)
-    assert ["review", "2026-03-10", "09:00", "240", "0.12", "1.50", "2.00"] in rows
-    assert ["reviewer", "no_text", "2", "1", "2026-03-10", "09:00"] in rows
+    assert "…" not in shown(report(completeness=(complete,), freshness=(fresh,), dead_letters=(dead,)), width=72)
 
 
 def test_a_review_is_shown_with_its_aspects() -> None:
