@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import subprocess
+import sys
+import zipfile
 from collections.abc import Callable
 from datetime import date
+from pathlib import Path
 
 import psycopg
 import pytest
@@ -19,6 +25,7 @@ from store.tables import metadata
 from tests.store.conftest import FIRST, LAST
 from tests.store.make import review, utterance
 
+ROOT = Path(__file__).parents[2]
 NewDatabase = Callable[[str | None], str]
 
 
@@ -139,3 +146,25 @@ def test_more_history_is_migrated_in_steps(new_database: NewDatabase) -> None:
     children = [o for o in objects(url) if o.startswith("ingest.utterances_p") and o.endswith(" r")]
     assert len(children) == 32
     assert len(PARTITIONED) == 7
+
+
+def test_an_installed_wheel_migrates(new_database: NewDatabase, tmp_path: Path) -> None:
+    """Away from the repository, from the files that a wheel holds."""
+    source, wheels, installed = tmp_path / "source", tmp_path / "wheels", tmp_path / "installed"
+    for name in ("store", "migrations"):
+        shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("pyproject.toml", "errors.py", "cli.py", "settings.py"):
+        shutil.copy(ROOT / name, source)
+    (source / "README.md").touch()
+    wheels.mkdir()
+    build = f"from setuptools import build_meta; print(build_meta.build_wheel({str(wheels)!r}))"
+    subprocess.run([sys.executable, "-c", build], cwd=source, check=True, capture_output=True)
+    with zipfile.ZipFile(next(wheels.glob("*.whl"))) as wheel:
+        wheel.extractall(installed)
+    url = new_database(None)
+    call = f"from store import migrate; print(migrate.__file__, migrate.upgrade({url!r}, to_month=migrate.FIRST_MONTH))"
+    environment = {**os.environ, "PYTHONPATH": str(installed)}
+    done = subprocess.run(
+        [sys.executable, "-c", call], cwd=installed, env=environment, check=True, capture_output=True, text=True
+    )
+    assert done.stdout.split() == [str(installed / "store" / "migrate.py"), REVISION]
