@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from typing import Any
+from typing import Any, LiteralString
 
 from psycopg import Connection
 from psycopg.rows import DictRow
@@ -57,8 +57,8 @@ def demo() -> None:
 
 
 def wait(connection: Connection[DictRow], manifest: Manifest) -> None:
-    """Until every call and review has its final state and every poison record its dead letter."""
-    total = missing(connection, Manifest(), known=())
+    """Until every call and review is in its final state and every poison record its dead letter."""
+    total = missing(connection, manifest)
     deadline = time.monotonic() + PATIENCE_SECONDS
     columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed}/{task.total}"))
     with Progress(*columns, console=errors, transient=True) as progress:
@@ -72,23 +72,18 @@ def wait(connection: Connection[DictRow], manifest: Manifest) -> None:
             time.sleep(POLL_SECONDS)
 
 
-def missing(connection: Connection[DictRow], manifest: Manifest, known: tuple[Any, ...] | None = None) -> int:
-    """How many samples are not in their expected state yet; with `known` empty, how many there are."""
-    states = {call["call_id"]: call["expect"]["state"] for call in manifest.calls}
-    reviews = manifest.review_states()
-    if known is not None:
-        return len(states) + len(reviews) + len(manifest.poison)
-    found = {
-        row["call_id"]: row["state"] for row in connection.execute("SELECT call_id, state FROM analytics_v1.calls")
-    }
-    heads = {
-        row["review_id"]: not row["deleted"]
-        for row in connection.execute("SELECT review_id, deleted FROM ingest.review_heads")
-    }
-    buried: DictRow | None = connection.execute("SELECT count(DISTINCT (topic, reason)) AS n FROM analytics_v1.dead_letters").fetchone()
-    poisons = {(record["topic"], record["expect"]["reason"]) for record in manifest.poison}
-    return (
-        sum(found.get(call_id) != state for call_id, state in states.items())
-        + sum(heads.get(review_id) != there for review_id, there in reviews.items())
-        + max(0, len(poisons) - int(buried["n"] if buried else 0))
+def missing(connection: Connection[DictRow], manifest: Manifest) -> int:
+    """How many samples are not in their expected state yet."""
+    calls = pairs(connection, "SELECT call_id AS id, state AS now FROM analytics_v1.calls")
+    reviews = pairs(connection, "SELECT review_id AS id, NOT deleted AS now FROM ingest.review_heads")
+    buried = pairs(connection, "SELECT topic || reason AS id, true AS now FROM analytics_v1.dead_letters")
+    left: int = (
+        sum(calls.get(call["call_id"]) != call["expect"]["state"] for call in manifest.calls)
+        + sum(reviews.get(review_id) != there for review_id, there in manifest.review_states().items())
+        + max(0, len(manifest.poison_reasons()) - len(buried))
     )
+    return left
+
+
+def pairs(connection: Connection[DictRow], query: LiteralString) -> dict[str, Any]:
+    return {row["id"]: row["now"] for row in connection.execute(query)}

@@ -2,30 +2,50 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from datetime import UTC, datetime
 from itertools import groupby
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+import numpy as np
 from rich.progress import Progress
 
 from commands.context import database, errors, fail, settings
+from speech.segment import Segmenter
+from speech.transcribe import transcribe
 from speech.wer import word_errors
+from speech.whisper import Recognizer
 from stream.files import read_file
 from stream.producers import CallProducer
 from workers import kafka
 
-__all__ = ["evaluate_engine", "evaluate_pipeline", "score"]
+__all__ = ["Transcriber", "evaluate_engine", "evaluate_pipeline", "score"]
 
 #: The speech of the six sample calls takes half a minute on two cores.
 PATIENCE_SECONDS = 900
 #: A start is right within this, milliseconds.
 TOLERANCE_MS = 250
 
-Line = Mapping[str, Any]  # channel, start_ms, end_ms, text
+Pcm = np.ndarray[Any, np.dtype[np.int16]]
+Line = dict[str, Any]  # channel, start_ms, end_ms, text
+
+
+class Transcriber:
+    """The pipeline's cutting and recognition in this process; loads its models once."""
+
+    def __init__(self) -> None:
+        self._recognizer = Recognizer(threads=os.cpu_count() or 1)
+        self._segmenter = Segmenter()
+
+    def lines(self, pcm: Pcm, rate: int) -> list[Line]:
+        """int16 [frames, channels] at `rate` Hz. Raises ValueError for a rate that is not supported."""
+        found = transcribe(pcm, rate, recognizer=self._recognizer, segmenter=self._segmenter)
+        return [asdict(line) for line in found]
 
 
 def score(truths: Mapping[str, Mapping[str, Any]], found: Mapping[str, Sequence[Line]]) -> dict[str, float | int]:
@@ -63,15 +83,13 @@ def by_channel(lines: Sequence[Line]) -> dict[int, list[Line]]:
 
 def evaluate_engine(folder: Path, truths: Mapping[str, Mapping[str, Any]]) -> dict[str, float | int]:
     """In this process; RTFx is audio seconds (all channels) over seconds of cutting and recognition."""
-    from speech.transcribe import Transcriber
-
     transcriber = Transcriber()
     found: dict[str, Sequence[Line]] = {}
     audio_seconds = timed = 0.0
-    for name, truth in truths.items():
+    for name in truths:
         pcm, rate = read_file(folder / f"{name}.flac")
         begun = time.perf_counter()
-        found[name] = transcriber.lines(pcm, rate, roles=truth.get("channel_roles"))
+        found[name] = transcriber.lines(pcm, rate)
         timed += time.perf_counter() - begun
         audio_seconds += pcm.shape[0] * pcm.shape[1] / rate
     return score(truths, found) | {"rtfx": round(audio_seconds / timed, 1)}

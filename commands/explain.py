@@ -113,7 +113,7 @@ def show(found: dict[str, Any], as_json: bool) -> None:
         print_json(found)
         return
     for name, value in found.items():
-        if isinstance(value, list):
+        if isinstance(value, list) and all(isinstance(row, dict) for row in value):
             console.print(f"[bold]{name}[/bold]" if value else f"[bold]{name}[/bold] none")
             for row in value:
                 console.print(

@@ -42,6 +42,10 @@ class Manifest:
         self.poison: list[dict[str, Any]] = plain["poison"]
         self.reviews = folder / plain["reviews"]
 
+    def poison_reasons(self) -> set[tuple[str, str]]:
+        """Topic and reason of the dead letters that the poison records become."""
+        return {(record["topic"], record["expect"]["reason"]) for record in self.poison}
+
     def review_states(self) -> dict[str, bool]:
         """Review id -> whether it is still there after all edits and deletions."""
         return {event.review_id: isinstance(event, Review) for event in read_reviews(self.reviews)}

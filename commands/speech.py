@@ -9,7 +9,8 @@ from typing import Annotated
 import typer
 
 from commands.context import fail, print_json
-from commands.evaluate import evaluate_engine, evaluate_pipeline
+from commands.evaluate import Transcriber, evaluate_engine, evaluate_pipeline
+from errors import Permanent
 from stream.files import UnreadableAudio, read_file
 
 __all__ = ["evaluate", "transcribe"]
@@ -28,22 +29,23 @@ def transcribe(
 
     Example: earful transcribe call.mp3 --roles customer,agent --json
     """
-    from speech.transcribe import Transcriber
-
     if engine != "whisper":
         fail(f"no engine {engine!r} here: whisper", 2)
+    named = [one.strip() for one in roles.split(",")] if roles else []
     transcriber = Transcriber()
-    named = [one.strip() for one in roles.split(",")] if roles else None
     results = []
     for file in files:
         try:
             pcm, rate = read_file(file)
-        except (UnreadableAudio, ValueError) as err:
+            lines = transcriber.lines(pcm, rate)
+        except (UnreadableAudio, ValueError, Permanent) as err:
             fail(f"{file}: {err}")
-        lines = transcriber.lines(pcm, rate, roles=named)
-        results.append({"file": str(file), "lines": lines})
+        said = [
+            line | {"role": named[line["channel"]] if line["channel"] < len(named) else "unknown"} for line in lines
+        ]
+        results.append({"file": str(file), "lines": said})
         if not as_json:
-            for line in lines:
+            for line in said:
                 typer.echo(f"{line['start_ms'] / 1000:8.2f}  {line['role']:<9} {line['text']}")
     if as_json:
         print_json(results)

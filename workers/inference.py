@@ -22,6 +22,9 @@ __all__ = ["AspectSpan", "Inference", "Polarity", "Transcript"]
 #: Triton's Python backend has one status for a model's own errors; the text's prefix tells whose fault it was.
 INVALID, UNIMPLEMENTED = "invalid: ", "unimplemented: "
 
+#: Any model answers so little within a tenth of a second; what takes longer has a full queue or is ill.
+CANARY_TEXT, CANARY_SECONDS = "The battery is great.", 5.0
+
 Array = np.ndarray[Any, Any]
 
 
@@ -81,12 +84,20 @@ class Inference:
     async def close(self) -> None:
         await self._client.close()
 
-    async def ready(self, models: Sequence[str]) -> bool:
-        """Whether the server answers and has these models loaded."""
+    async def canary(self, models: Sequence[str]) -> bool:
+        """Whether each of these models answers a real, small request soon. A dead stub still says that it is ready."""
+        deadline = Deadline.after(CANARY_SECONDS)
         try:
-            return all([await self._client.is_model_ready(model, client_timeout=2) for model in models])
-        except InferenceServerException:
+            if self.speech_model in models:
+                await self.transcribe(np.zeros(8_000, np.float32), 16_000, deadline)
+            if "aspects" in models:
+                await self.aspects(CANARY_TEXT, deadline)
+            if "cvib" in models:
+                span = AspectSpan(start=4, end=11, confidence=1.0, aspect_id="")
+                await self.polarities(CANARY_TEXT, [span], deadline)
+        except (Transient, Permanent):
             return False
+        return True
 
     async def model_parameters(self, model: str) -> dict[str, str]:
         """The version strings that a model's config.pbtxt carries, which go into the run."""

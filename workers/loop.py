@@ -24,7 +24,7 @@ from faust.types import EventT
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from errors import EarfulError, Transient
+from errors import EarfulError, Permanent, Transient
 from store import dead_letters, ledger, outbox
 from stream.records import Record
 from stream.topics import Topics
@@ -43,6 +43,10 @@ log = structlog.get_logger()
 
 #: Pauses between tries of a batch, seconds: doubling with full jitter, bounded so that recovery is noticed soon.
 FIRST_PAUSE, LONGEST_PAUSE = 0.2, 5.0
+
+#: After so many deaths or failures beside healthy dependencies a batch goes record by record; after so many more of a
+#: single record it is a dead letter. Deaths are counted only where a former owner may have died: a clean stop clears them.
+SUSPECT_AFTER, GIVE_UP_AFTER = 3, 5
 
 
 class Fenced(EarfulError):
@@ -70,6 +74,7 @@ class Loop(Generic[P]):
         first_offset_from: Callable[[int, int], Awaitable[int]],
         batch_deadline_seconds: float,
         may_write: Callable[[], Awaitable[None]],
+        healthy: Callable[[], Awaitable[bool]],
         on_step: Callable[[str], None] = lambda step: None,
         jitter: Callable[[], float] = random.random,
     ) -> None:
@@ -80,6 +85,7 @@ class Loop(Generic[P]):
         self._first_offset_from = first_offset_from
         self._batch_deadline_seconds = batch_deadline_seconds
         self._may_write = may_write
+        self._healthy = healthy
         self._on_step = on_step
         self._jitter = jitter
 
@@ -121,10 +127,17 @@ class Loop(Generic[P]):
 
     async def _until_committed(self, owned: Owned, batch: Batch) -> bool:
         """Steps 3 to 5, again and again while a dependency is away. False: the partition went to somebody else."""
-        pause = FIRST_PAUSE
+        pause, tries = FIRST_PAUSE, 0
+        deaths = 0
         while self._ownership.generation == owned.generation:
             try:
                 await self._may_write()
+                if owned.untried:
+                    deaths = await self._deaths_at(owned, batch.records[0].offset)
+                if len(batch.records) > 1 and max(deaths, tries) >= SUSPECT_AFTER:
+                    return await self._one_at_a_time(owned, batch)
+                if len(batch.records) == 1 and (why := await self._hopeless(deaths, tries)):
+                    return await self._commit(owned, batch, self._buried(batch, why))
                 work = await self._stage.work(batch, Deadline.after(self._batch_deadline_seconds))
                 self._on_step("4:inferred")
                 return await self._commit(owned, batch, work)
@@ -140,7 +153,38 @@ class Loop(Generic[P]):
                 )
                 await asyncio.sleep(pause * (0.5 + self._jitter() / 2))
                 pause = min(LONGEST_PAUSE, pause * 2)
+                # Only failures beside healthy dependencies speak against the records.
+                tries = tries + 1 if await self._healthy() else 0
         return False
+
+    async def _one_at_a_time(self, owned: Owned, batch: Batch) -> bool:
+        log.warning("batch.suspect", stage=batch.key.stage, partition=batch.key.partition, records=len(batch.records))
+        for record in batch.records:
+            owned.untried = True  # each is counted before it is tried
+            if not await self._until_committed(owned, Batch(key=batch.key, records=[record])):
+                return False
+        return True
+
+    async def _deaths_at(self, owned: Owned, offset: int) -> int:
+        """Count this attempt, committed before anything is decoded; how many before it ended in a death."""
+        async with reading(self._engine) as connection:
+            attempts = await ledger.add_attempt(connection, owned.position.ledger_id, offset)
+            await connection.commit()
+        return attempts - 1
+
+    async def _hopeless(self, deaths: int, tries: int) -> Permanent | None:
+        """Whether a single record was tried often enough, while everything it needs was fine."""
+        if max(deaths, tries) < GIVE_UP_AFTER or not await self._healthy():
+            return None
+        if deaths >= GIVE_UP_AFTER:
+            return Permanent("kills_worker", f"{deaths} workers died while they worked on it alone")
+        return Permanent("too_slow", f"{tries} tries alone did not end in time or failed, while everything else worked")
+
+    def _buried(self, batch: Batch, why: Permanent) -> Work[P]:
+        work: Work[P] = Work(plan=self._stage.nothing())
+        for record in batch.records:
+            work.bury(batch, record, why, record.key.decode(errors="replace") if record.key else None)
+        return work
 
     async def _commit(self, owned: Owned, batch: Batch, work: Work[P]) -> bool:
         """Step 5. False when fenced by a newer assignment of this very process or of another one."""
@@ -159,10 +203,13 @@ class Loop(Generic[P]):
             await ledger.record_verdicts(connection, owned.position.ledger_id, ledger.ranges(single))
             await dead_letters.insert(connection, work.dead_letters)
             buried = [for_topic(letter, self._topics) for letter in work.dead_letters]
+            if owned.untried:
+                await ledger.clear_attempts(connection, owned.position.ledger_id)
             await outbox.put(connection, [*work.outbox, *buried])
             self._on_step("5:written")
             await commit(connection)
         owned.position = owned.position.moved(new_offset)
+        owned.untried = False
         self._stage.committed(batch, work)
         self._count(work.verdicts)
         return True

@@ -17,12 +17,13 @@ __all__ = ["Owned", "Ownership"]
 class Owned:
     """One partition in this process's hands: its ledger row as last seen."""
 
-    __slots__ = ("generation", "key", "position")
+    __slots__ = ("generation", "key", "position", "untried")
 
     def __init__(self, key: LedgerKey, position: Position, generation: int) -> None:
         self.key = key
         self.position = position
         self.generation = generation
+        self.untried = True  # no batch was committed yet: what killed the former owner may lie right here
 
 
 class Ownership:
@@ -55,3 +56,10 @@ class Ownership:
             await self._stage.assigned(connection, [one.key for one in owned.values()])
         self.generation, self.partitions = generation, owned
         return {partition: one.position.next_offset for partition, one in owned.items()}
+
+    async def release(self) -> None:
+        """A clean stop: who comes next need not suspect the records in hand."""
+        async with self._engine.begin() as connection:
+            for one in self.partitions.values():
+                if one.untried:
+                    await ledger.clear_attempts(connection, one.position.ledger_id)

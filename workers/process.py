@@ -17,6 +17,7 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
 from faust.types import TP
 from sqlalchemy import text
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from errors import EarfulError, Transient
@@ -141,7 +142,7 @@ class Worker:
         stage = self._stage(run_id, engine, inference, producer, resources)
         ownership = Ownership(engine, stage)
         relay = Relay(engine, producer, limit=settings.outbox_limit)
-        app = self._app(stage, ownership, relay, engine)
+        app = self._app(stage, engine, ownership, relay, lambda: self._healthy(engine, inference))
         watchdog = Watchdog(
             stage=self._name,
             ownership=ownership,
@@ -171,6 +172,7 @@ class Worker:
                 settings.health_port, live=lambda: watchdog.alive, ready=lambda: ownership.generation > 0
             )
             resources.push_async_callback(runner.cleanup)
+        resources.push_async_callback(released, ownership)
         resources.push_async_callback(app.stop)
         await app.start()
         log.info("worker.started", stage=self._name, run_id=str(stage.run_id), topic=stage.topic)
@@ -235,7 +237,14 @@ class Worker:
             month_bounds=lambda: self._months,
         )
 
-    def _app(self, stage: Stage[Any], ownership: Ownership, relay: Relay, engine: AsyncEngine) -> WatermarkApp:
+    def _app(
+        self,
+        stage: Stage[Any],
+        engine: AsyncEngine,
+        ownership: Ownership,
+        relay: Relay,
+        healthy: Callable[[], Awaitable[bool]],
+    ) -> WatermarkApp:
         settings = self._settings
         batch = {"segmenter": settings.audio_batch, "reviewer": settings.review_batch}.get(
             self._name, settings.utterance_batch
@@ -272,6 +281,7 @@ class Worker:
             ),
             batch_deadline_seconds=settings.batch_deadline_seconds,
             may_write=relay.check_room,
+            healthy=healthy,
             on_step=self._on_step,
         )
 
@@ -308,7 +318,14 @@ class Worker:
                 await connection.execute(text("SELECT 1"))
         except Transient:
             return False
-        return not models or await inference.ready(models)
+        return await inference.canary(models)
+
+
+async def released(ownership: Ownership) -> None:
+    try:
+        await ownership.release()
+    except DBAPIError as err:
+        log.warning("worker.not_released", why=type(err).__name__)
 
 
 async def started(producer: AIOKafkaProducer) -> None:

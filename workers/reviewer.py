@@ -101,6 +101,9 @@ class ReviewerStage:
         await facts.insert_aspect_mentions(connection, [row for one in kept for row in one.mentions])
         work.outbox += [outgoing(insight(one, self.run_id).to_message(self._topics)) for one in kept]
 
+    def nothing(self) -> Plan:
+        return Plan()
+
     def committed(self, batch: Batch, work: Work[Plan]) -> None:
         """This stage keeps nothing between batches."""
 

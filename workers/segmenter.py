@@ -18,7 +18,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from errors import Permanent
 from store import calls, segmenter
-from store.calls import Call
+from store.calls import Call, CallState
 from store.ledger import LedgerKey, VerdictKind
 from store.runs import CUT_RUN
 from stream.events import (
@@ -108,7 +108,7 @@ class SegmenterStage:
             try:
                 events.append((record, parse_audio(record)))
             except Permanent as err:
-                work.bury(batch, record, err)
+                work.bury(batch, record, err, record.key.decode(errors="replace") if record.key else None)
         rows = await self._rows({event.call_id for _, event in events})
         for record, event in events:
             try:
@@ -147,6 +147,9 @@ class SegmenterStage:
             ],
             closed=[call_id for call_id, draft in drafts.items() if draft.call.closed],
         )
+
+    def nothing(self) -> Plan:
+        return Plan()
 
     def committed(self, batch: Batch, work: Work[Plan]) -> None:
         held = self._open.setdefault(batch.key.partition, {})
@@ -294,6 +297,12 @@ def restored(saved: segmenter.SavedCall) -> Held:
     return Held(state=saved.state, audio=tuple(audio))
 
 
+def state_of(call: Assembly) -> CallState:
+    if call.closed and call.received and not call.position:
+        return "audio_corrupt"  # chunks came, and none of them could be decoded
+    return call.closed or ("streaming" if call.received else "started")
+
+
 def row_of(key: LedgerKey, draft: Draft, rows: Mapping[str, Call]) -> Call:
     call, known = draft.call, rows.get(draft.call.call_id)
     return Call(
@@ -303,7 +312,7 @@ def row_of(key: LedgerKey, draft: Draft, rows: Mapping[str, Call]) -> Call:
         roles=call.roles,
         topic_id=key.topic_id,
         partition=key.partition,
-        state=call.closed or ("streaming" if call.received else "started"),
+        state=state_of(call),
         product=call.product,
         close_reason=call.closed,
         received=tuple((first, last) for first, last in call.received),

@@ -64,6 +64,10 @@ class Stage(Protocol[P]):
         """Part of step 5, inside the transaction: rows and state; may still settle `work`'s verdicts."""
         ...
 
+    def nothing(self) -> P:
+        """The plan of a batch of which nothing is kept: its records become dead letters."""
+        ...
+
     def committed(self, batch: Batch, work: Work[P]) -> None:
         """After step 5: what is in Postgres now is also true in memory."""
         ...

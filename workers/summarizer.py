@@ -82,6 +82,9 @@ class SummarizerStage:
         for record, _ in plan.silent:
             work.verdicts[record.offset] = ("control", None)
 
+    def nothing(self) -> Plan:
+        return Plan()
+
     def committed(self, batch: Batch, work: Work[Plan]) -> None:
         """This stage keeps nothing between batches."""
 

@@ -104,6 +104,9 @@ class TranscriberStage:
             )
             work.outbox.append(outgoing(event.to_message(self._topics)))
 
+    def nothing(self) -> Plan:
+        return Plan()
+
     def committed(self, batch: Batch, work: Work[Plan]) -> None:
         """This stage keeps nothing between batches."""
 
