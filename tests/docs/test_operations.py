@@ -1,0 +1,60 @@
+"""docs/operations.md names only what exists: commands, settings, metrics, log actions, reasons."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+import typer.main
+from prometheus_client import REGISTRY
+
+import workers.metrics  # noqa: F401 - registers what the page may name
+from cli import app
+from settings import Settings
+
+PROJECT = Path(__file__).parents[2]
+PAGE = (PROJECT / "docs" / "operations.md").read_text("utf-8")
+CODE = "".join(path.read_text("utf-8") for folder in ("workers", "stream") for path in (PROJECT / folder).glob("*.py"))
+
+
+@pytest.mark.parametrize("line", sorted(set(re.findall(r"`earful ([a-z][^`]*)`", PAGE))))
+def test_commands_exist(line: str) -> None:
+    command = typer.main.get_command(app)
+    for word in line.split():
+        group = getattr(command, "commands", None)
+        if group is None:
+            break
+        assert word in group, f"earful {line}"
+        command = group[word]
+    options = {option for parameter in command.params for option in parameter.opts}
+    assert set(re.findall(r" (--?[a-z-]+)", line)) <= options
+
+
+@pytest.mark.parametrize("name", sorted(set(re.findall(r"EARFUL_([A-Z_]+)", PAGE))))
+def test_settings_exist(name: str) -> None:
+    assert name.lower() in Settings.model_fields
+
+
+@pytest.mark.parametrize("name", sorted(set(re.findall(r"\bearful_[a-z_]+", PAGE))))
+def test_metrics_exist(name: str) -> None:
+    families = {family.name for family in REGISTRY.collect()}
+    assert name.removesuffix("_total") in families
+
+
+@pytest.mark.parametrize("action", sorted(set(re.findall(r"`((?:batch|worker|decoder|relay|reaper)\.[a-z_]+)`", PAGE))))
+def test_log_actions_exist(action: str) -> None:
+    assert f'"{action}"' in CODE
+
+
+@pytest.mark.parametrize("name", sorted(set(re.findall(r"`([A-Z][a-z]+[A-Z][A-Za-z]+|Fenced)`", PAGE))))
+def test_errors_exist(name: str) -> None:
+    assert f"{name}(EarfulError)" in CODE or name == "SchemaMismatch"
+
+
+def test_reasons_exist() -> None:
+    table = PAGE[PAGE.index("| reason |") : PAGE.index("## Logs")]
+    reasons = {name for name in re.findall(r"`([a-z_]+\*?)`", table) if "_" in name or name == "truncated"}
+    assert len(reasons) > 20
+    for reason in reasons:
+        assert re.search(rf'"{reason.removesuffix("*")}' + ("" if reason.endswith("*") else '"'), CODE), reason
