@@ -10,6 +10,7 @@ import logging
 import threading
 from collections import deque
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 
@@ -40,7 +41,11 @@ _FIXED = frozenset({"acks", "enable_idempotence", "partitioner", "key_serializer
 
 
 class DeliveryError(EarfulError):
-    """A record did not reach Kafka; its topic and id are named. Check the broker and the topic, then send it again."""
+    """A record did not reach Kafka, or nobody knows whether; its topic and id are named, others in the notes.
+
+    Check the broker and the topic. After a timeout make a new producer: kafka-python 3.0.12 may never send again
+    to a partition of which a record expired.
+    """
 
     def __init__(self, topic: str, record_id: str, cause: str) -> None:
         super().__init__(topic, record_id, cause)
@@ -52,6 +57,15 @@ class DeliveryError(EarfulError):
 
 class MessageTooLarge(EarfulError):
     """The value is above 1,000,000 bytes; send shorter pieces. Broker limits are never raised for Earful."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Ticket:
+    """A message in flight."""
+
+    topic: str
+    record_id: str
+    size: int
 
 
 class Sender:
@@ -82,6 +96,7 @@ class Sender:
         self._timeout = timeout_seconds
         self._capacity = max_in_flight_bytes
         self._used = 0
+        self._waiting: dict[int, _Ticket] = {}  # in the order of sending
         self._room = threading.Condition()
         self._errors: deque[DeliveryError] = deque(maxlen=_KEPT_ERRORS)
         self._failed = 0
@@ -118,38 +133,45 @@ class Sender:
         if size > MAX_VALUE_BYTES:
             raise MessageTooLarge(f"{_id(message)} has {size} bytes, more than {MAX_VALUE_BYTES}")
         size += len(message.key) + sum(len(name) + len(value) for name, value in message.headers)
+        ticket = _Ticket(topic=message.topic, record_id=_id(message), size=size)
         with self._room:
             self._room.wait_for(lambda: self._failed or self._fits(size), timeout=self._timeout)
             if self._fits(size) and not self._failed:
                 self._used += size
+                self._waiting[id(ticket)] = ticket
             elif not self._failed:
                 cause = f"{self._used} bytes wait for acknowledgement; Kafka is slow or away"
-                raise DeliveryError(message.topic, _id(message), cause)
+                raise DeliveryError(message.topic, ticket.record_id, cause)
         self.raise_errors()
         try:
             future = self._kafka.send(
                 message.topic, value=message.value, key=message.key, headers=list(message.headers)
             )
         except BaseException as err:
-            self._done(size, None)
+            self._done(ticket, None)
             if isinstance(err, KafkaTimeoutError):
                 cause = "the topic does not exist (create it with `earful topics create`), or Kafka is away"
-                raise DeliveryError(message.topic, _id(message), cause) from err
+                raise DeliveryError(message.topic, ticket.record_id, cause) from err
             if isinstance(err, KafkaError):
-                raise DeliveryError(message.topic, _id(message), str(err)) from err
+                raise DeliveryError(message.topic, ticket.record_id, str(err)) from err
             raise
-        place = (message.topic, _id(message))
-        future.add_callback(lambda _: self._done(size, None))
-        future.add_errback(lambda error: self._done(size, DeliveryError(*place, repr(error))))
+        future.add_callback(lambda _: self._done(ticket, None))
+        future.add_errback(lambda error: self._done(ticket, repr(error)))
 
     def flush(self) -> None:
-        """Wait until every message is acknowledged. Raises DeliveryError if one was not, or not in time."""
-        try:
-            self._kafka.flush(timeout=self._timeout + _GRACE_SECONDS)
-        except KafkaTimeoutError as err:
-            self.raise_errors()
-            raise DeliveryError("any topic", "-", "not all records were acknowledged in time") from err
+        """Wait until every message is acknowledged. Raises DeliveryError if one was not, or not in time.
+
+        Counts for itself: kafka-python's flush waits its timeout once for every batch.
+        """
+        with self._room:
+            self._room.wait_for(lambda: self._failed or not self._waiting, timeout=self._timeout + _GRACE_SECONDS)
+            late = [(ticket.topic, ticket.record_id) for ticket in self._waiting.values()]
         self.raise_errors()
+        if late:
+            error = DeliveryError(*late[0], f"not acknowledged within {self._timeout} s; it may or may not arrive")
+            if late[1:]:
+                error.add_note(_others(len(late) - 1, [record_id for _, record_id in late[1 : _KEPT_ERRORS + 1]]))
+            raise error
 
     def raise_errors(self) -> None:
         """Raise the first failed delivery since the last call, with the number of the others in its notes."""
@@ -161,7 +183,7 @@ class Sender:
             self._errors.clear()
             self._failed = 0
         if others:
-            first.add_note(f"{others} more records failed: {', '.join(error.record_id for error in rest)}")
+            first.add_note(_others(others, [error.record_id for error in rest]))
         raise first
 
     def close(self) -> None:
@@ -169,7 +191,7 @@ class Sender:
         try:
             self.flush()
         finally:
-            self._stop(self._timeout)
+            self._stop(1.0)
 
     def abandon(self) -> None:
         """Close without waiting for what is in flight: after an error of the caller's own."""
@@ -178,9 +200,9 @@ class Sender:
     def _stop(self, timeout_seconds: float) -> None:
         try:
             self._kafka.close(timeout=timeout_seconds)
-        except KafkaTimeoutError:  # it would stay open with its thread until all is settled: let that happen aside
-            later = self._timeout + _GRACE_SECONDS
-            threading.Thread(target=self._kafka.close, kwargs={"timeout": later}, daemon=True).start()
+        except KafkaTimeoutError:
+            # kafka-python 3.0.12 gives up before it has stopped its thread, which would then live for ever.
+            self._kafka._sender.force_close()
 
     def _fits(self, size: int) -> bool:
         return self._used + size <= self._capacity
@@ -196,14 +218,19 @@ class Sender:
         else:
             self.abandon()
 
-    def _done(self, size: int, error: DeliveryError | None) -> None:
+    def _done(self, ticket: _Ticket, cause: str | None) -> None:
         with self._room:
-            self._used -= size
-            if error is not None:
+            self._used -= ticket.size
+            del self._waiting[id(ticket)]
+            if cause is not None:
                 self._failed += 1
                 if len(self._errors) < _KEPT_ERRORS:
-                    self._errors.append(error)
+                    self._errors.append(DeliveryError(ticket.topic, ticket.record_id, cause))
             self._room.notify_all()
+
+
+def _others(count: int, ids: list[str]) -> str:
+    return f"{count} more records: {', '.join(ids)}{', ...' if len(ids) < count else ''}"
 
 
 def _id(message: Message) -> str:

@@ -57,34 +57,38 @@ class Broker:
         create(bootstrap, {spec.name: dict(spec.config) for spec in self.topics.specs()})
 
     def records(self, topic: str) -> list[Record]:
-        """All records of a topic, in order within each partition."""
-        consumer = KafkaConsumer(bootstrap_servers=self.bootstrap, group_id=None, auto_offset_reset="earliest")
-        try:
-            partitions = [TopicPartition(topic, number) for number in consumer.partitions_for_topic(topic)]
-            consumer.assign(partitions)
-            ends = consumer.end_offsets(partitions)
-            found = []
-            while any(consumer.position(partition) < ends[partition] for partition in partitions):
-                for batch in consumer.poll(timeout_ms=200).values():
-                    found += [
-                        Record(
-                            topic=topic,
-                            partition=item.partition,
-                            offset=item.offset,
-                            timestamp_ms=item.timestamp,
-                            key=item.key,
-                            value=item.value,
-                            headers=tuple(item.headers),
-                        )
-                        for item in batch
-                    ]
-            return found
-        finally:
-            consumer.close()
+        return records(self.bootstrap, topic)
 
     def call(self, call_id: str) -> list[AudioEvent]:
         events = [parse_audio(record) for record in self.records(self.topics.calls_audio)]
         return [event for event in events if event.call_id == call_id]
+
+
+def records(bootstrap: str, topic: str) -> list[Record]:
+    """All records of a topic, in order within each partition."""
+    consumer = KafkaConsumer(bootstrap_servers=bootstrap, group_id=None, auto_offset_reset="earliest")
+    try:
+        partitions = [TopicPartition(topic, number) for number in consumer.partitions_for_topic(topic)]
+        consumer.assign(partitions)
+        ends = consumer.end_offsets(partitions)
+        found = []
+        while any(consumer.position(partition) < ends[partition] for partition in partitions):
+            for batch in consumer.poll(timeout_ms=200).values():
+                found += [
+                    Record(
+                        topic=topic,
+                        partition=item.partition,
+                        offset=item.offset,
+                        timestamp_ms=item.timestamp,
+                        key=item.key,
+                        value=item.value,
+                        headers=tuple(item.headers),
+                    )
+                    for item in batch
+                ]
+        return found
+    finally:
+        consumer.close()
 
 
 def create(bootstrap: str, topics: dict[str, dict[str, str]]) -> None:
@@ -366,6 +370,22 @@ def test_a_broker_that_hangs_fills_the_bound_and_then_every_record_is_accounted_
             with pytest.raises(DeliveryError) as failed:
                 sender.flush()
             told.append(failed.value)
+        with pytest.raises(DeliveryError):
+            sender.close()
     finally:
         os.kill(own_kafka.pid, signal.SIGCONT)
-        sender.abandon()
+
+
+def test_a_broker_that_comes_back_in_time_gets_every_record_once(own_kafka: Kafka) -> None:
+    create(own_kafka.bootstrap, {"t": {}})
+    assert own_kafka.pid is not None
+    with Sender(own_kafka.bootstrap, timeout_seconds=60) as sender:
+        sender.send(Message(topic="t", key=b"k", value=b"0"))
+        sender.flush()
+        os.kill(own_kafka.pid, signal.SIGSTOP)
+        try:
+            for number in range(1, 10):
+                sender.send(Message(topic="t", key=b"k", value=str(number).encode()))
+        finally:
+            os.kill(own_kafka.pid, signal.SIGCONT)
+    assert [record.value for record in records(own_kafka.bootstrap, "t")] == [b"%d" % n for n in range(10)]
