@@ -9,7 +9,7 @@ from __future__ import annotations
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql as pg
 
-from store.tables import AWARE, COMMITTED, _c, _table
+from store.tables import AWARE, COMMITTED, column, define
 
 __all__ = [
     "PARTITIONED",
@@ -25,38 +25,38 @@ __all__ = [
 
 def _provenance() -> list[sa.Column[object]]:
     return [
-        _c("source_topic", sa.Text, "Kafka topic of the record this row was made from"),
-        _c("source_topic_id", sa.Uuid, "Kafka's id of that topic"),
-        _c("source_partition", sa.Integer, "Partition of that record, from 0"),
-        _c("source_offset", sa.BigInteger, "Offset of that record, from 0"),
-        _c("source_at", AWARE, "Kafka's timestamp of that record"),
-        _c("trace_id", sa.Text, "W3C trace id, 32 hex digits", nullable=True),
-        _c("committed_at", AWARE, "Instant at which the row was written", server_default=COMMITTED),
+        column("source_topic", sa.Text, "Kafka topic of the record this row was made from"),
+        column("source_topic_id", sa.Uuid, "Kafka's id of that topic"),
+        column("source_partition", sa.Integer, "Partition of that record, from 0"),
+        column("source_offset", sa.BigInteger, "Offset of that record, from 0"),
+        column("source_at", AWARE, "Kafka's timestamp of that record"),
+        column("trace_id", sa.Text, "W3C trace id, 32 hex digits", nullable=True),
+        column("committed_at", AWARE, "Instant at which the row was written", server_default=COMMITTED),
     ]
 
 
 def _timings() -> list[sa.Column[object]]:
     return [
-        _c("model", sa.Text, "Name of the model"),
-        _c("model_version", sa.Text, "Version of the model's weights and code"),
-        _c("infer_ms", sa.Double, "Time the model computed, ms, >= 0"),
-        _c("queue_ms", sa.Double, "Time the request waited for the model, ms, >= 0"),
+        column("model", sa.Text, "Name of the model"),
+        column("model_version", sa.Text, "Version of the model's weights and code"),
+        column("infer_ms", sa.Double, "Time the model computed, ms, >= 0"),
+        column("queue_ms", sa.Double, "Time the request waited for the model, ms, >= 0"),
     ]
 
 
-utterances = _table(
+utterances = define(
     "utterances",
-    _c("utterance_id", sa.Uuid, "uuid5 of call, channel, first sample and cut version", primary_key=True),
-    _c("run_id", sa.Uuid, "Run that transcribed it", primary_key=True),
-    _c("call_started_at", AWARE, "Start of the call; partition column", primary_key=True),
-    _c("call_id", sa.Text, "The producer's id of the call"),
-    _c("channel", sa.Integer, "Channel, from 0"),
-    _c("role", sa.Text, "customer, agent or unknown, as the producer declared"),
-    _c("start_ms", sa.BigInteger, "Start, ms from the start of the call"),
-    _c("end_ms", sa.BigInteger, "End, ms from the start of the call; at most 30,000 after start_ms"),
-    _c("finish_reason", sa.Text, "stop, length or empty"),
-    _c("tokens", sa.Integer, "Tokens the model wrote, >= 0"),
-    _c("mean_logprob", sa.Double, "Mean log probability of the tokens, <= 0; null if unknown", nullable=True),
+    column("utterance_id", sa.Uuid, "uuid5 of call, channel, first sample and cut version", primary_key=True),
+    column("run_id", sa.Uuid, "Run that transcribed it", primary_key=True),
+    column("call_started_at", AWARE, "Start of the call; partition column", primary_key=True),
+    column("call_id", sa.Text, "The producer's id of the call"),
+    column("channel", sa.Integer, "Channel, from 0"),
+    column("role", sa.Text, "customer, agent or unknown, as the producer declared"),
+    column("start_ms", sa.BigInteger, "Start, ms from the start of the call"),
+    column("end_ms", sa.BigInteger, "End, ms from the start of the call; at most 30,000 after start_ms"),
+    column("finish_reason", sa.Text, "stop, length or empty"),
+    column("tokens", sa.Integer, "Tokens the model wrote, >= 0"),
+    column("mean_logprob", sa.Double, "Mean log probability of the tokens, <= 0; null if unknown", nullable=True),
     *_timings(),
     *_provenance(),
     sa.CheckConstraint("start_ms >= 0 AND end_ms >= start_ms", name="times"),
@@ -65,12 +65,12 @@ utterances = _table(
     postgresql_partition_by="RANGE (call_started_at)",
 )
 
-utterance_texts = _table(
+utterance_texts = define(
     "utterance_texts",
-    _c("utterance_id", sa.Uuid, "Row of ingest.utterances", primary_key=True),
-    _c("run_id", sa.Uuid, "Run", primary_key=True),
-    _c("call_started_at", AWARE, "Start of the call; partition column", primary_key=True),
-    _c("text", sa.Text, "What was said; empty if nothing was recognised"),
+    column("utterance_id", sa.Uuid, "Row of ingest.utterances", primary_key=True),
+    column("run_id", sa.Uuid, "Run", primary_key=True),
+    column("call_started_at", AWARE, "Start of the call; partition column", primary_key=True),
+    column("text", sa.Text, "What was said; empty if nothing was recognised"),
     sa.Column(
         "text_search",
         pg.TSVECTOR,
@@ -83,28 +83,28 @@ utterance_texts = _table(
     postgresql_partition_by="RANGE (call_started_at)",
 )
 
-aspect_mentions = _table(
+aspect_mentions = define(
     "aspect_mentions",
-    _c("mention_id", sa.Uuid, "uuid5 of the subject and the span", primary_key=True),
-    _c("run_id", sa.Uuid, "Run", primary_key=True),
-    _c("subject_at", AWARE, "Start of the call or creation of the review; partition column", primary_key=True),
-    _c("source", sa.Text, "utterance or review"),
-    _c("call_id", sa.Text, "The call, if source is utterance", nullable=True),
-    _c("utterance_id", sa.Uuid, "The utterance, if source is utterance", nullable=True),
-    _c("review_id", sa.Text, "The review, if source is review", nullable=True),
-    _c("revision_id", sa.Uuid, "The revision of the review, if source is review", nullable=True),
-    _c("product", sa.Text, "Product of the call or review", nullable=True),
-    _c("span_start", sa.Integer, "First character of the aspect in the text, from 0"),
-    _c("span_end", sa.Integer, "Character after the aspect's last one"),
-    _c("aspect_text", sa.Text, "The aspect as it was said or written"),
-    _c("aspect_id", sa.Text, "The aspect in the taxonomy of the run"),
-    _c("polarity", sa.Text, "negative, neutral or positive: the likeliest"),
-    _c("sentiment", sa.Double, "p_positive - p_negative, -1..1"),
-    _c("p_negative", sa.Double, "Calibrated probability, 0..1"),
-    _c("p_neutral", sa.Double, "Calibrated probability, 0..1"),
-    _c("p_positive", sa.Double, "Calibrated probability, 0..1"),
-    _c("confidence", sa.Double, "Confidence that the span is an aspect, 0..1"),
-    _c("occurred_at", AWARE, "Instant at which it was said or written"),
+    column("mention_id", sa.Uuid, "uuid5 of the subject and the span", primary_key=True),
+    column("run_id", sa.Uuid, "Run", primary_key=True),
+    column("subject_at", AWARE, "Start of the call or creation of the review; partition column", primary_key=True),
+    column("source", sa.Text, "utterance or review"),
+    column("call_id", sa.Text, "The call, if source is utterance", nullable=True),
+    column("utterance_id", sa.Uuid, "The utterance, if source is utterance", nullable=True),
+    column("review_id", sa.Text, "The review, if source is review", nullable=True),
+    column("revision_id", sa.Uuid, "The revision of the review, if source is review", nullable=True),
+    column("product", sa.Text, "Product of the call or review", nullable=True),
+    column("span_start", sa.Integer, "First character of the aspect in the text, from 0"),
+    column("span_end", sa.Integer, "Character after the aspect's last one"),
+    column("aspect_text", sa.Text, "The aspect as it was said or written"),
+    column("aspect_id", sa.Text, "The aspect in the taxonomy of the run"),
+    column("polarity", sa.Text, "negative, neutral or positive: the likeliest"),
+    column("sentiment", sa.Double, "p_positive - p_negative, -1..1"),
+    column("p_negative", sa.Double, "Calibrated probability, 0..1"),
+    column("p_neutral", sa.Double, "Calibrated probability, 0..1"),
+    column("p_positive", sa.Double, "Calibrated probability, 0..1"),
+    column("confidence", sa.Double, "Confidence that the span is an aspect, 0..1"),
+    column("occurred_at", AWARE, "Instant at which it was said or written"),
     *_timings(),
     *_provenance(),
     sa.CheckConstraint("polarity IN ('negative', 'neutral', 'positive')", name="polarity"),
@@ -121,44 +121,44 @@ aspect_mentions = _table(
     postgresql_partition_by="RANGE (subject_at)",
 )
 
-summaries = _table(
+summaries = define(
     "summaries",
-    _c("call_id", sa.Text, "The producer's id of the call", primary_key=True),
-    _c("run_id", sa.Uuid, "Run", primary_key=True),
-    _c("call_started_at", AWARE, "Start of the call; partition column", primary_key=True),
-    _c("method", sa.Text, "How it was made: extractive or generative"),
-    _c("evidence", pg.JSONB, "Which utterances support what: [{field, utterance_ids}]"),
+    column("call_id", sa.Text, "The producer's id of the call", primary_key=True),
+    column("run_id", sa.Uuid, "Run", primary_key=True),
+    column("call_started_at", AWARE, "Start of the call; partition column", primary_key=True),
+    column("method", sa.Text, "How it was made: extractive or generative"),
+    column("evidence", pg.JSONB, "Which utterances support what: [{field, utterance_ids}]"),
     *_timings(),
     *_provenance(),
     comment="One row per call and run. The words are in pii.summary_texts.",
     postgresql_partition_by="RANGE (call_started_at)",
 )
 
-summary_texts = _table(
+summary_texts = define(
     "summary_texts",
-    _c("call_id", sa.Text, "The producer's id of the call", primary_key=True),
-    _c("run_id", sa.Uuid, "Run", primary_key=True),
-    _c("call_started_at", AWARE, "Start of the call; partition column", primary_key=True),
-    _c("issue", sa.Text, "Why the customer called; null if not found", nullable=True),
-    _c("outcome", sa.Text, "How it ended; null if not found", nullable=True),
-    _c("actions", pg.JSONB, "What was promised: a list of sentences"),
-    _c("summary", sa.Text, "The call in a few sentences"),
+    column("call_id", sa.Text, "The producer's id of the call", primary_key=True),
+    column("run_id", sa.Uuid, "Run", primary_key=True),
+    column("call_started_at", AWARE, "Start of the call; partition column", primary_key=True),
+    column("issue", sa.Text, "Why the customer called; null if not found", nullable=True),
+    column("outcome", sa.Text, "How it ended; null if not found", nullable=True),
+    column("actions", pg.JSONB, "What was promised: a list of sentences"),
+    column("summary", sa.Text, "The call in a few sentences"),
     schema="pii",
     comment="Words of each summary and run.",
     postgresql_partition_by="RANGE (call_started_at)",
 )
 
-reviews = _table(
+reviews = define(
     "reviews",
-    _c("revision_id", sa.Uuid, "uuid5 of review, topic id and original offset", primary_key=True),
-    _c("run_id", sa.Uuid, "Run", primary_key=True),
-    _c("created_at", AWARE, "Creation of the review as the producer says; partition column", primary_key=True),
-    _c("review_id", sa.Text, "The producer's id of the review"),
-    _c("version", sa.BigInteger, "The producer's version; null if it gives none", nullable=True),
-    _c("product", sa.Text, "Product the review is about", nullable=True),
-    _c("rating", sa.Double, "The author's rating, on the producer's scale", nullable=True),
-    _c("language", sa.Text, "BCP 47 tag, as the producer says", nullable=True),
-    _c("aspects", sa.Integer, "Aspects found in it, >= 0"),
+    column("revision_id", sa.Uuid, "uuid5 of review, topic id and original offset", primary_key=True),
+    column("run_id", sa.Uuid, "Run", primary_key=True),
+    column("created_at", AWARE, "Creation of the review as the producer says; partition column", primary_key=True),
+    column("review_id", sa.Text, "The producer's id of the review"),
+    column("version", sa.BigInteger, "The producer's version; null if it gives none", nullable=True),
+    column("product", sa.Text, "Product the review is about", nullable=True),
+    column("rating", sa.Double, "The author's rating, on the producer's scale", nullable=True),
+    column("language", sa.Text, "BCP 47 tag, as the producer says", nullable=True),
+    column("aspects", sa.Integer, "Aspects found in it, >= 0"),
     *_timings(),
     *_provenance(),
     sa.Index(None, "review_id"),
@@ -166,14 +166,14 @@ reviews = _table(
     postgresql_partition_by="RANGE (created_at)",
 )
 
-review_texts = _table(
+review_texts = define(
     "review_texts",
-    _c("revision_id", sa.Uuid, "Row of ingest.reviews", primary_key=True),
-    _c("run_id", sa.Uuid, "Run", primary_key=True),
-    _c("created_at", AWARE, "Creation of the review; partition column", primary_key=True),
-    _c("review_id", sa.Text, "The producer's id of the review"),
-    _c("text", sa.Text, "What the author wrote"),
-    _c("author", sa.Text, "The author as the producer names them", nullable=True),
+    column("revision_id", sa.Uuid, "Row of ingest.reviews", primary_key=True),
+    column("run_id", sa.Uuid, "Run", primary_key=True),
+    column("created_at", AWARE, "Creation of the review; partition column", primary_key=True),
+    column("review_id", sa.Text, "The producer's id of the review"),
+    column("text", sa.Text, "What the author wrote"),
+    column("author", sa.Text, "The author as the producer names them", nullable=True),
     sa.Index(None, "review_id"),
     schema="pii",
     comment="Text of each revision of a review and run.",

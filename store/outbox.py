@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from store import wire
-from store.unnest import _json
+from store.unnest import dump_json
 
 __all__ = [
     "OutboxMessage",
@@ -75,7 +75,7 @@ async def put(conn: AsyncConnection, messages: Sequence[OutboxMessage]) -> None:
         {
             "topic": [m.topic for m in messages],
             "key": [m.key for m in messages],
-            "headers": [_json(wire.dump(m.headers)) for m in messages],
+            "headers": [dump_json(wire.dump(m.headers)) for m in messages],
             "value": [m.value for m in messages],
         },
     )

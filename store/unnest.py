@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-__all__ = ["Insert", "clean", "dedupe", "multirange"]
+__all__ = ["Insert", "clean", "dedupe", "dump_json", "multirange"]
 
 Value = object
 _LONE = "\ufffd"
@@ -37,7 +37,8 @@ def _clean_tree(value: object) -> object:
     return value
 
 
-def _json(value: object) -> str:
+def dump_json(value: object) -> str:
+    """JSON that a jsonb column takes, whatever the strings in it."""
     return json.dumps(_clean_tree(value), ensure_ascii=False, allow_nan=False, default=str)
 
 
@@ -54,7 +55,7 @@ _DUMP: dict[str, Callable[..., object]] = {
     "int8": int,
     "bool": bool,
     "bytea": bytes,
-    "jsonb": _json,
+    "jsonb": dump_json,
     "int8multirange": multirange,
     # An array of arrays would have to be rectangular; one array literal per row need not be.
     "text[]": lambda v: "{" + ",".join('"' + clean(x).replace("\\", "\\\\").replace('"', '\\"') + '"' for x in v) + "}",
