@@ -36,8 +36,17 @@ __all__ = [
 ]
 
 CallState = Literal[
-    "started", "streaming", "ended", "transcribed", "analysed",
-    "no_speech", "unsupported_language", "audio_corrupt", "timed_out", "dead_lettered", "erased",
+    "started",
+    "streaming",
+    "ended",
+    "transcribed",
+    "analysed",
+    "no_speech",
+    "unsupported_language",
+    "audio_corrupt",
+    "timed_out",
+    "dead_lettered",
+    "erased",
 ]
 TERMINAL: frozenset[str] = frozenset(
     {"no_speech", "unsupported_language", "audio_corrupt", "timed_out", "dead_lettered", "erased"}
@@ -94,10 +103,23 @@ class CallRun:
 
 
 _COLUMNS = {
-    "call_id": "text", "call_started_at": "timestamptz", "channels": "int4", "roles": "text[]", "product": "text",
-    "topic_id": "uuid", "partition": "int4", "state": "text", "close_reason": "text", "received": "int8multirange",
-    "last_seq": "int8", "duration_ms": "int8", "gap_ms": "int8", "late_chunks": "int4", "paused": "bool",
-    "metadata": "jsonb", "trace_id": "text",
+    "call_id": "text",
+    "call_started_at": "timestamptz",
+    "channels": "int4",
+    "roles": "text[]",
+    "product": "text",
+    "topic_id": "uuid",
+    "partition": "int4",
+    "state": "text",
+    "close_reason": "text",
+    "received": "int8multirange",
+    "last_seq": "int8",
+    "duration_ms": "int8",
+    "gap_ms": "int8",
+    "late_chunks": "int4",
+    "paused": "bool",
+    "metadata": "jsonb",
+    "trace_id": "text",
 }
 # What the first record fixed is not in this list: a different one is a dead letter, decided before.
 _UPDATED = ("product", "received", "last_seq", "duration_ms", "gap_ms", "late_chunks", "paused", "metadata")
@@ -112,11 +134,17 @@ _UPSERT = Insert(
     + _MAY.format(old="t.state", new="excluded.state")
     + " THEN excluded.state ELSE t.state END",
 )
-_SELECT = "SELECT " + ", ".join(
-    "(SELECT coalesce(array_agg(ARRAY[lower(r), upper(r) - 1] ORDER BY lower(r)), '{}')"
-    " FROM unnest(received) AS r) AS received" if c == "received" else c
-    for c in _COLUMNS
-) + ", created_at, last_commit_at FROM ingest.calls"
+_SELECT = (
+    "SELECT "
+    + ", ".join(
+        "(SELECT coalesce(array_agg(ARRAY[lower(r), upper(r) - 1] ORDER BY lower(r)), '{}')"
+        " FROM unnest(received) AS r) AS received"
+        if c == "received"
+        else c
+        for c in _COLUMNS
+    )
+    + ", created_at, last_commit_at FROM ingest.calls"
+)
 
 
 async def get_many(conn: AsyncConnection, ids: Iterable[str]) -> dict[str, Call]:

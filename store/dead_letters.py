@@ -52,16 +52,22 @@ class StoredDeadLetter:
 
 def dead_letter_id(letter: DeadLetter) -> UUID:
     """The same record, given up in the same stage and run, is the same dead letter."""
-    return uuid5(
-        _NAMESPACE, f"{letter.stage}/{letter.run_id}/{letter.topic_id}/{letter.partition}/{letter.offset}"
-    )
+    return uuid5(_NAMESPACE, f"{letter.stage}/{letter.run_id}/{letter.topic_id}/{letter.partition}/{letter.offset}")
 
 
 _LETTERS = Insert(
     table="ingest.dead_letters",
     columns={
-        "dead_letter_id": "uuid", "stage": "text", "run_id": "uuid", "topic": "text", "topic_id": "uuid",
-        "partition": "int4", "offset": "int8", "reason": "text", "detail": "text", "subject_id": "text",
+        "dead_letter_id": "uuid",
+        "stage": "text",
+        "run_id": "uuid",
+        "topic": "text",
+        "topic_id": "uuid",
+        "partition": "int4",
+        "offset": "int8",
+        "reason": "text",
+        "detail": "text",
+        "subject_id": "text",
         "trace_id": "text",
     },
     key=("dead_letter_id",),
@@ -81,10 +87,20 @@ async def insert(conn: AsyncConnection, letters: Sequence[DeadLetter]) -> None:
     """Write dead letters; one that is there already stays as it is."""
     rows = [
         {
-            "dead_letter_id": dead_letter_id(d), "stage": d.stage, "run_id": d.run_id, "topic": d.topic,
-            "topic_id": d.topic_id, "partition": d.partition, "offset": d.offset, "reason": d.reason,
-            "detail": d.detail, "subject_id": d.subject_id, "trace_id": d.trace_id,
-            "key": d.key, "value": d.value, "headers": wire.dump(d.headers),
+            "dead_letter_id": dead_letter_id(d),
+            "stage": d.stage,
+            "run_id": d.run_id,
+            "topic": d.topic,
+            "topic_id": d.topic_id,
+            "partition": d.partition,
+            "offset": d.offset,
+            "reason": d.reason,
+            "detail": d.detail,
+            "subject_id": d.subject_id,
+            "trace_id": d.trace_id,
+            "key": d.key,
+            "value": d.value,
+            "headers": wire.dump(d.headers),
         }
         for d in letters
     ]
@@ -115,7 +131,11 @@ async def list(
             " ORDER BY d.failed_at DESC, d.dead_letter_id LIMIT :limit"
         ),
         {
-            "stage": stage, "topic": topic, "reason": reason, "subject_id": subject_id, "replayed": replayed,
+            "stage": stage,
+            "topic": topic,
+            "reason": reason,
+            "subject_id": subject_id,
+            "replayed": replayed,
             "limit": limit,
         },
     )
@@ -162,9 +182,18 @@ def _stored(r: sa.Row[tuple[object, ...]]) -> StoredDeadLetter:
     return StoredDeadLetter(
         dead_letter_id=r.dead_letter_id,
         letter=DeadLetter(
-            stage=r.stage, run_id=r.run_id, topic=r.topic, topic_id=r.topic_id, partition=r.partition, offset=r.offset,
-            key=None if r.key is None else bytes(r.key), value=None if r.value is None else bytes(r.value),
-            headers=wire.load(r.headers or ()), reason=r.reason, detail=r.detail, trace_id=r.trace_id,
+            stage=r.stage,
+            run_id=r.run_id,
+            topic=r.topic,
+            topic_id=r.topic_id,
+            partition=r.partition,
+            offset=r.offset,
+            key=None if r.key is None else bytes(r.key),
+            value=None if r.value is None else bytes(r.value),
+            headers=wire.load(r.headers or ()),
+            reason=r.reason,
+            detail=r.detail,
+            trace_id=r.trace_id,
             subject_id=r.subject_id,
         ),
         payload=r.payload,

@@ -181,5 +181,11 @@ review_texts = define(
 )
 
 PARTITIONED: tuple[sa.Table, ...] = (
-    utterances, utterance_texts, aspect_mentions, summaries, summary_texts, reviews, review_texts,
+    utterances,
+    utterance_texts,
+    aspect_mentions,
+    summaries,
+    summary_texts,
+    reviews,
+    review_texts,
 )

@@ -6,15 +6,23 @@ new.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Iterable, Sequence
+from dataclasses import fields
 from datetime import datetime
-from typing import Literal
 from uuid import UUID
 
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from store.fact_rows import (
+    AspectMentionRow,
+    CallUtterance,
+    Inference,
+    ReviewRow,
+    Source,
+    SummaryRow,
+    UtteranceRow,
+)
 from store.unnest import Insert
 
 __all__ = [
@@ -34,145 +42,33 @@ __all__ = [
 ]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Source:
-    """The Kafka record a row was made from; `at` is its timestamp (aware)."""
-
-    topic: str
-    topic_id: UUID
-    partition: int
-    offset: int
-    at: datetime
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Inference:
-    """Who computed a row and how long it took, ms."""
-
-    model: str
-    model_version: str
-    infer_ms: float
-    queue_ms: float
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class UtteranceRow:
-    """One utterance in one run; times in ms from the start of the call."""
-
-    utterance_id: UUID
-    run_id: UUID
-    call_id: str
-    call_started_at: datetime
-    channel: int
-    role: str
-    start_ms: int
-    end_ms: int
-    text: str
-    finish_reason: str
-    tokens: int
-    mean_logprob: float | None
-    inference: Inference
-    source: Source
-    trace_id: str | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AspectMentionRow:
-    """One aspect in an utterance (call_id, utterance_id) or a review (review_id, revision_id), in one run.
-
-    `subject_at`: start of the call or creation of the review. Span in characters of the text, probabilities 0..1,
-    sentiment -1..1.
-    """
-
-    mention_id: UUID
-    run_id: UUID
-    subject_at: datetime
-    source: Literal["utterance", "review"]
-    span_start: int
-    span_end: int
-    aspect_text: str
-    aspect_id: str
-    polarity: Literal["negative", "neutral", "positive"]
-    sentiment: float
-    p_negative: float
-    p_neutral: float
-    p_positive: float
-    confidence: float
-    occurred_at: datetime
-    inference: Inference
-    record: Source
-    call_id: str | None = None
-    utterance_id: UUID | None = None
-    review_id: str | None = None
-    revision_id: UUID | None = None
-    product: str | None = None
-    trace_id: str | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SummaryRow:
-    """The summary of one call in one run; evidence: [{"field": ..., "utterance_ids": [...]}]."""
-
-    call_id: str
-    run_id: UUID
-    call_started_at: datetime
-    method: str
-    issue: str | None
-    outcome: str | None
-    actions: Sequence[object]
-    summary: str
-    evidence: Sequence[Mapping[str, object]]
-    inference: Inference
-    source: Source
-    trace_id: str | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ReviewRow:
-    """One revision of a review in one run; revision_id from store.reviews.revision_id."""
-
-    revision_id: UUID
-    run_id: UUID
-    review_id: str
-    created_at: datetime
-    text: str
-    aspects: int
-    inference: Inference
-    source: Source
-    version: int | None = None
-    product: str | None = None
-    rating: float | None = None
-    language: str | None = None
-    author: str | None = None
-    trace_id: str | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CallUtterance:
-    """What the summarizer reads of an utterance."""
-
-    utterance_id: UUID
-    call_started_at: datetime
-    channel: int
-    role: str
-    start_ms: int
-    end_ms: int
-    text: str
-    finish_reason: str
-    mean_logprob: float | None
-
-
 _MADE = {
-    "model": "text", "model_version": "text", "infer_ms": "float8", "queue_ms": "float8", "source_topic": "text",
-    "source_topic_id": "uuid", "source_partition": "int4", "source_offset": "int8", "source_at": "timestamptz",
+    "model": "text",
+    "model_version": "text",
+    "infer_ms": "float8",
+    "queue_ms": "float8",
+    "source_topic": "text",
+    "source_topic_id": "uuid",
+    "source_partition": "int4",
+    "source_offset": "int8",
+    "source_at": "timestamptz",
     "trace_id": "text",
 }
 _UTTERANCES = Insert(
     table="ingest.utterances",
     columns={
-        "utterance_id": "uuid", "run_id": "uuid", "call_started_at": "timestamptz", "call_id": "text",
-        "channel": "int4", "role": "text", "start_ms": "int8", "end_ms": "int8", "finish_reason": "text",
-        "tokens": "int4", "mean_logprob": "float8", **_MADE,
+        "utterance_id": "uuid",
+        "run_id": "uuid",
+        "call_started_at": "timestamptz",
+        "call_id": "text",
+        "channel": "int4",
+        "role": "text",
+        "start_ms": "int8",
+        "end_ms": "int8",
+        "finish_reason": "text",
+        "tokens": "int4",
+        "mean_logprob": "float8",
+        **_MADE,
     },
     key=("utterance_id", "run_id", "call_started_at"),
     # A closed call takes no more: call.closed has named its utterances.
@@ -187,18 +83,38 @@ _UTTERANCE_TEXTS = Insert(
 _MENTIONS = Insert(
     table="ingest.aspect_mentions",
     columns={
-        "mention_id": "uuid", "run_id": "uuid", "subject_at": "timestamptz", "source": "text", "call_id": "text",
-        "utterance_id": "uuid", "review_id": "text", "revision_id": "uuid", "product": "text", "span_start": "int4",
-        "span_end": "int4", "aspect_text": "text", "aspect_id": "text", "polarity": "text", "sentiment": "float8",
-        "p_negative": "float8", "p_neutral": "float8", "p_positive": "float8", "confidence": "float8",
-        "occurred_at": "timestamptz", **_MADE,
+        "mention_id": "uuid",
+        "run_id": "uuid",
+        "subject_at": "timestamptz",
+        "source": "text",
+        "call_id": "text",
+        "utterance_id": "uuid",
+        "review_id": "text",
+        "revision_id": "uuid",
+        "product": "text",
+        "span_start": "int4",
+        "span_end": "int4",
+        "aspect_text": "text",
+        "aspect_id": "text",
+        "polarity": "text",
+        "sentiment": "float8",
+        "p_negative": "float8",
+        "p_neutral": "float8",
+        "p_positive": "float8",
+        "confidence": "float8",
+        "occurred_at": "timestamptz",
+        **_MADE,
     },
     key=("mention_id", "run_id", "subject_at"),
 )
 _SUMMARIES = Insert(
     table="ingest.summaries",
     columns={
-        "call_id": "text", "run_id": "uuid", "call_started_at": "timestamptz", "method": "text", "evidence": "jsonb",
+        "call_id": "text",
+        "run_id": "uuid",
+        "call_started_at": "timestamptz",
+        "method": "text",
+        "evidence": "jsonb",
         **_MADE,
     },
     key=("call_id", "run_id", "call_started_at"),
@@ -207,16 +123,29 @@ _SUMMARIES = Insert(
 _SUMMARY_TEXTS = Insert(
     table="pii.summary_texts",
     columns={
-        "call_id": "text", "run_id": "uuid", "call_started_at": "timestamptz", "issue": "text", "outcome": "text",
-        "actions": "jsonb", "summary": "text",
+        "call_id": "text",
+        "run_id": "uuid",
+        "call_started_at": "timestamptz",
+        "issue": "text",
+        "outcome": "text",
+        "actions": "jsonb",
+        "summary": "text",
     },
     key=("call_id", "run_id", "call_started_at"),
 )
 _REVIEWS = Insert(
     table="ingest.reviews",
     columns={
-        "revision_id": "uuid", "run_id": "uuid", "created_at": "timestamptz", "review_id": "text", "version": "int8",
-        "product": "text", "rating": "float8", "language": "text", "aspects": "int4", **_MADE,
+        "revision_id": "uuid",
+        "run_id": "uuid",
+        "created_at": "timestamptz",
+        "review_id": "text",
+        "version": "int8",
+        "product": "text",
+        "rating": "float8",
+        "language": "text",
+        "aspects": "int4",
+        **_MADE,
     },
     key=("revision_id", "run_id", "created_at"),
     returning="t.revision_id, t.run_id",
@@ -224,7 +153,11 @@ _REVIEWS = Insert(
 _REVIEW_TEXTS = Insert(
     table="pii.review_texts",
     columns={
-        "revision_id": "uuid", "run_id": "uuid", "created_at": "timestamptz", "review_id": "text", "text": "text",
+        "revision_id": "uuid",
+        "run_id": "uuid",
+        "created_at": "timestamptz",
+        "review_id": "text",
+        "text": "text",
         "author": "text",
     },
     key=("revision_id", "run_id", "created_at"),
@@ -271,7 +204,9 @@ async def finished_utterances(
             " WHERE run_id = :run_id AND stage = 'transcriber' AND subject_id = ANY(CAST(:names AS text[]))"
         ),
         {
-            "run_id": run_id, "ids": wanted, "names": [str(i) for i in wanted],
+            "run_id": run_id,
+            "ids": wanted,
+            "names": [str(i) for i in wanted],
             **({} if call_started_at is None else {"call_started_at": call_started_at}),
         },
     )
@@ -307,8 +242,14 @@ def _flat(row: UtteranceRow | AspectMentionRow | SummaryRow | ReviewRow) -> dict
     record = row.record if isinstance(row, AspectMentionRow) else row.source
     made = row.inference
     values.update(
-        model=made.model, model_version=made.model_version, infer_ms=made.infer_ms, queue_ms=made.queue_ms,
-        source_topic=record.topic, source_topic_id=record.topic_id, source_partition=record.partition,
-        source_offset=record.offset, source_at=record.at,
+        model=made.model,
+        model_version=made.model_version,
+        infer_ms=made.infer_ms,
+        queue_ms=made.queue_ms,
+        source_topic=record.topic,
+        source_topic_id=record.topic_id,
+        source_partition=record.partition,
+        source_offset=record.offset,
+        source_at=record.at,
     )
     return values

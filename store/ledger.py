@@ -33,9 +33,7 @@ __all__ = [
     "verdict_at",
 ]
 
-VerdictKind = Literal[
-    "result", "consumed", "control", "duplicate", "late", "superseded", "other_run", "dead_letter"
-]
+VerdictKind = Literal["result", "consumed", "control", "duplicate", "late", "superseded", "other_run", "dead_letter"]
 _KINDS = frozenset(get_args(VerdictKind))
 
 
@@ -250,9 +248,7 @@ async def rows(conn: AsyncConnection) -> list[LedgerRow]:
     return [
         LedgerRow(
             ledger_id=r.ledger_id,
-            key=LedgerKey(
-                stage=r.stage, run_id=r.run_id, topic=r.topic, topic_id=r.topic_id, partition=r.partition
-            ),
+            key=LedgerKey(stage=r.stage, run_id=r.run_id, topic=r.topic, topic_id=r.topic_id, partition=r.partition),
             next_offset=r.next_offset,
             epoch=r.epoch,
         )

@@ -23,8 +23,16 @@ from store.fact_tables import PARTITIONED
 from store.schema import REVISION, SchemaMismatch
 
 __all__ = [
-    "AHEAD_MONTHS", "FIRST_MONTH", "VERSION_SCHEMA", "VERSION_TABLE", "current", "differences", "downgrade", "head",
-    "include_object", "upgrade",
+    "AHEAD_MONTHS",
+    "FIRST_MONTH",
+    "VERSION_SCHEMA",
+    "VERSION_TABLE",
+    "current",
+    "differences",
+    "downgrade",
+    "head",
+    "include_object",
+    "upgrade",
 ]
 
 VERSION_SCHEMA = "ingest"
@@ -93,8 +101,12 @@ def differences(url: str) -> list[object]:
         context = MigrationContext.configure(
             conn,
             opts={
-                "version_table": VERSION_TABLE, "version_table_schema": VERSION_SCHEMA, "include_schemas": True,
-                "include_object": include_object, "compare_type": True, "compare_server_default": True,
+                "version_table": VERSION_TABLE,
+                "version_table_schema": VERSION_SCHEMA,
+                "include_schemas": True,
+                "include_object": include_object,
+                "compare_type": True,
+                "compare_server_default": True,
             },
         )
         return list(compare_metadata(context, PARTITIONED[0].metadata))

@@ -101,7 +101,9 @@ async def take(conn: AsyncConnection, limit: int) -> list[StoredMessage]:
 async def delete(conn: AsyncConnection, ids: Sequence[int]) -> None:
     """Remove what the broker has acknowledged."""
     if ids:
-        await conn.execute(sa.text("DELETE FROM ingest.outbox WHERE id = ANY(CAST(:ids AS bigint[]))"), {"ids": list(ids)})
+        await conn.execute(
+            sa.text("DELETE FROM ingest.outbox WHERE id = ANY(CAST(:ids AS bigint[]))"), {"ids": list(ids)}
+        )
 
 
 async def depth(conn: AsyncConnection) -> int:
@@ -114,7 +116,11 @@ async def try_relay_lock(conn: AsyncConnection) -> bool:
 
     `conn` must be one of `relay_connection`, or the lock would go back to the pool with it. Ask once: Postgres counts.
     """
-    return bool((await conn.execute(sa.text("SELECT pg_try_advisory_lock(CAST(:lock AS bigint))"), {"lock": _RELAY})).scalar_one())
+    return bool(
+        (
+            await conn.execute(sa.text("SELECT pg_try_advisory_lock(CAST(:lock AS bigint))"), {"lock": _RELAY})
+        ).scalar_one()
+    )
 
 
 async def release_relay_lock(conn: AsyncConnection) -> None:

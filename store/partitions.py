@@ -25,9 +25,7 @@ _CHILDREN = sa.text(
     " JOIN pg_class p ON p.oid = i.inhparent JOIN pg_namespace n ON n.oid = p.relnamespace"
     " WHERE n.nspname = :schema AND p.relname = :name AND p.relkind = 'p' ORDER BY c.relname"
 )
-_OWNER = sa.text(
-    "SELECT pg_get_userbyid(relowner) FROM pg_class WHERE oid = CAST('ingest.utterances' AS regclass)"
-)
+_OWNER = sa.text("SELECT pg_get_userbyid(relowner) FROM pg_class WHERE oid = CAST('ingest.utterances' AS regclass)")
 
 
 def months(first: date, last: date) -> list[date]:

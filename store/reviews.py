@@ -58,8 +58,13 @@ _KNOWN = sa.text("SELECT topic_id, generation FROM ingest.topics WHERE topic_id 
 _ADVANCE = Insert(
     table="ingest.review_heads",
     columns={
-        "review_id": "text", "version": "int8", "generation": "int8", "topic_id": "uuid", "offset": "int8",
-        "revision_id": "uuid", "deleted": "bool",
+        "review_id": "text",
+        "version": "int8",
+        "generation": "int8",
+        "topic_id": "uuid",
+        "offset": "int8",
+        "revision_id": "uuid",
+        "deleted": "bool",
     },
     key=("review_id",),
     # Every row in conflict is locked, also one that the WHERE leaves alone: a deletion and a backfill wait in turn.
@@ -97,8 +102,12 @@ async def advance_heads(conn: AsyncConnection, heads: Sequence[ReviewHead]) -> M
     for batch in rounds:
         rows = [
             {
-                "review_id": h.review_id, "version": h.version, "generation": generations[h.topic_id],
-                "topic_id": h.topic_id, "offset": h.offset, "deleted": h.deleted,
+                "review_id": h.review_id,
+                "version": h.version,
+                "generation": generations[h.topic_id],
+                "topic_id": h.topic_id,
+                "offset": h.offset,
+                "deleted": h.deleted,
                 "revision_id": revision_id(h.review_id, h.topic_id, h.offset),
             }
             for h in batch.values()
@@ -145,4 +154,3 @@ async def delete_review(conn: AsyncConnection, ids: Sequence[str]) -> None:
         return
     for statement in (*_DELETE, _DELETE_PAYLOADS):
         await conn.execute(statement, {"ids": sorted(set(ids))})
-

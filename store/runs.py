@@ -49,9 +49,7 @@ async def open_run(conn: AsyncConnection, spec: Mapping[str, object], make_curre
     """Enter a run, if it is new; `make_current` makes the views show it."""
     run = Run(run_id=run_id_of(spec), spec=spec)
     await conn.execute(
-        sa.text(
-            "INSERT INTO ingest.runs (run_id, spec) VALUES (:run_id, CAST(:spec AS jsonb)) ON CONFLICT DO NOTHING"
-        ),
+        sa.text("INSERT INTO ingest.runs (run_id, spec) VALUES (:run_id, CAST(:spec AS jsonb)) ON CONFLICT DO NOTHING"),
         {"run_id": run.run_id, "spec": json.dumps(spec)},
     )
     if make_current:

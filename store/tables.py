@@ -52,7 +52,11 @@ COMMITTED = sa.text("clock_timestamp()")
 
 
 def define(
-    name: str, *parts: sa.schema.SchemaItem, comment: str, schema: str = "ingest", postgresql_partition_by: str | None = None
+    name: str,
+    *parts: sa.schema.SchemaItem,
+    comment: str,
+    schema: str = "ingest",
+    postgresql_partition_by: str | None = None,
 ) -> sa.Table:
     """A table of ours. Raises TypeError for a column without a comment."""
     table: sa.Table = sa.Table(
@@ -76,8 +80,14 @@ def column(
 ) -> sa.Column[Any]:
     """A column, not null unless it says so, with its meaning, unit and range."""
     return sa.Column(
-        name, kind, *parts, comment=comment, primary_key=primary_key, nullable=nullable,
-        autoincrement=autoincrement, server_default=server_default,
+        name,
+        kind,
+        *parts,
+        comment=comment,
+        primary_key=primary_key,
+        nullable=nullable,
+        autoincrement=autoincrement,
+        server_default=server_default,
     )
 
 
@@ -101,8 +111,13 @@ ledger = define(
 lost_ranges = define(
     "lost_ranges",
     column("ledger_id", sa.BigInteger, "Row of ingest.ledger", primary_key=True, autoincrement=False),
-    column("first_offset", sa.BigInteger, "First offset Kafka dropped before it was read", primary_key=True,
-           autoincrement=False),
+    column(
+        "first_offset",
+        sa.BigInteger,
+        "First offset Kafka dropped before it was read",
+        primary_key=True,
+        autoincrement=False,
+    ),
     column("last_offset", sa.BigInteger, "Last offset Kafka dropped before it was read, inclusive"),
     column("found_at", AWARE, "Instant of the assignment that found it", server_default=sa.func.now()),
     comment="Offsets that Kafka's retention removed before they were read. Each row is an alert.",
@@ -113,8 +128,7 @@ verdicts = define(
     column("ledger_id", sa.BigInteger, "Row of ingest.ledger", primary_key=True, autoincrement=False),
     column("first_offset", sa.BigInteger, "First offset of the range", primary_key=True, autoincrement=False),
     column("last_offset", sa.BigInteger, "Last offset of the range, inclusive"),
-    column("kind", sa.Text,
-           "result, consumed, control, duplicate, late, superseded, other_run or dead_letter"),
+    column("kind", sa.Text, "result, consumed, control, duplicate, late, superseded, other_run or dead_letter"),
     column("reason", sa.Text, "snake_case code; null where the kind says it all", nullable=True),
     sa.CheckConstraint("first_offset >= 0 AND first_offset <= last_offset", name="range"),
     sa.CheckConstraint(
@@ -141,8 +155,13 @@ attempts = define(
 
 topics = define(
     "topics",
-    column("generation", sa.BigInteger, "Order in which topics were first seen, from 1", sa.Identity(always=True),
-           primary_key=True),
+    column(
+        "generation",
+        sa.BigInteger,
+        "Order in which topics were first seen, from 1",
+        sa.Identity(always=True),
+        primary_key=True,
+    ),
     column("topic_id", sa.Uuid, "Kafka's id of the topic"),
     column("topic", sa.Text, "Kafka topic, with prefix; null until a ledger names it", nullable=True),
     sa.UniqueConstraint("topic_id"),
@@ -160,8 +179,12 @@ dead_letters = define(
     column("offset", sa.BigInteger, "Source offset, from 0"),
     column("reason", sa.String(40), "snake_case code of the reason"),
     column("detail", sa.Text, "One sentence; never text of the payload"),
-    column("subject_id", sa.Text,
-           "What the record was about, if known: call, review, or for the transcriber the utterance", nullable=True),
+    column(
+        "subject_id",
+        sa.Text,
+        "What the record was about, if known: call, review, or for the transcriber the utterance",
+        nullable=True,
+    ),
     column("trace_id", sa.Text, "W3C trace id, 32 hex digits", nullable=True),
     column("failed_at", AWARE, "Instant of the verdict", server_default=COMMITTED),
     column("replayed_at", AWARE, "Instant of its replay; null: not replayed", nullable=True),
@@ -184,8 +207,13 @@ dead_letter_payloads = define(
 
 outbox = define(
     "outbox",
-    column("id", sa.BigInteger, "Order of publication; becomes the header outbox_id, which rises per key",
-           sa.Identity(always=True), primary_key=True),
+    column(
+        "id",
+        sa.BigInteger,
+        "Order of publication; becomes the header outbox_id, which rises per key",
+        sa.Identity(always=True),
+        primary_key=True,
+    ),
     column("topic", sa.Text, "Kafka topic, with prefix"),
     column("key", sa.LargeBinary, "Key, bytes"),
     column("headers", pg.JSONB, "Headers in their order: [[name, base64 of the value], ...]"),
@@ -289,8 +317,13 @@ segmenter_audio = define(
     column("partition", sa.Integer, "Partition, from 0", primary_key=True, autoincrement=False),
     column("call_id", sa.Text, "An open call", primary_key=True),
     column("channel", sa.Integer, "Channel, from 0", primary_key=True, autoincrement=False),
-    column("start_sample", sa.BigInteger, "First sample, counted from the start of the channel", primary_key=True,
-           autoincrement=False),
+    column(
+        "start_sample",
+        sa.BigInteger,
+        "First sample, counted from the start of the channel",
+        primary_key=True,
+        autoincrement=False,
+    ),
     column("end_sample", sa.BigInteger, "Sample after the last one"),
     column("pcm", sa.LargeBinary, "int16 samples, little-endian, at the channel's rate"),
     schema="pii",

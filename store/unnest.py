@@ -96,7 +96,9 @@ class Insert:
             for c, t in self.columns.items()
         }
 
-    async def run(self, conn: AsyncConnection, rows: Sequence[Mapping[str, Value]]) -> Sequence[sa.Row[tuple[Value, ...]]]:
+    async def run(
+        self, conn: AsyncConnection, rows: Sequence[Mapping[str, Value]]
+    ) -> Sequence[sa.Row[tuple[Value, ...]]]:
         """Write the rows; what RETURNING says, or nothing."""
         if not rows:
             return ()

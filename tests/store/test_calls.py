@@ -44,8 +44,16 @@ async def test_every_pair_of_states(conn: AsyncConnection, way: str) -> None:
 
 async def test_a_call_comes_back_as_it_was_written(conn: AsyncConnection) -> None:
     row = call(
-        product='a "phone" \\ {case}', close_reason="ended", received=((0, 4), (6, 6), (9, 12)), last_seq=12,
-        duration_ms=2600, gap_ms=600, late_chunks=1, paused=True, metadata={"queue": ["a", 1]}, trace_id="0" * 32,
+        product='a "phone" \\ {case}',
+        close_reason="ended",
+        received=((0, 4), (6, 6), (9, 12)),
+        last_seq=12,
+        duration_ms=2600,
+        gap_ms=600,
+        late_chunks=1,
+        paused=True,
+        metadata={"queue": ["a", 1]},
+        trace_id="0" * 32,
         roles=('we"ird', "a,b"),
     )
     await calls.upsert_many(conn, [row, call("other", channels=1, roles=("unknown",))])
@@ -58,8 +66,16 @@ async def test_a_call_comes_back_as_it_was_written(conn: AsyncConnection) -> Non
 async def test_what_the_first_record_fixed_stays(conn: AsyncConnection) -> None:
     await calls.upsert_many(conn, [call(close_reason="timed_out")])
     await calls.upsert_many(
-        conn, [call(call_started_at=later(days=1), roles=("agent", "customer"), partition=3, close_reason="ended",
-                    duration_ms=5)]
+        conn,
+        [
+            call(
+                call_started_at=later(days=1),
+                roles=("agent", "customer"),
+                partition=3,
+                close_reason="ended",
+                duration_ms=5,
+            )
+        ],
     )
     found = (await calls.get_many(conn, ["c1"]))["c1"]
     assert (found.call_started_at, found.roles, found.partition) == (START, ("customer", "agent"), 0)

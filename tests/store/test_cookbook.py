@@ -39,10 +39,24 @@ ANSWERS: dict[str, list[tuple[object, ...]]] = {
         ("segmenter", "unsupported_codec", 1, 0, later(hours=1), later(hours=1)),
     ],
     "8": [
-        ("c1", START, "analysed", "It is broken", "A new one is sent", "issue",
-         ["My phone's batteries broke, the battery is broken"]),
-        ("c1", START, "analysed", "It is broken", "A new one is sent", "outcome",
-         ["We will send you a new one", "Thank you, the screen is great"]),
+        (
+            "c1",
+            START,
+            "analysed",
+            "It is broken",
+            "A new one is sent",
+            "issue",
+            ["My phone's batteries broke, the battery is broken"],
+        ),
+        (
+            "c1",
+            START,
+            "analysed",
+            "It is broken",
+            "A new one is sent",
+            "outcome",
+            ["We will send you a new one", "Thank you, the screen is great"],
+        ),
         ("c2", later(minutes=5), "no_speech", None, None, None, [None]),
     ],
     "9": [

@@ -18,14 +18,18 @@ from tests.store.make import RUN, START, call, ident, later, letter, mention, re
 async def contents(conn: AsyncConnection) -> dict[str, list[tuple[object, ...]]]:
     """Every fact with its system columns: a rewritten row would show."""
     return {
-        t.name: [tuple(r) for r in await conn.execute(sa.text(f"SELECT xmin, ctid, * FROM {t.schema}.{t.name} ORDER BY 2"))]
+        t.name: [
+            tuple(r) for r in await conn.execute(sa.text(f"SELECT xmin, ctid, * FROM {t.schema}.{t.name} ORDER BY 2"))
+        ]
         for t in PARTITIONED
     }
 
 
 async def write(conn: AsyncConnection) -> list[int]:
     return [
-        await facts.insert_utterances(conn, [utterance("u2", start_ms=5), utterance("u1"), utterance("u2", text="twice")]),
+        await facts.insert_utterances(
+            conn, [utterance("u2", start_ms=5), utterance("u1"), utterance("u2", text="twice")]
+        ),
         await facts.insert_aspect_mentions(conn, [mention("m2"), mention("m1", "positive"), mention("m2", "neutral")]),
         await facts.insert_summaries(conn, [summary(), summary(summary="twice"), summary("c2")]),
         await facts.insert_reviews(conn, [review(), review("r2"), review(text="twice")]),
@@ -53,7 +57,8 @@ async def test_the_first_row_of_a_run_wins_and_another_run_has_its_own(conn: Asy
 async def test_utterances_come_in_the_order_of_time(conn: AsyncConnection) -> None:
     await calls.upsert_many(conn, [call()])
     await facts.insert_utterances(
-        conn, [utterance(f"u{i}", start_ms=s, end_ms=s + 10, channel=c) for i, (s, c) in enumerate([(9, 1), (9, 0), (2, 1)])]
+        conn,
+        [utterance(f"u{i}", start_ms=s, end_ms=s + 10, channel=c) for i, (s, c) in enumerate([(9, 1), (9, 0), (2, 1)])],
     )
     found = await facts.call_utterances(conn, RUN, "c1")
     assert [(u.start_ms, u.channel) for u in found] == [(2, 1), (9, 0), (9, 1)]

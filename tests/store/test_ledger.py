@@ -248,9 +248,7 @@ def _without_the_watermark(sql: str) -> str:
 
 
 @pytest.mark.parametrize("mutant", [_without_the_epoch, _without_the_watermark])
-def test_the_history_catches_mutants(
-    url: str, mutant: Callable[[str], str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_history_catches_mutants(url: str, mutant: Callable[[str], str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ledger, "_ADVANCE", sa.text(mutant(str(ledger._ADVANCE))))
     # Flaky too: what a mutant does in a race depends on who comes first.
     with pytest.raises((AssertionError, IntegrityError, ExceptionGroup, Flaky)):

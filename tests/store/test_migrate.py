@@ -89,8 +89,11 @@ async def test_a_worker_accepts_its_own_schema(conn: AsyncConnection) -> None:
     ("found", "sentence"),
     [
         ("0000", f"The database is at revision 0000 and this Earful needs {REVISION}: run `earful migrate`."),
-        ("9999", f"The database is at revision 9999, newer than the {REVISION} this Earful knows: update Earful on this"
-                 " machine (then `earful migrate` has nothing to do)."),
+        (
+            "9999",
+            f"The database is at revision 9999, newer than the {REVISION} this Earful knows: update Earful on this"
+            " machine (then `earful migrate` has nothing to do).",
+        ),
     ],
 )
 async def test_a_worker_refuses_another_schema(conn: AsyncConnection, found: str, sentence: str) -> None:

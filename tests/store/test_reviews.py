@@ -15,7 +15,11 @@ from tests.store.make import RUN, TOPIC, ident, letter, mention, review
 
 def head(offset: int, version: int | None = None, **changes: object) -> ReviewHead:
     values: dict[str, object] = {
-        "review_id": "r1", "version": version, "topic_id": TOPIC, "offset": offset, "deleted": False
+        "review_id": "r1",
+        "version": version,
+        "topic_id": TOPIC,
+        "offset": offset,
+        "deleted": False,
     }
     return ReviewHead(**{**values, **changes})  # type: ignore[arg-type]
 

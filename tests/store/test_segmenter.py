@@ -19,14 +19,20 @@ def pcm(samples: int, fill: int = 0) -> bytes:
 
 async def test_saved_is_loaded_by_partition(conn: AsyncConnection) -> None:
     await segmenter.save(
-        conn, TOPIC, 0, states=[("b", b"\x00b"), ("a", b"a")],
-        appended=[("a", 1, 0, pcm(10, 1)), ("a", 0, 10, pcm(5, 2)), ("a", 0, 0, pcm(10, 3))], trimmed=[], closed=[],
+        conn,
+        TOPIC,
+        0,
+        states=[("b", b"\x00b"), ("a", b"a")],
+        appended=[("a", 1, 0, pcm(10, 1)), ("a", 0, 10, pcm(5, 2)), ("a", 0, 0, pcm(10, 3))],
+        trimmed=[],
+        closed=[],
     )
     await segmenter.save(conn, TOPIC, 1, states=[("a", b"other")], appended=[], trimmed=[], closed=[])
     await segmenter.save(conn, uuid4(), 0, states=[("a", b"other")], appended=[], trimmed=[], closed=[])
     assert await segmenter.load(conn, TOPIC, 0) == [
         SavedCall(
-            call_id="a", state=b"a",
+            call_id="a",
+            state=b"a",
             audio=[
                 SavedAudio(channel=0, start_sample=0, pcm=pcm(10, 3)),
                 SavedAudio(channel=0, start_sample=10, pcm=pcm(5, 2)),
@@ -41,7 +47,12 @@ async def test_states_are_replaced_audio_is_appended_and_trimmed(conn: AsyncConn
     pieces = [("a", c, s, pcm(10, s)) for c in (0, 1) for s in (0, 10, 20)]
     await segmenter.save(conn, TOPIC, 0, states=[("a", b"1")], appended=pieces, trimmed=[], closed=[])
     await segmenter.save(
-        conn, TOPIC, 0, states=[("a", b"2")], appended=[("a", 0, 30, pcm(10))], trimmed=[("a", 0, 20), ("a", 1, 15)],
+        conn,
+        TOPIC,
+        0,
+        states=[("a", b"2")],
+        appended=[("a", 0, 30, pcm(10))],
+        trimmed=[("a", 0, 20), ("a", 1, 15)],
         closed=[],
     )
     [saved] = await segmenter.load(conn, TOPIC, 0)

@@ -15,8 +15,18 @@ from tests.store.make import ident
 from tests.store.seed import seed
 
 VIEWS = [
-    "aspect_daily", "aspect_mentions", "aspect_mentions_by_run", "calls", "completeness", "dead_letters", "freshness",
-    "reviews", "runs", "summaries", "utterances", "utterances_by_run",
+    "aspect_daily",
+    "aspect_mentions",
+    "aspect_mentions_by_run",
+    "calls",
+    "completeness",
+    "dead_letters",
+    "freshness",
+    "reviews",
+    "runs",
+    "summaries",
+    "utterances",
+    "utterances_by_run",
 ]
 
 
@@ -116,14 +126,20 @@ async def test_one_row_switches_what_the_views_show_and_back(conn: AsyncConnecti
     before = await shown(conn)
     assert len(before["texts"]) == 3
     assert before["states"] == [
-        ("c1", "analysed", True), ("c2", "no_speech", True), ("c3", "timed_out", False), ("c4", "streaming", False),
+        ("c1", "analysed", True),
+        ("c2", "no_speech", True),
+        ("c3", "timed_out", False),
+        ("c4", "streaming", False),
     ]
     await runs.use(conn, other)
     after = await shown(conn)
     assert after["texts"] == [("My phone is broken",)]
     assert after["mentions"] == sorted([(ident("m1"),), (ident("r1"),), (ident("elsewhere"),)])
     assert after["states"] == [
-        ("c1", "ended", False), ("c2", "ended", False), ("c3", "timed_out", False), ("c4", "streaming", False),
+        ("c1", "ended", False),
+        ("c2", "ended", False),
+        ("c3", "timed_out", False),
+        ("c4", "streaming", False),
     ]
     assert (after["reviews"], after["summaries"], after["letters"]) == ([], [], [(5,), (92,)])
     await runs.use(conn, run)
