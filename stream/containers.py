@@ -53,8 +53,8 @@ def _read(
                 raise Permanent("corrupt_audio", f"the {kind} does not say in its header how long it is")
             if file.frames > max_frames:
                 raise Permanent("duration_mismatch", "the audio's header promises more than the record may hold")
-            # One frame more than allowed, whatever the header says: a small record can hold hours of silence.
-            out = np.empty((min(file.frames, max_frames) + 1, channels), dtype=np.int16)
+            # libsndfile gives no more than the header promised, so hours of silence in a small FLAC cost nothing.
+            out = np.empty((file.frames, channels), dtype=np.int16)
             filled = len(file.read(out=out, dtype="int16", always_2d=True))
             promised, found_rate = file.frames, file.samplerate
     except soundfile.LibsndfileError as err:

@@ -52,7 +52,11 @@ def wav(samples: np.ndarray[Any, Any] = NOISE, rate: int = 8_000, subtype: str =
 
 @cache
 def flac_of_silence(seconds: int) -> bytes:
-    return encode_flac(np.zeros(8_000 * seconds, np.int16), 8_000)
+    out, second = io.BytesIO(), np.zeros(8_000, np.int16)
+    with soundfile.SoundFile(out, "w", samplerate=8_000, channels=1, subtype="PCM_16", format="FLAC") as file:
+        for _ in range(seconds):
+            file.write(second)
+    return out.getvalue()
 
 
 def _flac_claiming(flac: bytes, frames: int) -> bytes:

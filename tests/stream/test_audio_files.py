@@ -20,6 +20,17 @@ def tone(seconds: float, rate: int, channels: int) -> Pcm:
     )
 
 
+def encode(path: Path, codec: str, samples: Pcm) -> None:
+    """48 kHz stereo into a lossy file."""
+    with av.open(path, "w") as container:
+        stream = container.add_stream(codec, rate=48_000, layout="stereo")
+        assert isinstance(stream, av.AudioStream)
+        frame = av.AudioFrame.from_ndarray(samples.reshape(1, -1), format="s16", layout="stereo")
+        frame.rate = 48_000
+        for part in [frame, None]:
+            container.mux(stream.encode(part))
+
+
 @pytest.mark.parametrize("suffix", ["wav", "flac"])
 @pytest.mark.parametrize("rate", [8_000, 16_000, 44_100, 48_000])
 @pytest.mark.parametrize("channels", [1, 2])
@@ -35,13 +46,7 @@ def test_lossless_files_are_read_exactly(tmp_path: Path, suffix: str, rate: int,
 @pytest.mark.parametrize(("suffix", "codec"), [("mp3", "mp3"), ("m4a", "aac"), ("opus", "libopus")])
 def test_lossy_files_are_read_in_time_and_channel(tmp_path: Path, suffix: str, codec: str) -> None:
     path, samples = tmp_path / f"call.{suffix}", tone(2, 48_000, 2)
-    with av.open(path, "w") as container:
-        stream = container.add_stream(codec, rate=48_000, layout="stereo")
-        assert isinstance(stream, av.AudioStream)
-        frame = av.AudioFrame.from_ndarray(samples.reshape(1, -1), format="s16", layout="stereo")
-        frame.rate = 48_000
-        for part in [frame, None]:
-            container.mux(stream.encode(part))
+    encode(path, codec, samples)
     found, rate = read_file(path)
     assert rate == 48_000
     assert found.shape[1] == 2
@@ -85,15 +90,17 @@ def test_a_file_longer_than_asked_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_playlist_opens_no_other_file(tmp_path: Path) -> None:
-    soundfile.write(tmp_path / "secret.wav", tone(1, 8_000, 1), 8_000)
-    lists = {
-        "call.m3u8": f"#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\n{tmp_path}/secret.wav\n#EXT-X-ENDLIST\n",
-        "call.txt": f"ffconcat version 1.0\nfile {tmp_path}/secret.wav\n",
-    }
-    for name, content in lists.items():
-        (tmp_path / name).write_text(content)
-        with pytest.raises(UnreadableAudio):
-            read_file(tmp_path / name)
+    """FFmpeg itself would follow it."""
+    encode(tmp_path / "secret.ts", "mp2", tone(2, 48_000, 2))
+    playlist = tmp_path / "call.m3u8"
+    playlist.write_text(
+        "#EXTM3U\n#EXT-X-VERSION:3\n#EXT-X-TARGETDURATION:2\n#EXT-X-MEDIA-SEQUENCE:0\n"
+        f"#EXTINF:2.0,\n{tmp_path}/secret.ts\n#EXT-X-ENDLIST\n"
+    )
+    with av.open(playlist) as followed:
+        assert next(followed.decode(audio=0)).samples
+    with pytest.raises(UnreadableAudio, match=r"call\.m3u8"):
+        read_file(playlist)
 
 
 def test_blocks_of_a_file_are_small(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from datetime import datetime
 from typing import Any
 
 import pytest
@@ -166,6 +167,13 @@ def test_the_trace_is_the_producers_or_comes_from_the_records_place() -> None:
     assert len(broken) == 32
     assert int(broken, 16) > 0
     assert trace_id(record(1, ("traceparent", make_traceparent(broken).encode()))) == broken
+
+
+def test_times_are_kept_in_utc() -> None:
+    event = events.CallEnded(call_id="c", call_started_at=datetime.fromisoformat("2100-01-01T00:30+01:00"), last_seq=0)
+    assert event.call_started_at.isoformat() == "2099-12-31T23:30:00+00:00"
+    with pytest.raises(ValueError, match="2000 to 2099"):
+        events.CallEnded(call_id="c", call_started_at=datetime.fromisoformat("2000-01-01T00:30+01:00"), last_seq=0)
 
 
 def test_the_public_names() -> None:
