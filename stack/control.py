@@ -13,9 +13,9 @@ from typing import Any
 
 import psutil
 
+from stack.home import clean, write_json
 from stack.plan import Plan
 from stack.process import StackError
-from stack.stack import clean, write_json
 
 __all__ = ["down", "endpoints", "status", "up"]
 

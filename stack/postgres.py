@@ -15,7 +15,7 @@ from pathlib import Path
 import psycopg
 
 from stack.ports import Ports
-from stack.process import Child, StackError
+from stack.process import Child, StackError, as_user
 
 __all__ = ["Postgres"]
 
@@ -114,12 +114,9 @@ class Postgres:
         command: list[str | Path] = [self._bin / "initdb", "-D", self._data, "-U", "postgres", f"--pwfile={password}"]
         command += ["--auth=scram-sha-256", "--encoding=UTF8", "--locale=C.UTF-8", "--no-instructions"]
         done = subprocess.run(
-            command,
+            as_user(self._user, command),
             env=self._env(),
             cwd=self._data,
-            user=self._user,
-            group=_ids(self._user)[1] if self._user else None,
-            extra_groups=[] if self._user else None,
             capture_output=True,
             text=True,
             timeout=120,

@@ -13,13 +13,14 @@ import pwd
 import re
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 import psutil
 
-__all__ = ["MARK", "Child", "StackError", "end", "marked"]
+__all__ = ["MARK", "Child", "StackError", "as_user", "end", "marked"]
 
 MARK = "STACK_OF_EARFUL"
 _POLL_SECONDS = 0.05
@@ -28,6 +29,20 @@ _LOG_LIMIT_BYTES = 20 << 20  # a log larger than this is set aside at the next s
 
 class StackError(RuntimeError):
     """A server did not start or did not stop. The text says which, and the end of its log."""
+
+
+def as_user(user: str | None, command: Sequence[str | Path]) -> list[str]:
+    """The command, run as `user` if one is given.
+
+    Not subprocess's own `user`: that takes fork() instead of vfork(), and gRPC's fork handlers in this process then
+    crash it now and then (a general protection fault in event_engine, seen on a busy machine).
+    """
+    words = [str(part) for part in command]
+    if user is None:
+        return words
+    entry = pwd.getpwnam(user)
+    change = f"import os, sys; os.setgroups([]); os.setgid({entry.pw_gid}); os.setuid({entry.pw_uid}); "
+    return [sys.executable, "-I", "-S", "-c", change + "os.execv(sys.argv[1], sys.argv[1:])", *words]
 
 
 def marked(home: Path, name: str = "") -> list[psutil.Process]:
@@ -112,15 +127,12 @@ class Child:
         with self.log.open("ab") as log:
             self._log_start = log.tell()
             self._popen = subprocess.Popen(
-                [str(part) for part in command],
+                as_user(self._user, command),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 env={**env, MARK: f"{self.home}:{self.name}"},
                 cwd=cwd or self.home,
-                user=self._user,
-                group=pwd.getpwnam(self._user).pw_gid if self._user else None,
-                extra_groups=[] if self._user else None,
                 start_new_session=True,  # Ctrl-C in the terminal is the owner's to handle, not the servers'
             )
 

@@ -2,27 +2,21 @@
 
 from __future__ import annotations
 
-import fcntl
-import json
 import os
-import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
 from typing import Protocol, Self
 
+from stack.home import take_lock, write_json
 from stack.kafka import Kafka
 from stack.ports import Ports
 from stack.postgres import Postgres
-from stack.process import StackError, end, marked
-from stack.triton import Triton, remove_shared_memory
+from stack.process import end, marked
+from stack.triton import Triton
 
-__all__ = ["Server", "Stack", "clean", "write_json"]
-
-
-# A killed owner is gone from the process list a moment before its last thread gives the lock back.
-_LOCK_SECONDS = 3.0
+__all__ = ["Server", "Stack"]
 
 
 class Server(Protocol):
@@ -81,7 +75,7 @@ class Stack:
 
     def own(self) -> None:
         """Makes this process the home's owner and ends what a killed owner left. Raises StackError if one lives."""
-        self._lock = _take_lock(self.home)
+        self._lock = take_lock(self.home)
         end(marked(self.home))
 
     def start(self) -> None:
@@ -119,41 +113,3 @@ class Stack:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.stop()
-
-
-def clean(home: Path) -> bool:
-    """Ends what a killed owner of `home` left running. False, and nothing done, if the owner lives."""
-    try:
-        lock = _take_lock(home.resolve())
-    except StackError:
-        return False
-    end(marked(home.resolve()))
-    remove_shared_memory(home.resolve())
-    (home / "endpoints.json").unlink(missing_ok=True)
-    os.close(lock)
-    return True
-
-
-def write_json(path: Path, value: object) -> None:
-    """Writes a file that no reader sees half written, readable by its owner only: it may hold a password."""
-    new = path.with_suffix(".new")
-    new.touch(mode=0o600)
-    new.write_text(json.dumps(value, indent=1) + "\n")
-    new.replace(path)
-
-
-def _take_lock(home: Path) -> int:
-    """An exclusive lock that the kernel gives back when this process ends, however it ends."""
-    home.mkdir(parents=True, exist_ok=True)
-    lock = os.open(home / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    deadline = time.monotonic() + _LOCK_SECONDS
-    while True:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as err:
-            if time.monotonic() > deadline:
-                os.close(lock)
-                raise StackError(f"a stack is already running in {home}; stop it first (`earful down`)") from err
-            time.sleep(0.05)
-        else:
-            return lock

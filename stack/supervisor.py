@@ -24,9 +24,10 @@ from pathlib import Path
 
 import psutil
 
+from stack.home import write_json
 from stack.plan import Plan
 from stack.process import MARK, Child, StackError, end, marked
-from stack.stack import Server, Stack, write_json
+from stack.stack import Server, Stack
 
 __all__ = ["Supervisor"]
 

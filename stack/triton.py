@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import os
 import shutil
 import stat
@@ -15,14 +14,14 @@ from tritonclient.grpc import InferenceServerClient
 from tritonclient.utils import InferenceServerException
 
 from stack.canary import Canary
+from stack.home import remove_shared_memory, shm_prefix
 from stack.ports import Ports
 from stack.preflight import libpython_folder
 from stack.process import Child, StackError
 
-__all__ = ["Triton", "remove_shared_memory", "shared_memory"]
+__all__ = ["Triton"]
 
 _PROJECT = Path(__file__).resolve().parent.parent
-_SHM = Path("/dev/shm")
 
 # Longer than any model's request; then the server leaves although a request is in flight. Below Child's 10 s.
 _EXIT_TIMEOUT_SECONDS = 8
@@ -55,7 +54,7 @@ class Triton:
         self._environment = environment
         self._extra_env = extra_env or {}
         self._child = Child(self.name, home=home, telling=r"^E\d{4} |^error|^\w*(Error|Exception): ")
-        self._shm_prefix = _shm_prefix(home)
+        self._shm_prefix = shm_prefix(home)
         self._client: InferenceServerClient | None = None
         self._canaries: list[Canary] = []
 
@@ -181,18 +180,3 @@ class Triton:
         shutil.copy(wheel / "python_backend_stubs" / version / stub, python / stub)
         (python / stub).chmod((python / stub).stat().st_mode | stat.S_IXUSR)
         return backends
-
-
-def shared_memory(home: Path) -> list[Path]:
-    """The memory that server and stubs of this home share just now, or that a kill -9 left behind."""
-    return sorted(_SHM.glob(f"{_shm_prefix(home)}*"))
-
-
-def remove_shared_memory(home: Path) -> None:
-    """Removes it; for when no server of this home runs."""
-    for region in shared_memory(home):
-        region.unlink(missing_ok=True)
-
-
-def _shm_prefix(home: Path) -> str:
-    return f"earful-{hashlib.sha256(str(home).encode()).hexdigest()[:12]}-"

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from stack.stack import Stack, clean
+from stack.home import clean
+from stack.stack import Stack
 
 TEST_MODELS = Path(__file__).parent / "models"
 _PREFIX = "earful-test-"

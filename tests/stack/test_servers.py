@@ -14,8 +14,8 @@ from kafka.errors import KafkaError
 from tritonclient.grpc import InferenceServerClient, InferInput
 from tritonclient.utils import InferenceServerException
 
-from stack.process import marked
-from stack.stack import Stack, StackError
+from stack.process import StackError, marked
+from stack.stack import Stack
 
 
 def test_every_server_is_healthy(stack: Stack) -> None:

