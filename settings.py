@@ -68,7 +68,8 @@ class Settings(BaseSettings):
     outbox_limit: int = Field(20_000, ge=1)
     decoder_memory_bytes: int = Field(512 * 1024 * 1024, ge=1)
     decoder_cpu_seconds: int = Field(2, ge=1)
-    health_port: int | None = Field(None, description="Loopback port of /live, /ready, /metrics; none when not set")
+    health_host: str = Field("127.0.0.1", description="Where /live, /ready and /metrics listen")
+    health_port: int | None = Field(None, description="Their port; no endpoint when not set")
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
 
 

@@ -24,6 +24,8 @@ ENV = {
     "EARFUL_KAFKA_BOOTSTRAP_SERVERS": "{kafka}",
     "EARFUL_POSTGRES_URL": "{postgres_url}",
     "EARFUL_TRITON_URL": "{triton}",
+    # One worker a stage, each in its own group: a static member that died gets its partitions back as soon as it returns.
+    "EARFUL_INSTANCE_ID": "local",
 }
 
 

@@ -1,4 +1,4 @@
-"""A small HTTP endpoint on loopback: /live, /ready and Prometheus' /metrics."""
+"""A small HTTP endpoint: /live, /ready and Prometheus' /metrics."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 __all__ = ["serve"]
 
 
-async def serve(port: int, *, live: Callable[[], bool], ready: Callable[[], bool]) -> web.AppRunner:
+async def serve(host: str, port: int, *, live: Callable[[], bool], ready: Callable[[], bool]) -> web.AppRunner:
     """Alive means progress, not that the process answers. The caller cleans up the runner."""
 
     async def answer_live(request: web.Request) -> web.Response:
@@ -28,5 +28,5 @@ async def serve(port: int, *, live: Callable[[], bool], ready: Callable[[], bool
     app.router.add_get("/metrics", answer_metrics)
     runner = web.AppRunner(app, access_log=None)
     await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", port).start()
+    await web.TCPSite(runner, host, port).start()
     return runner

@@ -30,7 +30,7 @@ from stream.records import Record
 from stream.topics import Topics
 from workers.dead_letter import for_topic
 from workers.deadline import Deadline
-from workers.metrics import BATCH_RETRIES, RECORDS
+from workers.metrics import BATCH_RETRIES, BATCH_SECONDS, RECORDS
 from workers.ownership import Owned, Ownership
 from workers.reading import reading
 from workers.stage import Batch, Stage, Work
@@ -97,7 +97,8 @@ class Loop(Generic[P]):
                 by_partition[event.message.partition].append(event)
         self._on_step("1:taken")
         # Partitions share nothing, so they go side by side; the first error ends the process.
-        await together(self._partition(partition, mine) for partition, mine in by_partition.items())
+        with BATCH_SECONDS.labels(stage=self._stage.name).time():
+            await together(self._partition(partition, mine) for partition, mine in by_partition.items())
 
     async def _partition(self, partition: int, events: Sequence[EventT[Any]]) -> None:
         owned = self._ownership.partitions.get(partition)
@@ -125,17 +126,19 @@ class Loop(Generic[P]):
                     raise OffsetsBroken(f"expected offset {expected}, got {record.offset}, Kafka has {found}")
             expected = record.offset + 1
 
-    async def _until_committed(self, owned: Owned, batch: Batch) -> bool:
-        """Steps 3 to 5, again and again while a dependency is away. False: the partition went to somebody else."""
+    async def _until_committed(self, owned: Owned, batch: Batch, deaths: int | None = None) -> bool:
+        """Steps 3 to 5, again and again while a dependency is away. False: the partition went to somebody else.
+
+        `deaths`: how many workers died with the batch's first record in hand, if that is known already.
+        """
         pause, tries = FIRST_PAUSE, 0
-        deaths = 0
         while self._ownership.generation == owned.generation:
             try:
                 await self._may_write()
-                if owned.untried:
-                    deaths = await self._deaths_at(owned, batch.records[0].offset)
+                if deaths is None:  # counted once in a worker's life: a try that failed is no death
+                    deaths = await self._deaths_at(owned, batch.records[0].offset) if owned.untried else 0
                 if len(batch.records) > 1 and max(deaths, tries) >= SUSPECT_AFTER:
-                    return await self._one_at_a_time(owned, batch)
+                    return await self._one_at_a_time(owned, batch, deaths)
                 if len(batch.records) == 1 and (why := await self._hopeless(deaths, tries)):
                     return await self._commit(owned, batch, self._buried(batch, why))
                 work = await self._stage.work(batch, Deadline.after(self._batch_deadline_seconds))
@@ -157,12 +160,14 @@ class Loop(Generic[P]):
                 tries = tries + 1 if await self._healthy() else 0
         return False
 
-    async def _one_at_a_time(self, owned: Owned, batch: Batch) -> bool:
+    async def _one_at_a_time(self, owned: Owned, batch: Batch, deaths: int) -> bool:
         log.warning("batch.suspect", stage=batch.key.stage, partition=batch.key.partition, records=len(batch.records))
+        known: int | None = deaths  # of the first record; it was counted with its batch
         for record in batch.records:
             owned.untried = True  # each is counted before it is tried
-            if not await self._until_committed(owned, Batch(key=batch.key, records=[record])):
+            if not await self._until_committed(owned, Batch(key=batch.key, records=[record]), known):
                 return False
+            known = None
         return True
 
     async def _deaths_at(self, owned: Owned, offset: int) -> int:
@@ -177,7 +182,7 @@ class Loop(Generic[P]):
         if max(deaths, tries) < GIVE_UP_AFTER or not await self._healthy():
             return None
         if deaths >= GIVE_UP_AFTER:
-            return Permanent("kills_worker", f"{deaths} workers died while they worked on it alone")
+            return Permanent("kills_worker", f"{deaths} workers died with it in hand, the last ones with it alone")
         return Permanent("too_slow", f"{tries} tries alone did not end in time or failed, while everything else worked")
 
     def _buried(self, batch: Batch, why: Permanent) -> Work[P]:

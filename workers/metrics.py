@@ -10,6 +10,7 @@ __all__ = [
     "INFERENCES",
     "INFERENCE_SECONDS",
     "LAG",
+    "LOST_OFFSETS",
     "OUTBOX_DEPTH",
     "RECORDS",
 ]
@@ -21,3 +22,4 @@ INFERENCES = Counter("earful_inferences", "Requests answered by Triton", ["model
 INFERENCE_SECONDS = Histogram("earful_inference_seconds", "Seconds a request to Triton took", ["model"])
 LAG = Gauge("earful_lag_records", "Records between the ledger's watermark and the end of the log", ["stage"])
 OUTBOX_DEPTH = Gauge("earful_outbox_rows", "Outbox rows that wait for the broker")
+LOST_OFFSETS = Counter("earful_lost_offsets", "Offsets that Kafka dropped before they were read", ["stage"])

@@ -5,13 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from uuid import UUID
 
+import structlog
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from store import ledger
 from store.ledger import LedgerKey, Position
+from workers.metrics import LOST_OFFSETS
 from workers.stage import Stage
 
 __all__ = ["Owned", "Ownership"]
+
+log = structlog.get_logger()
 
 
 class Owned:
@@ -54,6 +58,11 @@ class Ownership:
                 position = await ledger.acquire(connection, key, log_starts[partition])
                 owned[partition] = Owned(key, position, generation)
             await self._stage.assigned(connection, [one.key for one in owned.values()])
+        for one in owned.values():
+            if one.position.lost:
+                LOST_OFFSETS.labels(stage=self._stage.name).inc(one.position.lost[1] - one.position.lost[0] + 1)
+                first, last = one.position.lost
+                log.error("offsets.lost", topic=one.key.topic, partition=one.key.partition, first=first, last=last)
         self.generation, self.partitions = generation, owned
         return {partition: one.position.next_offset for partition, one in owned.items()}
 

@@ -116,8 +116,10 @@ class Worker:
         """A background task that dies takes the process with it: the ledger makes leaving harmless."""
         if task.cancelled() or (error := task.exception()) is None:
             return
-        code = TEMPFAIL if isinstance(error, EarfulError) else SOFTWARE
-        log.error("worker.leaves", stage=self._name, why=f"{type(error).__name__}: {error}", exc_info=error)
+        expected = isinstance(error, EarfulError)
+        code = TEMPFAIL if expected else SOFTWARE
+        why = f"{type(error).__name__}: {error}"
+        log.error("worker.leaves", stage=self._name, why=why, exc_info=None if expected else error)
         self._end(code)
 
     async def _start(self, resources: AsyncExitStack, tasks: list[asyncio.Task[None]]) -> None:
@@ -169,7 +171,10 @@ class Worker:
             tasks.append(task)
         if settings.health_port is not None:
             runner = await health.serve(
-                settings.health_port, live=lambda: watchdog.alive, ready=lambda: ownership.generation > 0
+                settings.health_host,
+                settings.health_port,
+                live=lambda: watchdog.alive,
+                ready=lambda: ownership.generation > 0,
             )
             resources.push_async_callback(runner.cleanup)
         resources.push_async_callback(released, ownership)

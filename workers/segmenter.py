@@ -190,6 +190,9 @@ class SegmenterStage:
                 return ("control", None)  # of a call that nobody heard of: nothing to pause or to end
             else:
                 draft = begun(event, record)
+                verdict = await self._apply(draft, event)  # a record that is buried begins no call
+                plan.drafts[event.call_id] = draft
+                return verdict
         elif event.call_started_at != draft.call.call_started_at:
             raise Permanent("call_id_reused", "call_started_at differs from the call's first record")
         plan.drafts[event.call_id] = draft  # before it is applied: also a chunk that is buried leaves its mark
