@@ -1,13 +1,20 @@
-"""A pipeline on the shared stack, for the tests of one module."""
+"""A pipeline on the shared stack, for the tests of one module; and a database alone."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
+from itertools import count
 
+import psycopg
 import pytest
+import pytest_asyncio
+from sqlalchemy.ext.asyncio import AsyncEngine
 
 from stack.stack import Stack
-from tests.workers.pipeline import Pipeline
+from store.engine import create
+from tests.workers.pipeline import Pipeline, template
+
+_numbers = count()
 
 
 @pytest.fixture(scope="module")
@@ -16,3 +23,19 @@ def pipeline(stack: Stack) -> Iterator[Pipeline]:
     with Pipeline(stack, call_silence_timeout_seconds=4) as made:
         made.start()
         yield made
+
+
+@pytest.fixture
+def database(stack: Stack) -> str:
+    """URL of a fresh migrated database."""
+    url, name = stack.endpoints["postgres_url"], f"alone{next(_numbers)}"
+    with psycopg.connect(url, autocommit=True) as admin:
+        admin.execute(f"CREATE DATABASE {name} TEMPLATE {template(stack)}")
+    return url.rpartition("/")[0] + f"/{name}"
+
+
+@pytest_asyncio.fixture
+async def engine(database: str) -> AsyncIterator[AsyncEngine]:
+    made = create(database, application_name="test", pool_size=8)
+    yield made
+    await made.dispose()

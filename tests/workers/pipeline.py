@@ -35,7 +35,7 @@ __all__ = ["PROJECT", "STAGES", "Pipeline", "Place", "Worker", "template"]
 
 PROJECT = Path(__file__).resolve().parents[2]
 STAGES = ("segmenter", "transcriber", "summarizer", "reviewer")
-FIRST, LAST = date(2026, 1, 1), date(2026, 12, 1)
+FIRST, LAST = date(2026, 5, 1), date(2026, 11, 1)
 POLL_SECONDS = 0.1
 
 T = TypeVar("T")
@@ -318,7 +318,7 @@ class Pipeline:
         except (KafkaError, psycopg.Error):
             return False
 
-    def wait(self, holds: Callable[[], T], what: str, seconds: float = 40) -> T:
+    def wait(self, holds: Callable[[], T], what: str, seconds: float = 60) -> T:
         """The first true answer of `holds`. Fails when the time is over, with the ends of the workers' logs."""
         deadline = time.monotonic() + seconds
         while not (answer := holds()):
@@ -329,7 +329,7 @@ class Pipeline:
             time.sleep(POLL_SECONDS)
         return answer
 
-    def wait_until_settled(self, seconds: float = 40) -> None:
+    def wait_until_settled(self, seconds: float = 60) -> None:
         self.wait(self.settled, "everything is done", seconds)
 
     def report(self) -> str:

@@ -1,0 +1,386 @@
+"""The seven steps against a real Postgres: what is acknowledged is committed, and what is committed happened once."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable
+
+import psycopg
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+import workers.loop
+from errors import Transient
+from store.engine import create
+from tests.workers.rig import Log, Owner, make_table
+from workers.loop import CommitUnknown, Fenced, OffsetsBroken
+from workers.stage import Batch
+
+LOG = Log(range(1_000))
+STEPS = ["1:taken", "2:dropped", "4:inferred", "5:advanced", "5:written", "5:committed", "6:acknowledged"]
+
+
+def ask(url: str, sql: str) -> list[tuple[int, ...]]:
+    with psycopg.connect(url, autocommit=True) as connection:
+        return connection.execute(sql).fetchall()  # type: ignore[arg-type]
+
+
+def seen(url: str) -> list[int]:
+    return [n for (n,) in ask(url, "SELECT n FROM seen ORDER BY partition, n")]
+
+
+def watermark(url: str) -> int:
+    return ask(url, "SELECT next_offset FROM ingest.ledger")[0][0]
+
+
+def judged(url: str) -> list[int]:
+    """Every offset with a verdict, as often as it has one."""
+    ranges = ask(url, "SELECT first_offset, last_offset FROM ingest.verdicts ORDER BY ledger_id, first_offset")
+    return [offset for first, last in ranges for offset in range(first, last + 1)]
+
+
+@pytest.fixture(autouse=True)
+def _table(database: str) -> None:
+    make_table(database)
+
+
+async def test_acknowledges_in_order_and_only_after_the_commit(engine: AsyncEngine, database: str) -> None:
+    at_ack: list[tuple[int, int]] = []
+    owner = Owner(engine, LOG, on_ack=lambda offset: at_ack.append((offset, watermark(database))))
+    await owner.own()
+    await owner.take([0, 1, 2])
+    await owner.take([3, 4])
+    assert at_ack == [(0, 3), (1, 3), (2, 3), (3, 5), (4, 5)]
+    assert seen(database) == judged(database) == [0, 1, 2, 3, 4]
+
+
+async def test_the_steps_come_in_their_order(engine: AsyncEngine) -> None:
+    steps: list[str] = []
+    owner = Owner(engine, LOG, on_step=steps.append)
+    await owner.own()
+    await owner.take([0, 1])
+    assert steps == STEPS
+
+
+async def test_partitions_of_one_batch_are_committed_each(engine: AsyncEngine, database: str) -> None:
+    owner = Owner(engine, LOG)
+    assert await owner.own([0, 1]) == {0: 0, 1: 0}
+    await owner.take_mixed([(0, 0), (1, 0), (0, 1), (1, 1), (1, 2)])
+    assert [offset for partition, offset in owner.acked if partition == 1] == [0, 1, 2]
+    assert seen(database) == [0, 1, 0, 1, 2]
+
+
+async def test_what_lies_below_the_watermark_is_acknowledged_without_work(engine: AsyncEngine, database: str) -> None:
+    owner = Owner(engine, LOG)
+    await owner.own()
+    await owner.take([0, 1, 2])
+    await owner.take([1, 2, 3])
+    await owner.take([0, 3])
+    assert owner.stage.batches == [[0, 1, 2], [3]]
+    assert owner.acked[3:] == [(0, 1), (0, 2), (0, 3), (0, 0), (0, 3)]
+    assert seen(database) == [0, 1, 2, 3]
+
+
+async def test_a_batch_of_an_older_assignment_is_dropped(engine: AsyncEngine, database: str) -> None:
+    owner = Owner(engine, LOG)
+    await owner.own()
+    await owner.own()
+    await owner.take([0, 1], generation=1)
+    assert owner.acked == []
+    assert seen(database) == []
+
+
+async def test_a_gap_that_kafka_has_too_is_none(engine: AsyncEngine, database: str) -> None:
+    owner = Owner(engine, Log([0, 1, 5, 6, 9]))
+    await owner.own()
+    await owner.take([0, 1, 5])
+    await owner.take([6, 9])
+    assert judged(database) == [0, 1, 5, 6, 9]
+    assert watermark(database) == 10
+
+
+async def test_a_gap_in_the_delivery_is_no_progress(engine: AsyncEngine, database: str) -> None:
+    owner = Owner(engine, LOG)
+    await owner.own()
+    await owner.take([0, 1])
+    with pytest.raises(OffsetsBroken):
+        await owner.take([3, 4])
+    with pytest.raises(OffsetsBroken):
+        await owner.take([2, 4])
+    assert owner.acked == [(0, 0), (0, 1)]
+    assert seen(database) == [0, 1]
+
+
+async def test_what_is_transient_is_tried_again(engine: AsyncEngine, database: str) -> None:
+    owner = Owner(engine, LOG)
+    await owner.own()
+    failures = iter([Transient("Triton is away"), Transient("still")])
+
+    def fail(batch: Batch) -> None:
+        for error in failures:
+            raise error
+
+    owner.stage.fail = fail
+    await owner.take([0, 1])
+    assert owner.stage.batches == [[0, 1]] * 3
+    assert seen(database) == [0, 1]
+    assert owner.acked == [(0, 0), (0, 1)]
+
+
+async def test_an_unknown_error_leaves_everything_unacknowledged(engine: AsyncEngine, database: str) -> None:
+    owner = Owner(engine, LOG)
+    await owner.own()
+
+    def fail(batch: Batch) -> None:
+        raise KeyError("a bug")
+
+    owner.stage.fail = fail
+    with pytest.raises(KeyError):
+        await owner.take([0, 1])
+    assert (owner.acked, seen(database), watermark(database)) == ([], [], 0)
+
+
+async def test_a_record_without_a_verdict_rolls_everything_back(engine: AsyncEngine, database: str) -> None:
+    owner = Owner(engine, LOG)
+    await owner.own()
+    owner.stage.forget = frozenset({1})
+    with pytest.raises(AssertionError, match="verdict"):
+        await owner.take([0, 1])
+    assert (owner.acked, seen(database), watermark(database)) == ([], [], 0)
+
+
+async def test_a_former_owner_writes_nothing_even_before_the_new_one_did(engine: AsyncEngine, database: str) -> None:
+    """The epoch alone refuses it: the watermark is where the former owner left it."""
+    former, owner = Owner(engine, LOG), Owner(engine, LOG)
+    await former.own()
+    await owner.own()
+    with pytest.raises(Fenced):
+        await former.take([0, 1])
+    assert (former.acked, seen(database), watermark(database)) == ([], [], 0)
+    await owner.take([0, 1])
+    assert seen(database) == [0, 1]
+
+
+async def test_fenced_by_an_assignment_of_its_own_it_goes_on(engine: AsyncEngine, database: str) -> None:
+    owner = Owner(engine, LOG)
+    await owner.own()
+
+    def reassigned(batch: Batch) -> None:
+        owner.stage.fail = lambda batch: None
+        again.append(asyncio.ensure_future(owner.own()))
+        raise Transient("meanwhile the partition is assigned anew")
+
+    again: list[asyncio.Future[dict[int, int]]] = []
+    owner.stage.fail = reassigned
+    await owner.take([0, 1])
+    assert (owner.acked, seen(database)) == ([], [])
+    assert await again[0] == {0: 0}
+    await owner.take([0, 1])
+    assert seen(database) == [0, 1]
+
+
+def at(step: str, act: Callable[[], None]) -> Callable[[str], None]:
+    """Calls `act` once, when the step is reached."""
+    left = [act]
+    return lambda now: left.pop()() if now == step and left else None
+
+
+async def test_a_backend_that_dies_before_the_commit_is_transient_or_unknown(
+    engine: AsyncEngine, database: str
+) -> None:
+    def cut_off() -> None:
+        ask(database, "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                      " WHERE datname = current_database() AND pid <> pg_backend_pid()")  # fmt: skip
+
+    retried = Owner(engine, LOG, on_step=at("5:advanced", cut_off))
+    await retried.own()
+    await retried.take([0, 1])
+    assert seen(database) == [0, 1]
+    unknown = Owner(engine, LOG, on_step=at("5:written", cut_off))
+    await unknown.own()
+    with pytest.raises(CommitUnknown):
+        await unknown.take([2, 3])
+    assert unknown.acked == []
+    successor = Owner(engine, LOG)
+    assert await successor.own() == {0: 2}
+    await successor.take([2, 3])
+    assert seen(database) == judged(database) == [0, 1, 2, 3]
+
+
+async def test_a_commit_whose_answer_is_lost_is_not_repeated(
+    engine: AsyncEngine, database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def committed_but_mute(connection: AsyncConnection) -> None:
+        await connection.commit()
+        raise CommitUnknown("the network broke")
+
+    owner = Owner(engine, LOG)
+    await owner.own()
+    monkeypatch.setattr(workers.loop, "commit", committed_but_mute)
+    with pytest.raises(CommitUnknown):
+        await owner.take([0, 1])
+    assert owner.acked == []
+    monkeypatch.undo()
+    successor = Owner(engine, LOG)
+    assert await successor.own() == {0: 2}
+    await successor.take([0, 1, 2])
+    assert successor.acked == [(0, 0), (0, 1), (0, 2)]
+    assert seen(database) == judged(database) == [0, 1, 2]
+
+
+async def test_a_log_trimmed_past_the_watermark_is_noted(engine: AsyncEngine, database: str) -> None:
+    owner = Owner(engine, LOG)
+    await owner.own()
+    await owner.take([0, 1])
+    assert await owner.own(log_start=7) == {0: 7}
+    await owner.take([7])
+    assert ask(database, "SELECT first_offset, last_offset FROM ingest.lost_ranges") == [(2, 6)]
+    assert seen(database) == [0, 1, 7]
+
+
+class Died(Exception):
+    """A process that ends at a step."""
+
+
+def verdicts(url: str) -> list[tuple[int, ...]]:
+    return ask(url, "SELECT first_offset, last_offset, kind, reason FROM ingest.verdicts ORDER BY first_offset")
+
+
+async def test_an_outage_speaks_against_no_record(engine: AsyncEngine, database: str) -> None:
+    """Triton away right at the start of a worker, for more tries than a record that kills gets."""
+    owner = Owner(engine, LOG)
+    await owner.own()
+    owner.healthy = False
+
+    def fail(batch: Batch) -> None:
+        owner.healthy = len(owner.stage.batches) == 9
+        if not owner.healthy:
+            raise Transient("Triton is away")
+
+    owner.stage.fail = fail
+    await owner.take([0, 1])
+    assert owner.stage.batches == [[0, 1]] * 9
+    assert verdicts(database) == [(0, 1, "result", None)]
+
+
+async def killed(engine: AsyncEngine, fails: Callable[[Batch], bool]) -> list[list[int]]:
+    """A worker that takes offsets 0 to 2 and dies in a batch where `fails` says so. Returns the batches it tried."""
+    owner = Owner(engine, LOG)
+
+    def fail(batch: Batch) -> None:
+        if fails(batch):
+            raise Died
+
+    owner.stage.fail = fail
+    begin = (await owner.own())[0]
+    with contextlib.suppress(Died):
+        await owner.take(range(begin, 3))
+    return owner.stage.batches
+
+
+async def test_deaths_that_are_no_records_fault_bury_nothing(engine: AsyncEngine, database: str) -> None:
+    """After four kills each record is tried alone before anything is decided about it."""
+    for _ in range(4):
+        await killed(engine, lambda batch: True)
+    assert await killed(engine, lambda batch: False) == [[0], [1], [2]]
+    assert verdicts(database) == [(0, 0, "result", None), (1, 1, "result", None), (2, 2, "result", None)]
+
+
+async def test_a_record_that_kills_is_found_and_buried_alone(engine: AsyncEngine, database: str) -> None:
+    lives = 0
+    while watermark_or_none(database) != 3:
+        await killed(engine, lambda batch: 1 in [record.offset for record in batch.records])
+        lives += 1
+        assert lives < 15
+    assert verdicts(database) == [(0, 0, "result", None), (1, 1, "dead_letter", "kills_worker"), (2, 2, "result", None)]
+    assert seen(database) == [0, 2]
+
+
+async def test_a_record_that_is_always_too_slow_is_buried_alone(engine: AsyncEngine, database: str) -> None:
+    owner = Owner(engine, LOG)
+    await owner.own()
+
+    def fail(batch: Batch) -> None:
+        if 1 in [record.offset for record in batch.records]:
+            raise Transient("not in time")
+
+    owner.stage.fail = fail
+    await owner.take([0, 1, 2])
+    assert verdicts(database) == [(0, 0, "result", None), (1, 1, "dead_letter", "too_slow"), (2, 2, "result", None)]
+    assert owner.acked == [(0, 0), (0, 1), (0, 2)]
+
+
+async def test_a_clean_stop_clears_the_suspicion(engine: AsyncEngine, database: str) -> None:
+    for _ in range(3):
+        await killed(engine, lambda batch: True)
+    owner = Owner(engine, LOG)
+    await owner.own()
+    await owner.ownership.release()
+    assert await killed(engine, lambda batch: False) == [[0, 1, 2]]
+
+
+def watermark_or_none(url: str) -> int | None:
+    found = ask(url, "SELECT next_offset FROM ingest.ledger")
+    return found[0][0] if found else None
+
+
+ACTIONS = st.lists(
+    st.tuples(
+        st.integers(0, 1),  # who
+        st.sampled_from(["own", "take", "take", "take", *STEPS]),  # a step: dies there while it takes
+        st.integers(-2, 0),  # where the delivery begins, from the owner's own idea of the watermark
+        st.integers(1, 4),  # how many
+    ),
+    max_size=12,
+)
+
+
+@given(ACTIONS)
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_two_owners_that_die_and_come_back_do_everything_once(
+    database: str, actions: list[tuple[int, str, int, int]]
+) -> None:
+    """Whoever owns, dies at whatever step or is late: each offset happens once and has one verdict, acknowledged only then."""
+    connection = psycopg.connect(database, autocommit=True)
+    connection.execute("TRUNCATE seen, ingest.ledger, ingest.verdicts, ingest.lost_ranges, ingest.attempts CASCADE")
+
+    async def play() -> None:
+        engine = create(database, application_name="test", pool_size=4)
+        doomed: list[str] = []
+        acked: set[int] = set()
+
+        def step(now: str) -> None:
+            if doomed and doomed[0] == now:
+                raise Died
+
+        def on_ack(offset: int) -> None:
+            assert connection.execute("SELECT count(*) FROM seen WHERE n = %s", [offset]).fetchone() == (1,)
+            acked.add(offset)
+
+        owners: dict[int, Owner | None] = {0: None, 1: None}
+        for who, action, back, many in actions:
+            owner = owners[who]
+            if action == "own" or owner is None:
+                owners[who] = owner = owner or Owner(engine, LOG, on_step=step, on_ack=on_ack)
+                await owner.own()
+                if action == "own":
+                    continue
+            doomed[:] = [action] if action in STEPS else []
+            first = max(0, owner.ownership.partitions[0].position.next_offset + back)
+            try:
+                await owner.take(range(first, first + many))
+            except (Died, Fenced):
+                owners[who] = None
+        doomed.clear()
+        last = Owner(engine, LOG, on_step=step, on_ack=on_ack)
+        begin = (await last.own())[0]
+        await last.take(range(begin, 40))
+        await engine.dispose()
+        assert acked <= set(range(40))
+
+    with connection:
+        asyncio.run(play())
+    assert seen(database) == judged(database) == list(range(40))
