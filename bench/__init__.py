@@ -1,0 +1,1 @@
+"""What Earful can do on this machine, measured on real servers: `python -m bench`, figures in docs/benchmarks.md."""

@@ -1,0 +1,87 @@
+"""Reviews: how many a second from Kafka to Postgres, and how long one takes at 60 % of that."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+from bench.load import review_texts, send_reviews
+from bench.result import Result, percentile
+from bench.rig import MODELS, REAL, Rig
+from bench.size import Size
+from bench.tight import tight
+from stream.producers import ReviewProducer
+
+__all__ = ["reviews"]
+
+LOAD = 0.6
+#: Connections, caches and branch predictors warm up in this time; what is sent in it does not count.
+WARM_SECONDS = 5.0
+
+
+def reviews(rig: Rig, size: Size, say: Callable[[str], None]) -> Iterator[Result]:
+    """Real models; without their weights stand-ins, and then there is no baseline."""
+    count = size.reviews
+    texts = (review_texts() * (count // len(review_texts()) + 1))[:count]
+    with rig.site("reviews") as site:
+        say(f"{count} reviews into Kafka")
+        with ReviewProducer(site.settings.kafka_bootstrap_servers, prefix=site.topics.prefix) as producer:
+            send_reviews(producer, "r", count)
+        before = tight(review_models, texts) if REAL else None
+        say("the reviewer works through them")
+        used = rig.cpu_seconds()
+        site.start("reviewer")
+        site.wait(lambda: site.done("reviewer") >= count, size.patience_seconds)
+        spent(rig, used, say)
+        ((seconds, rows),) = site.rows(
+            "SELECT extract(epoch FROM max(committed_at) - min(committed_at))::float8, count(*) FROM ingest.reviews"
+        )
+        # From the first row on; the batch it came with was inferred before that and is not counted.
+        rate = (rows - site.settings.review_batch) / seconds
+        after = tight(review_models, texts) if REAL else None
+        baseline = 2 * count / (before + after) if before and after else None
+        least = 0.7 if baseline and baseline > 2 * 1000 else 0.85  # under 1 ms a review and core, the models are not it
+        yield Result(
+            name="reviews_per_second",
+            value=rate,
+            unit="1/s",
+            baseline=baseline,
+            target=f"ratio {least}",
+            met=rate / baseline >= least if baseline else None,
+        )
+        pace = LOAD * rate
+        say(f"{pace:.0f} reviews a second for {size.delay_seconds:.0f} s")
+        with ReviewProducer(site.settings.kafka_bootstrap_servers, prefix=site.topics.prefix) as producer:
+            paced = int(pace * (WARM_SECONDS + size.delay_seconds))
+            send_reviews(producer, "paced", paced, pace)
+        site.wait(lambda: site.done("reviewer") >= count + paced, size.patience_seconds)
+        delays = [
+            row[0]
+            for row in site.rows(
+                "SELECT 1000 * extract(epoch FROM committed_at - source_at)::float8 FROM ingest.reviews"
+                " WHERE review_id LIKE 'paced-%%' AND source_at > (SELECT min(source_at) FROM ingest.reviews"
+                " WHERE review_id LIKE 'paced-%%') + make_interval(secs => %s)",
+                WARM_SECONDS,
+            )
+        ]
+        for percent in (50, 95):
+            yield Result(name=f"review_delay_p{percent}", value=percentile(delays, percent), unit="ms at 60 % load")
+
+
+def review_models() -> Callable[[str], object]:
+    """Both models as the reviewer uses them: aspects, then the polarity of each."""
+    from sentiment.serve import AspectModel, PolarityModel
+
+    aspects, polarity = AspectModel(MODELS / "aspects" / "1"), PolarityModel(MODELS / "cvib" / "1")
+
+    def one(text: str) -> object:
+        found = aspects.find(text)
+        return polarity.probabilities(text, [(span.start, span.end) for span in found]) if found else None
+
+    return one
+
+
+def spent(rig: Rig, before: dict[str, float], say: Callable[[str], None]) -> None:
+    """Where the CPU time went since `before`."""
+    now = rig.cpu_seconds()
+    parts = {name: seconds - before.get(name, 0.0) for name, seconds in now.items()}
+    say("CPU seconds: " + ", ".join(f"{name} {seconds:.1f}" for name, seconds in sorted(parts.items())))
