@@ -72,8 +72,8 @@ class _Logits(nn.Module):
 def to_onnx(net: PolarityNet | TagNet, path: Path) -> None:
     """An fp32 graph with free batch and length. Inputs int64: ids, mask (and types, aspect); output: logits."""
     names = ["ids", "mask"] if isinstance(net, TagNet) else ["ids", "mask", "types", "aspect"]
-    module = net if isinstance(net, TagNet) else _Logits(net)
-    ids = torch.tensor([[101, 1996, 6046, 102, 6046, 102], [101, 1996, 3898, 2003, 102, 0]])
+    module = (net if isinstance(net, TagNet) else _Logits(net)).eval()  # the tracer restores the mode it found
+    ids = torch.tensor([[1, 9, 8, 2, 8, 2], [1, 9, 7, 6, 2, 0]])
     mask = (ids > 0).long()
     aspect = torch.zeros_like(ids)
     aspect[:, 2] = 1

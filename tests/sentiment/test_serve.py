@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 import subprocess
@@ -99,7 +100,7 @@ def test_aspects_do_not_overlap(extractor: AspectModel) -> None:
     text = "the screen is great but the keyboard is bad and the price is high and the fan is loud " * 30
     found = extractor.find(text)
     assert len(found) > 60
-    assert all(a.end <= b.start for a, b in zip(found, found[1:], strict=False))
+    assert all(a.end <= b.start for a, b in itertools.pairwise(found))
 
 
 def test_a_least_confidence_leaves_out(extractor: AspectModel) -> None:
