@@ -87,10 +87,11 @@ def replay_letter(dead_letter_id: UUID) -> None:
     refuse_closed_call(using, letter)
 
     async def again(connection: AsyncConnection) -> tuple[int, int] | None:
-        # The row stays locked from the claim to the mark, so two people at once send it once.
-        if not await letters.claim(connection, dead_letter_id):
+        # The row stays locked until the mark is committed, so two people at once send it once.
+        locked = await letters.get(connection, dead_letter_id, lock=True)
+        if locked is None or locked.replayed_at is not None:
             return None
-        partition, offset = produce(using, one)
+        partition, offset = produce(using, locked)
         await letters.mark_replayed(connection, dead_letter_id, partition, offset)
         return partition, offset
 

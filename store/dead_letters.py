@@ -13,7 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from store import wire
 from store.unnest import Insert
 
-__all__ = ["DeadLetter", "StoredDeadLetter", "claim", "dead_letter_id", "get", "insert", "list", "mark_replayed"]
+__all__ = ["DeadLetter", "StoredDeadLetter", "dead_letter_id", "get", "insert", "list", "mark_replayed"]
 
 _NAMESPACE = uuid5(NAMESPACE_URL, "earful:dead-letter")
 
@@ -155,15 +155,6 @@ async def get(conn: AsyncConnection, dead_letter_id: UUID, *, lock: bool = False
         )
     ).first()
     return None if row is None else _stored(row)
-
-
-async def claim(conn: AsyncConnection, dead_letter_id: UUID) -> bool:
-    """Lock a dead letter until the commit, to replay it; False if it was replayed before."""
-    found = await conn.execute(
-        sa.text("SELECT 1 FROM ingest.dead_letters WHERE dead_letter_id = :id AND replayed_at IS NULL FOR UPDATE"),
-        {"id": dead_letter_id},
-    )
-    return found.first() is not None
 
 
 async def mark_replayed(conn: AsyncConnection, dead_letter_id: UUID, partition: int, offset: int) -> bool:
