@@ -13,6 +13,37 @@ from sentiment.metrics import softmax
 __all__ = ["Found", "decode"]
 
 
+# Alone these name nothing; the tagger now and then takes one for an aspect.
+_NO_ASPECT = frozenset(
+    [
+        "a",
+        "an",
+        "the",
+        "this",
+        "that",
+        "these",
+        "those",
+        "my",
+        "your",
+        "our",
+        "his",
+        "her",
+        "its",
+        "their",
+        "it",
+        "they",
+        "he",
+        "she",
+        "we",
+        "you",
+        "i",
+        "me",
+        "us",
+        "them",
+    ]
+)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Found:
     """An aspect: characters [start, end) and the model's confidence 0..1 in all of its words' tags."""
@@ -32,7 +63,7 @@ def decode(
 ) -> list[Found]:
     """Spans from logits [words, 3] over O, B, I. A lone I opens a span; confidence is the least word's 1 - P(O).
 
-    Spans without a letter or digit are dropped, as are those under the threshold.
+    Spans without a letter or digit, or of a mere pronoun or article, are dropped, as are those under the threshold.
     """
     p = softmax(logits, temperature)
     tags = p.argmax(axis=1)
@@ -48,6 +79,7 @@ def decode(
     for group in groups:
         start, end = words[group[0]][0], words[group[-1]][1]
         confidence = float(min(1.0 - p[i, 0] for i in group))
-        if confidence >= threshold and any(c.isalnum() for c in text[start:end]):
+        named = text[start:end].casefold()
+        if confidence >= threshold and named not in _NO_ASPECT and any(c.isalnum() for c in named):
             out.append(Found(start=start, end=end, confidence=confidence))
     return out

@@ -50,7 +50,7 @@ service.staff: staff, agent, representative, rep, employee, manager, supervisor,
     receptionist, concierge, seller, salesperson, lady, guy
 service.technician: technician, engineer, installer, mechanic, repair, repairman
 service.general: service, hospitality
-service.wait: wait, waiting time, wait time, hold time, queue, line
+service.wait: wait, waiting time, wait time, hold time, queue
 service.reception: reception, front desk, check in, check out, check-in, check-out, boarding
 service.booking: booking, reservation, appointment, cancellation
 # money and terms

@@ -200,7 +200,8 @@ def main() -> None:
     parser.add_argument("--arm", choices=ARMS, default="cvib")
     parser.add_argument("--epochs", type=int, default=3)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--limit", type=int, default=0, help="train on this many examples, drawn by seed; 0: all")
+    parser.add_argument("--mams", type=int, default=0, help="only this many examples of MAMS, drawn by seed; 0: all")
+    parser.add_argument("--own-copies", type=int, default=1, help="times our own examples are seen per epoch")
     parser.add_argument("--minutes", type=float, default=1e9)
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
     parser.add_argument("--without-own", action="store_true")
@@ -212,9 +213,11 @@ def main() -> None:
     config = Config(**{**PRESETS[args.preset], "arm": args.arm, "epochs": args.epochs, "seed": args.seed})  # type: ignore[arg-type]
     splits = shipped(args.absa, own=not args.without_own)
     own = [s for s in splits.train if s.domain not in ("mams", "tsa_md")]
-    examples = pairs([*splits.train, *(lowered(s) for s in own)], encoder)
-    if args.limit:
-        examples = random.Random(args.seed).sample(examples, min(args.limit, len(examples)))
+    rng = random.Random(args.seed)
+    mams = pairs([s for s in splits.train if s.domain == "mams"], encoder)
+    others = pairs([s for s in splits.train if s.domain == "tsa_md"], encoder)
+    ours = pairs([*own, *(lowered(s) for s in own)], encoder) * args.own_copies
+    examples = [*(rng.sample(mams, min(args.mams, len(mams))) if args.mams else mams), *others, *ours]
     dev = pairs(splits.dev, encoder)
     report({"examples": len(examples), "dev": len(dev), "config": dataclasses.asdict(config)})
     args.out.mkdir(parents=True, exist_ok=True)
@@ -225,7 +228,7 @@ def main() -> None:
         record = {
             "config": dataclasses.asdict(config),
             "preset": args.preset,
-            "examples": len(examples),
+            "examples": {"mams": args.mams or len(mams), "tsa_md": len(others), "own": len(ours)},
             "dev": len(dev),
             "temperature": fit_temperature(logits, np.array([p.label for p in dev])),
             "files": splits.files,

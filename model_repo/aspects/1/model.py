@@ -1,0 +1,43 @@
+"""Triton's side of the model `aspects`: tensors in and out, errors per request. The work is in sentiment/serve.py."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import numpy as np
+import triton_python_backend_utils as pb_utils
+
+sys.path.insert(0, os.environ["EARFUL_HOME"])
+
+from sentiment.serve import AspectModel, InvalidInput
+from sentiment.triton import cancelled, invalid, text_of
+
+
+class TritonPythonModel:
+    """Answers each request by itself."""
+
+    def initialize(self, args: dict) -> None:
+        """Load the weights beside this file."""
+        self._model = AspectModel(Path(__file__).parent)
+
+    def execute(self, requests: list) -> list:
+        """One response per request, in order."""
+        return [self._answer(request) for request in requests]
+
+    def _answer(self, request: object) -> object:
+        if request.is_cancelled():
+            return cancelled(pb_utils)
+        try:
+            found = self._model.find(text_of(pb_utils, request))
+        except InvalidInput as err:
+            return invalid(pb_utils, err)
+        outputs = {
+            "START": np.array([a.start for a in found], np.int32),
+            "END": np.array([a.end for a in found], np.int32),
+            "CONFIDENCE": np.array([a.confidence for a in found], np.float32),
+            "ASPECT_ID": np.array([a.aspect_id.encode() for a in found], np.object_),
+            "VERSION": np.array([self._model.version.encode()], np.object_),
+        }
+        return pb_utils.InferenceResponse([pb_utils.Tensor(name, value) for name, value in outputs.items()])
