@@ -25,13 +25,18 @@ def pipeline(stack: Stack) -> Iterator[Pipeline]:
         yield made
 
 
-@pytest.fixture
-def database(stack: Stack) -> str:
+def new_database(stack: Stack) -> str:
     """URL of a fresh migrated database."""
     url, name = stack.endpoints["postgres_url"], f"alone{next(_numbers)}"
     with psycopg.connect(url, autocommit=True) as admin:
         admin.execute(f"CREATE DATABASE {name} TEMPLATE {template(stack)}")
     return url.rpartition("/")[0] + f"/{name}"
+
+
+@pytest.fixture
+def database(stack: Stack) -> str:
+    """URL of a fresh migrated database."""
+    return new_database(stack)
 
 
 @pytest_asyncio.fixture

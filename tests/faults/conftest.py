@@ -1,0 +1,44 @@
+"""Loads worked off without a fault: what the tests of this folder compare with."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from stack.stack import Stack
+from tests.conftest import TEST_MODELS
+from tests.faults.chaos import undisturbed
+from tests.faults.load import Load
+from tests.faults.oracle import content_hash, examine
+
+SMALL = Load(seed=7, reviews=200, calls=8)
+
+
+@pytest.fixture(scope="package")
+def small() -> Load:
+    return SMALL
+
+
+@pytest.fixture(scope="package")
+def small_hash(stack: Stack, small: Load) -> str:
+    """Content hash of the small load without faults; the oracle finds nothing wrong with it."""
+    for p in undisturbed(stack, small):
+        found = examine(p, p.manifest)
+        assert found.clean, found
+        return content_hash(p)
+    raise AssertionError
+
+
+@pytest.fixture
+def own_stack() -> Iterator[Stack]:
+    """Servers of a test's own, because it kills them."""
+    home = Path(tempfile.mkdtemp(prefix="earful-test-"))
+    try:
+        with Stack(home, model_repositories=[TEST_MODELS]) as stack:
+            yield stack
+    finally:
+        shutil.rmtree(home, ignore_errors=True)

@@ -1,0 +1,66 @@
+"""A worker as `python -m workers` starts it, but doomed: `python -m tests.faults.entry STAGE`.
+
+FAULT_STEP names a step of workers.loop at which it ends itself with FAULT_SIGNAL (default KILL) at the FAULT_NTH time;
+"5:commit" is inside COMMIT: sent, its answer never read. FAULT_MUTANT names a mutant of tests.faults.mutants.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Callable
+
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+import workers.loop
+from settings import load
+from tests.faults import mutants
+from workers.log import configure
+from workers.process import run_worker
+
+
+def doom(step: str, nth: int, number: signal.Signals) -> Callable[[str], None]:
+    """Ends this process when the step is reached for the nth time."""
+    left = nth
+
+    def on_step(now: str) -> None:
+        nonlocal left
+        if now == step:
+            left -= 1
+            if left == 0:
+                os.kill(os.getpid(), number)
+
+    return on_step
+
+
+async def commit_and_die(connection: AsyncConnection) -> None:
+    """COMMIT goes out; whether it came back nobody knows."""
+    raw = (await connection.get_raw_connection()).driver_connection
+    assert raw is not None
+    raw.pgconn.send_query(b"COMMIT")
+    while raw.pgconn.flush():
+        pass
+    on_step("5:commit")
+    await connection.commit()
+
+
+if __name__ == "__main__":
+    settings = load()
+    configure(settings.log_level)
+    mutant = os.environ.get("FAULT_MUTANT")
+    if mutant:
+        mutants.MUTANTS[mutant]()
+    step, nth = os.environ.get("FAULT_STEP", ""), int(os.environ.get("FAULT_NTH", "1"))
+    on_step = doom(step, nth, signal.Signals[f"SIG{os.environ.get('FAULT_SIGNAL', 'KILL')}"])
+    if step == "5:commit":
+        whole = workers.loop.commit
+
+        async def nth_commit(connection: AsyncConnection) -> None:
+            global nth
+            nth -= 1
+            await (commit_and_die(connection) if nth == 0 else whole(connection))
+
+        workers.loop.commit = nth_commit
+        on_step = doom(step, 1, signal.SIGKILL)
+    sys.exit(run_worker(sys.argv[1], settings, on_step))

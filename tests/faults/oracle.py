@@ -1,0 +1,151 @@
+"""The oracle: a producer's manifest against what Postgres holds and what was published. One for all tests."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter
+from dataclasses import dataclass, field
+
+from tests.faults.load import Manifest, digest
+from tests.workers.pipeline import STAGES, Pipeline
+
+__all__ = ["Findings", "content_hash", "examine"]
+
+
+@dataclass(slots=True)
+class Findings:
+    """What is wrong; all empty when nothing is."""
+
+    missing: list[str] = field(default_factory=list)
+    extra: list[str] = field(default_factory=list)
+    duplicate: list[str] = field(default_factory=list)
+    wrong: list[str] = field(default_factory=list)
+
+    @property
+    def clean(self) -> bool:
+        return not (self.missing or self.extra or self.duplicate or self.wrong)
+
+    def __str__(self) -> str:
+        parts = [(name, getattr(self, name)) for name in ("missing", "extra", "duplicate", "wrong")]
+        return "; ".join(f"{name} {len(found)} {found[:5]}" for name, found in parts)
+
+    def compare(self, what: str, expected: Counter[str], found: Counter[str], *, at_least_once: bool = False) -> None:
+        self.missing += [f"{what} {one}" for one in expected - found]
+        self.extra += [f"{what} {one}" for one in found if one not in expected]
+        if not at_least_once:
+            self.duplicate += [f"{what} {one}" for one, times in found.items() if times > max(1, expected[one])]
+
+
+def examine(p: Pipeline, manifest: Manifest) -> Findings:
+    """Everything that the manifest promises, asked of a pipeline that has settled."""
+    out = Findings()
+    _verdicts(p, manifest, out)
+    _reviews(p, manifest, out)
+    _calls(p, manifest, out)
+    _dead_letters(p, manifest, out)
+    _published(p, manifest, out)
+    return out
+
+
+def _verdicts(p: Pipeline, manifest: Manifest, out: Findings) -> None:
+    """Each offset of each topic that a stage reads has exactly one verdict, and it is the expected one."""
+    wanted = {(one.topic, one.partition, one.offset): one for one in manifest.entries}
+    for stage, topic in zip(STAGES, p.topics.consumed, strict=True):
+        rows = p.rows(
+            "SELECT l.partition, v.first_offset, v.last_offset, v.kind, v.reason FROM ingest.verdicts v"
+            " JOIN ingest.ledger l USING (ledger_id) WHERE l.stage = %s AND l.topic = %s",
+            stage, topic,
+        )  # fmt: skip
+        found: Counter[str] = Counter()
+        for partition, first, last, kind, reason in rows:
+            for offset in range(first, last + 1):
+                found[f"{topic}/{partition}/{offset}"] += 1
+                entry = wanted.get((topic, partition, offset))
+                if entry and (kind not in entry.kinds or reason != entry.reason):
+                    out.wrong.append(f"{entry.subject} {topic}/{partition}/{offset} is {kind} {reason}")
+        expected = Counter(
+            f"{topic}/{partition}/{offset}" for partition, end in p.ends(topic).items() for offset in range(end)
+        )
+        out.compare("verdict", expected, found)
+
+
+def _reviews(p: Pipeline, manifest: Manifest, out: Findings) -> None:
+    expected = Counter(one.subject for one in manifest.entries if one.subject.startswith("review-"))
+    out.compare("review", expected, Counter(name for (name,) in p.rows("SELECT review_id FROM ingest.reviews")))
+    out.compare("text of", expected, Counter(name for (name,) in p.rows("SELECT review_id FROM pii.review_texts")))
+    mentions = p.rows("SELECT coalesce(review_id, utterance_id::text) || '/' || span_start, count(*) FROM ingest.aspect_mentions"
+                      " GROUP BY 1 HAVING count(*) > 1")  # fmt: skip
+    out.duplicate += [f"mention {name} {count} times" for name, count in mentions]
+    counted = p.rows("SELECT review_id FROM ingest.reviews r WHERE aspects <> (SELECT count(*) FROM ingest.aspect_mentions m"
+                     " WHERE m.revision_id = r.revision_id AND m.run_id = r.run_id)")  # fmt: skip
+    out.wrong += [f"review {name} does not have the mentions it says" for (name,) in counted]
+
+
+def _calls(p: Pipeline, manifest: Manifest, out: Findings) -> None:
+    """Each call is complete once: closed, every utterance that its segmenter named has a row, and no other has."""
+    expected = Counter({one.subject for one in manifest.entries if one.subject.startswith("call-")})
+    rows = p.rows("SELECT call_id, state, utterances FROM ingest.call_runs")
+    out.compare("call", expected, Counter(call_id for call_id, _, _ in rows))
+    out.wrong += [f"{call_id} is {state}" for call_id, state, _ in rows if state not in ("analysed", "no_speech")]
+    named: dict[str, set[str]] = {}
+    for record in p.records(p.topics.calls_utterances):
+        if dict(record.headers)["ce_type"].startswith(b"calls.call.closed"):
+            ids = set(json.loads(record.value or b"{}")["utterance_ids"])
+            first = named.setdefault((record.key or b"").decode(), ids)
+            if first != ids:
+                out.wrong.append(f"{record.key!r} was closed twice, differently")
+    stored = Counter(f"{call}/{one}" for call, one in p.rows("SELECT call_id, utterance_id FROM ingest.utterances"))
+    out.compare("utterance", Counter(f"{call}/{one}" for call, ids in named.items() for one in ids), stored)
+    out.compare(
+        "open call", Counter(), Counter(name for (name,) in p.rows("SELECT call_id FROM ingest.segmenter_state"))
+    )
+
+
+def _dead_letters(p: Pipeline, manifest: Manifest, out: Findings) -> None:
+    expected = Counter(
+        f"{one.topic}/{one.partition}/{one.offset}/{one.reason}/{one.sha256}" for one in manifest.entries if one.reason
+    )
+    found = Counter(
+        f"{topic}/{partition}/{offset}/{reason}/{digest(value)}"
+        for topic, partition, offset, reason, value in p.rows(
+            'SELECT d.topic, d.partition, d."offset", d.reason, l.value FROM ingest.dead_letters d'
+            " LEFT JOIN pii.dead_letter_payloads l USING (dead_letter_id)"
+        )
+    )
+    out.compare("dead letter", expected, found)
+
+
+def _published(p: Pipeline, manifest: Manifest, out: Findings) -> None:
+    """At least once, by ce_id or the dead letter's id; outbox_id rises per key but for repeats."""
+    state = dict(p.rows("SELECT call_id, state FROM ingest.call_runs"))
+    spoken = {one for one, what in state.items() if what == "analysed"}
+    reviewed = {one.subject for one in manifest.entries if one.subject.startswith("review-")}
+    expected = Counter([f"call/{one}/{p.run_id}" for one in spoken] + [f"review/{one}/{p.run_id}" for one in reviewed])
+    told = [dict(record.headers)["ce_id"].decode() for record in p.records(p.topics.insights)]
+    out.compare("insight", expected, Counter(told), at_least_once=True)
+    letters = {str(one) for (one,) in p.rows("SELECT dead_letter_id FROM ingest.dead_letters")}
+    sent: set[str] = set()
+    for topic in p.topics.consumed:
+        sent |= {dict(record.headers)["earful-dead-letter-id"].decode() for record in p.records(p.topics.dlt(topic))}
+    out.missing += [f"published letter {one}" for one in letters - sent]
+    out.extra += [f"published letter {one}" for one in sent - letters]
+
+
+def content_hash(p: Pipeline) -> str:
+    """Of all that analysts may see and that no clock, offset or process decides."""
+    queries = (
+        "SELECT review_id, product, text, version, rating, aspects FROM analytics_v1.reviews",
+        "SELECT source, review_id, call_id, utterance_id, span_start, span_end, aspect_text, aspect_id, polarity,"
+        " round(sentiment::numeric, 6), round(confidence::numeric, 6), occurred_at FROM analytics_v1.aspect_mentions",
+        "SELECT call_id, utterance_id, channel, role, start_ms, end_ms, text, finish_reason FROM analytics_v1.utterances",
+        "SELECT call_id, issue, outcome, actions, summary, evidence FROM analytics_v1.summaries",
+        "SELECT call_id, state, gap_ms, duration_ms, channels, product FROM ingest.calls",
+        "SELECT stage, topic, reason, subject_id, count(*) FROM ingest.dead_letters GROUP BY 1, 2, 3, 4",
+    )
+    out = hashlib.sha256()
+    for query in queries:
+        prefix = p.topics.prefix
+        lines = sorted(json.dumps([str(value).removeprefix(prefix) for value in row]) for row in p.rows(query))
+        out.update("\n".join(lines).encode() + b"\0")
+    return out.hexdigest()

@@ -1,0 +1,98 @@
+"""Everything again: produced twice, the group reset, the ledger's rows gone. The rows stay what they are."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import psycopg
+import pytest
+from kafka import KafkaAdminClient
+from tritonclient.grpc import InferenceServerClient
+
+from stack.stack import Stack
+from tests.faults.chaos import Chaos
+from tests.faults.load import Load
+from tests.faults.oracle import content_hash, examine
+from tests.workers.pipeline import STAGES
+
+FACTS = ("reviews", "aspect_mentions", "utterances", "summaries", "call_runs", "calls", "dead_letters")
+
+
+def rows_of(p: Chaos) -> dict[str, int]:
+    return {name: p.one(f"SELECT count(*) FROM ingest.{name}") for name in FACTS}
+
+
+def inferences(stack: Stack) -> int:
+    """Requests that the models have answered."""
+    client = InferenceServerClient(stack.endpoints["triton"])
+    try:
+        return sum(
+            int(one.inference_stats.success.count)
+            for name in ("whisper", "aspects", "cvib")
+            for one in client.get_inference_statistics(name).model_stats
+        )
+    finally:
+        client.close()
+
+
+def forget_groups(p: Chaos) -> None:
+    """Kafka's committed offsets of all stages go: the group begins at the log's start."""
+    admin = KafkaAdminClient(bootstrap_servers=p.stack.endpoints["kafka"])
+    groups = [one["group_id"] if isinstance(one, dict) else one[0] for one in admin.list_groups()]
+    mine = [name for name in groups if name.startswith(p.topics.prefix)]
+    assert len(mine) == len(STAGES)
+    admin.delete_groups(mine)
+    admin.close()
+
+
+def restart(p: Chaos) -> None:
+    for worker in p.workers:
+        worker.start()
+
+
+def stop(p: Chaos) -> None:
+    assert {worker.name: worker.stop() for worker in p.workers} == dict.fromkeys([one.name for one in p.workers], 0)
+
+
+@pytest.mark.timeout(300)
+def test_everything_again(stack: Stack, small: Load, small_hash: str) -> None:
+    with Chaos(stack) as p:
+        p.expects_deaths = False
+        p.start()
+        items = small.items(p.topics)
+        p.send(items)
+        p.wait_until_settled(120)
+        before, asked = rows_of(p), inferences(stack)
+
+        # Produced twice: a higher offset, the same chunk, version, deletion.
+        p.produce([item.message for item in items if not item.reason])
+        p.wait_until_settled(120)
+        assert (rows_of(p), content_hash(p)) == (before, small_hash)
+        assert inferences(stack) == asked
+        kinds = Counter(
+            dict(p.rows("SELECT kind, sum(last_offset - first_offset + 1)::int FROM ingest.verdicts GROUP BY 1"))
+        )
+        assert kinds["superseded"] == small.reviews
+        assert kinds["duplicate"] >= small.calls * 16
+
+        # The group starts again at 0; the ledger does not.
+        stop(p)
+        forget_groups(p)
+        verdicts = p.rows("SELECT count(*) FROM ingest.verdicts")
+        restart(p)
+        p.wait(lambda: p.one("SELECT min(epoch) FROM ingest.ledger") == 2, "all partitions are owned again")
+        p.wait_until_settled(120)
+        assert p.rows("SELECT count(*) FROM ingest.verdicts") == verdicts
+        assert (rows_of(p), content_hash(p)) == (before, small_hash)
+
+        # The ledger forgets everything too: every record is looked at again, nothing new comes of it.
+        stop(p)
+        forget_groups(p)
+        with psycopg.connect(p.url, autocommit=True) as connection:
+            connection.execute("TRUNCATE ingest.ledger, ingest.verdicts CASCADE")
+        restart(p)
+        p.wait(lambda: p.one("SELECT count(*) FROM ingest.ledger") == len(STAGES) * p.partitions, "a new ledger")
+        p.wait_until_settled(120)
+        assert (rows_of(p), content_hash(p)) == (before, small_hash)
+        gone = [one for one in examine(p, p.manifest).missing if not one.startswith("published")]
+        assert gone == []
