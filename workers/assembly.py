@@ -164,10 +164,10 @@ class Assembly:
         """Everything but the audio of open utterances."""
         plain = {one.name: getattr(self, one.name) for one in fields(self)} | {
             "call_started_at": self.call_started_at.isoformat(),
-            "channel_states": [base64.b85encode(state).decode() for state in self.channel_states],
-            "twins": base64.b85encode(self.twins).decode(),
+            "channel_states": [base64.b64encode(state).decode() for state in self.channel_states],
+            "twins": base64.b64encode(self.twins).decode(),
             "pending": {
-                seq: chunk and [chunk.offset_ms, base64.b85encode(chunk.pcm.tobytes()).decode()]
+                seq: chunk and [chunk.offset_ms, base64.b64encode(chunk.pcm.tobytes()).decode()]
                 for seq, chunk in self.pending.items()
             },
         }
@@ -179,11 +179,11 @@ class Assembly:
         channels = plain["channels"]
         plain["roles"] = tuple(plain["roles"])
         plain["call_started_at"] = datetime.fromisoformat(plain["call_started_at"])
-        plain["channel_states"] = [base64.b85decode(state) for state in plain["channel_states"]]
-        plain["twins"] = base64.b85decode(plain["twins"])
+        plain["channel_states"] = [base64.b64decode(state) for state in plain["channel_states"]]
+        plain["twins"] = base64.b64decode(plain["twins"])
         plain["pending"] = {
             int(seq): chunk
-            and Pending(chunk[0], np.frombuffer(base64.b85decode(chunk[1]), np.int16).reshape(-1, channels))
+            and Pending(chunk[0], np.frombuffer(base64.b64decode(chunk[1]), np.int16).reshape(-1, channels))
             for seq, chunk in plain["pending"].items()
         }
         return cls(**plain)

@@ -64,6 +64,7 @@ class Plan:
     drafts: dict[str, Draft] = field(default_factory=dict)
     late: Counter[str] = field(default_factory=Counter)  # chunks for calls that are over
     rows: list[Call] = field(default_factory=list)
+    states: dict[str, bytes] = field(default_factory=dict)  # of calls that are still open
 
 
 class SegmenterStage:
@@ -124,17 +125,20 @@ class SegmenterStage:
             for call_id, count in work.plan.late.items()
             if call_id not in work.plan.drafts
         ]
+        work.plan.states = {
+            call_id: draft.call.to_bytes() for call_id, draft in work.plan.drafts.items() if not draft.call.closed
+        }
         return work
 
     async def write(self, connection: AsyncConnection, batch: Batch, work: Work[Plan]) -> None:
         drafts = work.plan.drafts
-        live = {call_id: draft for call_id, draft in drafts.items() if not draft.call.closed}
+        live = {call_id: drafts[call_id] for call_id in work.plan.states}
         await calls.upsert_many(connection, work.plan.rows)
         await segmenter.save(
             connection,
             batch.key.topic_id,
             batch.key.partition,
-            states=[(call_id, draft.call.to_bytes()) for call_id, draft in live.items()],
+            states=list(work.plan.states.items()),
             appended=[
                 (call_id, channel, start, pcm.tobytes())
                 for call_id, draft in live.items()
@@ -157,7 +161,7 @@ class SegmenterStage:
             if draft.call.closed:
                 held.pop(call_id, None)
             else:
-                held[call_id] = Held(state=draft.call.to_bytes(), audio=tuple(draft.audio))
+                held[call_id] = Held(state=work.plan.states[call_id], audio=tuple(draft.audio))
         for row in work.plan.rows:
             self._known[row.call_id] = row
             self._known.move_to_end(row.call_id)
