@@ -24,6 +24,7 @@ __all__ = ["MARK", "Child", "StackError", "as_user", "end", "marked"]
 
 MARK = "STACK_OF_EARFUL"
 _POLL_SECONDS = 0.05
+_TRACKER_SECONDS = 3.0
 _LOG_LIMIT_BYTES = 20 << 20  # a log larger than this is set aside at the next start; one older file is kept
 
 
@@ -67,18 +68,33 @@ def _mark_of_backend(process: psutil.Process) -> str:
     return f"{data.parent.parent}:{data.parent.name}"
 
 
-def end(processes: Iterable[psutil.Process], sign: int = signal.SIGKILL, patience_seconds: float = 0) -> None:
-    """Signals the processes, waits, and kills what is left. Processes that are already gone are no error."""
-    left = list(processes)
-    for process in left:
-        with contextlib.suppress(psutil.NoSuchProcess):
-            process.send_signal(sign)
-    if sign != signal.SIGKILL:
-        _, left = psutil.wait_procs(left, timeout=patience_seconds)
-    for process in left:
+def end(processes: Iterable[psutil.Process]) -> None:
+    """Kills the processes and waits for them. Processes that are already gone are no error.
+
+    Python's resource tracker leaves by itself when its parent is gone, and unlinks the parent's semaphores in
+    /dev/shm first: it is given the time.
+    """
+    left: list[psutil.Process] = []
+    trackers: list[psutil.Process] = []
+    for process in processes:
+        (trackers if _is_tracker(process) else left).append(process)
+    _kill(left)
+    _, trackers = psutil.wait_procs(trackers, timeout=_TRACKER_SECONDS)
+    _kill(trackers)
+
+
+def _kill(processes: list[psutil.Process]) -> None:
+    for process in processes:
         with contextlib.suppress(psutil.NoSuchProcess):
             process.kill()
-    psutil.wait_procs(left, timeout=5)
+    psutil.wait_procs(processes, timeout=5)
+
+
+def _is_tracker(process: psutil.Process) -> bool:
+    try:
+        return "multiprocessing.resource_tracker" in " ".join(process.cmdline())
+    except psutil.Error:
+        return False
 
 
 class Child:

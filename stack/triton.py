@@ -53,7 +53,7 @@ class Triton:
         self._repositories = [Path(path).resolve() for path in model_repositories]
         self._environment = environment
         self._extra_env = extra_env or {}
-        self._child = Child(self.name, home=home, telling=r"^E\d{4} |^error|^\w*(Error|Exception): ")
+        self._child = Child(self.name, home=home, telling=r"^E\d{4} (?!.*Cuda)|^error|^\w+(Error|Exception): ")
         self._shm_prefix = shm_prefix(home)
         self._client: InferenceServerClient | None = None
         self._canaries: list[Canary] = []

@@ -21,7 +21,14 @@ from stack.plan import Plan
 from stack.process import MARK, StackError, marked
 
 MODELS = Path(__file__).parent.parent / "models"
-_WORKER = "import signal, time; signal.signal(signal.SIGTERM, lambda *_: exit(0)); time.sleep(600)"
+# Has a semaphore in /dev/shm, as a worker with a child process has; its resource tracker must get to unlink it.
+_WORKER = """
+import multiprocessing, os, pathlib, signal, time
+signal.signal(signal.SIGTERM, lambda *_: exit(0))
+lock = multiprocessing.get_context("spawn").Lock()
+pathlib.Path(os.environ["HERE"], "semaphore").write_text(lock._semlock.name)
+time.sleep(600)
+"""
 _PREPARE = "import os, pathlib; pathlib.Path(os.environ['HERE'], 'prepared').write_text(os.environ['BROKER'])"
 
 pytestmark = pytest.mark.timeout(180)
@@ -37,6 +44,10 @@ def until(true: Callable[[], bool], seconds: float = 60) -> None:
 
 def states(home: Path) -> dict[str, str]:
     return {name: unit["state"] for name, unit in control.status(home)["units"].items()}
+
+
+def semaphore(home: Path) -> Path:
+    return Path("/dev/shm", "sem." + (home / "semaphore").read_text().lstrip("/"))
 
 
 def plan(home: Path, **changes: object) -> Plan:
@@ -109,9 +120,11 @@ def test_a_stack_lives_and_dies_without_a_trace(home: Path) -> None:
     control.up(home, plan(home))
     assert len({process.pid for process in marked(home)}) > 4
     assert shared_memory(home)
+    until(lambda: (home / "semaphore").exists() and semaphore(home).exists())
     assert control.down(home) is True
     assert marked(home) == []
     assert shared_memory(home) == []
+    assert not semaphore(home).exists()
     assert control.status(home)["state"] == "stopped"
     assert control.down(home) is False
 
@@ -132,6 +145,7 @@ def test_after_kill_9_of_the_supervisor_the_next_start_leaves_one_set(home: Path
     control.down(home)
     assert marked(home) == []
     assert shared_memory(home) == []
+    assert not semaphore(home).exists()
 
 
 def _commands(pids: set[int]) -> list[str]:
