@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 import sys
 import tempfile
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import AsyncExitStack
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 
@@ -259,7 +261,7 @@ class Worker:
             broker=[f"kafka://{server.strip()}" for server in settings.kafka_bootstrap_servers.split(",")],
             broker_credentials=kafka.credentials(settings),
             store="memory://",
-            datadir=tempfile.mkdtemp(prefix="earful-faust-"),
+            datadir=Path(tempfile.gettempdir()) / f"earful-faust-{os.getuid()}",  # faust wants one; nothing is in it
             web_enabled=False,
             topic_allow_declare=False,
             topic_disable_leader=True,
