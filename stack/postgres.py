@@ -10,7 +10,6 @@ import shutil
 import signal
 import stat
 import subprocess
-from collections.abc import Mapping
 from pathlib import Path
 
 import psycopg
@@ -40,10 +39,8 @@ class Postgres:
 
     name = "postgres"
 
-    def __init__(self, home: Path, ports: Ports, *, settings: Mapping[str, str] | None = None) -> None:
-        """`settings` overrides the server's."""
+    def __init__(self, home: Path, ports: Ports) -> None:
         self._ports = ports
-        self._settings = _SETTINGS | dict(settings or {})
         self._folder = home / "postgres"
         self._data = self._folder / "data"
         self._user = _ROOT_RUNS_AS if os.geteuid() == 0 else None
@@ -70,7 +67,7 @@ class Postgres:
                 _let_others_through(folder)
         if not (self._data / "PG_VERSION").exists():
             self._initdb()
-        options = [part for key, value in self._settings.items() for part in ("-c", f"{key}={value}")]
+        options = [part for key, value in _SETTINGS.items() for part in ("-c", f"{key}={value}")]
         command: list[str | Path] = [self._bin / "postgres", "-D", self._data, "-p", str(self._ports["postgres"])]
         self._child.start([*command, *options], env=self._env(), cwd=self._data)
         self._child.wait_until(lambda: self._answers("postgres"), seconds=seconds)
