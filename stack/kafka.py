@@ -131,7 +131,9 @@ class Kafka:
 
     def _format(self, java: list[str], config: Path, env: dict[str, str]) -> None:
         shutil.rmtree(self._folder / "data", ignore_errors=True)  # what an interrupted format left
-        cluster = urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
+        raw = uuid.uuid4().bytes
+        raw = bytes([raw[0] & 0x7F]) + raw[1:]  # or one id in 64 begins with "-", and is taken for an option
+        cluster = urlsafe_b64encode(raw).decode().rstrip("=")
         command = [*java, "kafka.tools.StorageTool", "format", "--standalone", "-t", cluster, "-c", str(config)]
         command += [part for user in self._scram for part in ("--add-scram", user)]
         done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=60, check=False)
