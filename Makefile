@@ -11,7 +11,7 @@ setup: .venv/.made .venv-triton/.made
 # Each environment is made in one go: if a step fails, the stamp is missing and the next run repeats it.
 .venv/.made: requirements/all.txt pyproject.toml stack/preflight.py stack/jgo.lock.toml
 	@python=$$(sh stack/find-python.sh) || exit 1; \
-	echo "setting up .venv with $$python (about 700 MB)"; \
+	echo "setting up .venv with $$python (about 1 GB on disk)"; \
 	test -x .venv/bin/python || "$$python" -m venv .venv
 	.venv/bin/python $(PIP) --require-hashes -r requirements/all.txt
 	.venv/bin/python $(PIP) --no-deps --no-build-isolation --config-settings editable_mode=compat --editable .
@@ -20,7 +20,7 @@ setup: .venv/.made .venv-triton/.made
 
 .venv-triton/.made: requirements/triton.txt requirements/triton-server.txt stack/preflight.py
 	@python=$$(sh stack/find-python.sh) || exit 1; \
-	echo "setting up .venv-triton with $$python (about 500 MB)"; \
+	echo "setting up .venv-triton with $$python (about 700 MB on disk)"; \
 	test -x .venv-triton/bin/python || "$$python" -m venv .venv-triton
 	.venv-triton/bin/python $(PIP) --require-hashes -r requirements/triton.txt
 	.venv-triton/bin/python $(PIP) --no-deps --require-hashes -r requirements/triton-server.txt
