@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -15,32 +16,9 @@ __all__ = ["Found", "decode"]
 
 # Alone these name nothing; the tagger now and then takes one for an aspect.
 _NO_ASPECT = frozenset(
-    [
-        "a",
-        "an",
-        "the",
-        "this",
-        "that",
-        "these",
-        "those",
-        "my",
-        "your",
-        "our",
-        "his",
-        "her",
-        "its",
-        "their",
-        "it",
-        "they",
-        "he",
-        "she",
-        "we",
-        "you",
-        "i",
-        "me",
-        "us",
-        "them",
-    ]
+    re.findall(
+        r"\w+", "a an the this that these those my your our his her its their it they he she we you i me us them"
+    )
 )
 
 
