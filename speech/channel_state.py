@@ -85,7 +85,9 @@ class ChannelState:
         """The state that `to_bytes` wrote; ValueError for another format or length."""
         if len(data) < _HEADER.size or data[0] != _FORMAT:
             raise ValueError("saved segmenter state is of another version: reset the segmenter or use its version")
-        (_, flags, rate, received, windows, begin, ended, kept, speech, silence, tail, energies) = _HEADER.unpack_from(data)
+        (_, flags, rate, received, windows, begin, ended, kept, speech, silence, tail, energies) = _HEADER.unpack_from(
+            data
+        )
         sizes = [("<i2", tail), ("<i2", CONTEXT), ("<f4", STATE), ("<f4", STATE), ("<u4", energies)]
         if len(data) != _HEADER.size + sum(np.dtype(kind).itemsize * count for kind, count in sizes):
             raise ValueError("saved segmenter state has the wrong length")

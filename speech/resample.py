@@ -65,7 +65,9 @@ class Resampler:
             out = self._regular(data, count)
         else:
             base = self.needs(first)[0]
-            out = np.concatenate([self._irregular(data[self.needs(b)[0] - base :], b) for b in range(first, first + count)])
+            out = np.concatenate(
+                [self._irregular(data[self.needs(b)[0] - base :], b) for b in range(first, first + count)]
+            )
         np.rint(out, out=out)
         np.clip(out, -32768, 32767, out=out)
         return out.astype(np.int16)

@@ -160,7 +160,9 @@ class Segmenter:
     def _slab(self, jobs: Sequence[_Job]) -> None:
         counts = [min(job.windows, _SLAB) for job in jobs]
         batch = np.empty((counts[0], len(jobs), CONTEXT + WINDOW), dtype=np.float32)
-        energies = [_prepare(job, count, batch[:count, i]) for i, (job, count) in enumerate(zip(jobs, counts, strict=True))]
+        energies = [
+            _prepare(job, count, batch[:count, i]) for i, (job, count) in enumerate(zip(jobs, counts, strict=True))
+        ]
         h = np.empty((len(jobs), STATE), dtype=np.float32)
         c = np.empty((len(jobs), STATE), dtype=np.float32)
         for i, job in enumerate(jobs):

@@ -208,7 +208,9 @@ class Recognizer:
             windows = 2
             if not again.looped or best.looped:
                 best = again
-        silent = best.no_speech > self.options.no_speech_probability and best.mean_logprob < self.options.no_speech_logprob
+        silent = (
+            best.no_speech > self.options.no_speech_probability and best.mean_logprob < self.options.no_speech_logprob
+        )
         if silent or not np.any(np.abs(audio) >= 1e-3):  # -60 dBFS: no speech is that quiet
             reason, text = FinishReason.NO_SPEECH, ""
         elif best.looped:

@@ -44,7 +44,9 @@ def test_importing_it_loads_nothing_heavy() -> None:
     language=st.none() | st.sampled_from(("en", "de")),
     max_tokens=st.none() | st.integers(1, 4_096),
 )
-def test_a_request_survives(task: Task, rate: int, text: str | None, language: str | None, max_tokens: int | None) -> None:
+def test_a_request_survives(
+    task: Task, rate: int, text: str | None, language: str | None, max_tokens: int | None
+) -> None:
     request = SpeechRequest(task=task, rate=rate, text=text, language=language, max_tokens=max_tokens)
     back = parse_request(request.tensors())
     assert (back.task, back.rate, back.text, back.language, back.max_tokens) == (task, rate, text, language, max_tokens)

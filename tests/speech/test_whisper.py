@@ -22,7 +22,7 @@ def recognizer() -> Recognizer:
 
 @cache
 def utterance() -> NDArray[np.float32]:
-    """"No, it was the elevator right next to the room, all night long." """
+    """ "No, it was the elevator right next to the room, all night long." """
     call = next(sample_calls("hotel-noise"))
     audio = call.samples[int(24.5 * call.rate) : int(28.7 * call.rate), 0]
     return resample(audio.astype(np.float32) / np.float32(32768), call.rate)
@@ -76,7 +76,9 @@ def test_other_requests_are_refused() -> None:
 
 def test_a_loop_is_tried_again_in_the_full_window() -> None:
     call = next(sample_calls("late-delivery"))
-    spoken = call.samples[15_510 * 8 : 17_277 * 8, 0].astype(np.float32) / np.float32(32768)  # "Eight eight four one seven."
+    spoken = call.samples[15_510 * 8 : 17_277 * 8, 0].astype(np.float32) / np.float32(
+        32768
+    )  # "Eight eight four one seven."
     audio = resample(spoken, call.rate)
     # In a window that is too short tiny.en says it four times.
     short = Recognizer(options=dataclasses.replace(DecodeOptions(), lead_seconds=0.0, window_seconds=0.5))

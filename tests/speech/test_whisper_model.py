@@ -55,7 +55,9 @@ def client(server: Triton) -> Iterator[InferenceServerClient]:
         yield client
 
 
-def ask(client: InferenceServerClient, request: SpeechRequest, *, priority: int = 0, timeout: int | None = None) -> SpeechAnswer:
+def ask(
+    client: InferenceServerClient, request: SpeechRequest, *, priority: int = 0, timeout: int | None = None
+) -> SpeechAnswer:
     tensors = request.tensors()
     inputs = []
     for spec in INPUTS:
@@ -120,7 +122,9 @@ def test_the_configuration_names_what_goes_into_the_run(client: InferenceServerC
     parameters = {key: value.string_value for key, value in config.parameters.items()}
     assert parameters["version"] == Recognizer().version
     assert parameters["decode_options"] == DecodeOptions().canonical_json()
-    assert [(tensor.name, tensor.optional) for tensor in config.input] == [(spec.name, spec.optional) for spec in INPUTS]
+    assert [(tensor.name, tensor.optional) for tensor in config.input] == [
+        (spec.name, spec.optional) for spec in INPUTS
+    ]
     assert [tensor.name for tensor in config.output] == [spec.name for spec in OUTPUTS]
 
 
