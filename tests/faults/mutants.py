@@ -40,12 +40,7 @@ def no_seek() -> None:
 
     async def committed(self: Any) -> Any:
         await whole(self)  # the ledger is asked as ever, and then not listened to
-        out = {}
-        for place in sorted(self.assignment()):
-            offset = await self._consumer.committed(place)
-            out[place] = 0 if offset is None else offset
-            await self._seek(place, out[place])
-        return out
+        return await super(consumer, self).seek_to_committed()
 
     consumer.seek_to_committed = committed
 
