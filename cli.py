@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from commands import admin, deadletters, demo, explain, local, report, send, speech
+from commands import admin, deadletters, demo, explain, local, models, report, send
 
 __all__ = ["app", "main"]
 
@@ -24,8 +24,8 @@ app.command()(report.report)
 app.command()(report.sql)
 app.add_typer(explain.explain, name="explain")
 app.add_typer(deadletters.deadletters, name="deadletters")
-app.command()(speech.transcribe)
-app.add_typer(speech.evaluate, name="eval")
+app.command()(models.transcribe)
+app.add_typer(models.evaluate, name="eval")
 app.command()(admin.worker)
 app.add_typer(admin.topics, name="topics")
 app.command()(admin.migrate)

@@ -1,4 +1,8 @@
-"""What every command needs: settings that know the local stack, and errors that a person can read."""
+"""What every command needs: settings that know the local stack, and errors that a person can read.
+
+Exit codes: 0 done, 1 the command failed or was refused, 2 its arguments or settings are wrong (typer's own too), 3 what
+it needs does not answer.
+"""
 
 from __future__ import annotations
 
@@ -13,17 +17,39 @@ import psycopg
 import typer
 from psycopg.rows import DictRow, dict_row
 from rich.console import Console
+from rich.markup import escape
+from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from errors import Transient
 from settings import Settings, load
 from store.engine import create
+from workers.access import AccessRefused, check_access
+from workers.kafka import topic_ids
 
-__all__ = ["Failed", "console", "database", "endpoints", "errors", "fail", "in_transaction", "print_json", "settings"]
+__all__ = [
+    "FAILED",
+    "UNAVAILABLE",
+    "WRONG",
+    "Failed",
+    "console",
+    "database",
+    "endpoints",
+    "errors",
+    "explained",
+    "fail",
+    "in_transaction",
+    "print_json",
+    "require_kafka",
+    "settings",
+]
 
 T = TypeVar("T")
 
-#: Exit codes: 1 the command failed, 2 its arguments are wrong (typer's own), 3 what it needs does not run.
-FAILED, UNAVAILABLE = 1, 3
+FAILED, WRONG, UNAVAILABLE = 1, 2, 3
+
+#: What libpq says when a server is there and does not want us: starting another time helps nobody.
+REFUSALS = ("authentication failed", "certificate", "does not exist", "no pg_hba.conf entry", "SSL", "not permitted")
 
 console = Console()
 errors = Console(stderr=True)
@@ -38,7 +64,7 @@ class Failed(typer.Exit):
 
 def fail(message: str, code: int = FAILED) -> NoReturn:
     """One sentence on standard error, then leave."""
-    errors.print(f"[red]error:[/red] {message}", highlight=False, soft_wrap=True)
+    errors.print(f"[red]error:[/red] {escape(message)}", highlight=False, soft_wrap=True)
     raise Failed(code)
 
 
@@ -57,7 +83,7 @@ def settings() -> Settings:
     try:
         given = load()
     except ValueError as err:
-        fail(str(err), 2)
+        fail(str(err), WRONG)
     local = endpoints(given.home)
     found = {
         field: local[name] for name, field in LOCAL.items() if name in local and field not in given.model_fields_set
@@ -67,20 +93,18 @@ def settings() -> Settings:
 
 @contextmanager
 def database(url: str) -> Iterator[psycopg.Connection[DictRow]]:
-    """A plain psycopg connection for reading; rows are dicts."""
+    """A plain psycopg connection for reading; rows are dicts. Errors of Postgres end the command with one sentence."""
     try:
-        connection = psycopg.connect(url.replace("+psycopg", ""), row_factory=dict_row, connect_timeout=5)
-    except psycopg.OperationalError as err:
-        fail(
-            f"Postgres does not answer: {str(err).strip()}. Is the stack up? `earful up` starts the local one.",
-            UNAVAILABLE,
-        )
-    with connection:
-        yield connection
+        with psycopg.connect(
+            "postgresql://" + url.partition("://")[2], row_factory=dict_row, connect_timeout=5
+        ) as connection:
+            yield connection
+    except psycopg.Error as err:
+        fail(*explained(err))
 
 
 def in_transaction(using: Settings, work: Callable[[AsyncConnection], Awaitable[T]]) -> T:
-    """Run one transaction of store's async functions."""
+    """Run one transaction of store's async functions. Errors of Postgres end the command, but not IntegrityError."""
 
     async def run() -> T:
         engine = create(using.postgres_url.get_secret_value(), application_name="earful-cli", pool_size=1)
@@ -90,7 +114,42 @@ def in_transaction(using: Settings, work: Callable[[AsyncConnection], Awaitable[
         finally:
             await engine.dispose()
 
-    return asyncio.run(run())
+    try:
+        return asyncio.run(run())
+    except IntegrityError:
+        raise
+    except DBAPIError as err:
+        fail(*explained(err.orig))
+
+
+def explained(err: BaseException | None) -> tuple[str, int]:
+    """A sentence for an error of Postgres, and the exit code."""
+    said = " ".join(str(err).partition("\n")[0].split())
+    state = getattr(err, "sqlstate", None)
+    if state in ("42P01", "3F000"):  # undefined table, invalid schema name
+        return "this database has no Earful schema, or an older one: run `earful migrate`", FAILED
+    if state == "42501":
+        return f'this login may not do that ({said}); see "Least rights" in docs/own-servers.md', FAILED
+    if isinstance(err, psycopg.OperationalError) and state is None:
+        if any(word in said for word in REFUSALS):
+            return f"Postgres refuses the connection: {said}", FAILED
+        return f"Postgres does not answer: {said}. `earful up` starts the local one.", UNAVAILABLE
+    return f"Postgres: {said}", FAILED
+
+
+def require_kafka(using: Settings, *topics: str) -> None:
+    """End the command with one sentence where Kafka is away, does not let us in, or lacks a topic."""
+    try:
+        asyncio.run(check_access(using))
+    except AccessRefused as err:
+        fail(str(err))
+    except Transient as err:
+        fail(f"{err}. `earful up` starts the local one.", UNAVAILABLE)
+    if topics:
+        try:
+            asyncio.run(topic_ids(using, list(topics)))
+        except Transient as err:
+            fail(str(err))
 
 
 def print_json(value: Any) -> None:

@@ -1,4 +1,4 @@
-"""`earful transcribe` and `earful eval asr`: recognition without servers, and how well it does."""
+"""`earful transcribe` and `earful eval`: recognition without servers, and how well the models do."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from typing import Annotated
 
 import typer
 
-from commands.context import fail, print_json
+from commands.aspect_scores import read_truth, score_aspects
+from commands.context import database, fail, print_json, settings
 from commands.evaluate import Transcriber, evaluate_engine, evaluate_pipeline
 from errors import Permanent
 from stream.files import UnreadableAudio, read_file
@@ -67,7 +68,35 @@ def asr(
     truths = {name: truth for name, truth in truths.items() if "utterances" in truth}
     if not truths:
         fail(f"{folder} holds no NAME.json with utterances", 2)
-    found = evaluate_engine(folder, truths) if engine else evaluate_pipeline(folder, truths)
+    show(evaluate_engine(folder, truths) if engine else evaluate_pipeline(folder, truths), as_json)
+
+
+@evaluate.command("aspects")
+def aspects(
+    truth: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="As samples/reviews.truth.jsonl")],
+    as_json: AsJson = False,
+) -> None:
+    """How well the current run found and judged the aspects of reviews that were sent before.
+
+    Example: earful eval aspects samples/reviews.truth.jsonl
+    """
+    known = read_truth(truth)
+    with database(settings().postgres_url.get_secret_value()) as connection:
+        there = connection.execute(
+            "SELECT review_id FROM analytics_v1.reviews WHERE review_id = ANY(%s)", (list(known),)
+        ).fetchall()
+        rows = connection.execute(
+            "SELECT review_id, span_start, span_end, polarity FROM analytics_v1.aspect_mentions"
+            " WHERE source = 'review' AND review_id = ANY(%s)",
+            (list(known),),
+        ).fetchall()
+    if not there:
+        fail(f"none of the {len(known)} reviews of {truth.name} is in Postgres; `earful send reviews` sends them")
+    present = {row["review_id"] for row in there}
+    show(score_aspects({one: spans for one, spans in known.items() if one in present}, rows), as_json)
+
+
+def show(found: dict[str, float | int], as_json: bool) -> None:
     if as_json:
         print_json(found)
         return
