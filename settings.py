@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Literal
 from uuid import UUID
 
-from pydantic import Field, SecretStr
+from pydantic import Field, FilePath, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 __all__ = ["PROJECT", "Settings", "load"]
@@ -25,60 +25,92 @@ MARK = PREFIX + "STACK"
 class Settings(BaseSettings):
     """Everything that a deployment may set. Times are seconds, sizes bytes or counts."""
 
-    model_config = SettingsConfigDict(env_prefix=PREFIX, env_file=".env", extra="ignore", frozen=True)
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX, env_file=".env", env_ignore_empty=True, extra="ignore", frozen=True
+    )
 
     home: Path = Field(Path(".earful"), description="Folder of the local stack: data, logs, endpoints.json")
 
-    kafka_bootstrap_servers: str = "127.0.0.1:9092"
-    kafka_security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
-    kafka_sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = "SCRAM-SHA-512"
-    kafka_sasl_username: str = ""
-    kafka_sasl_password: SecretStr = SecretStr("")
-    kafka_ssl_cafile: Path | None = None
-    topic_prefix: str = ""
+    kafka_bootstrap_servers: str = Field("127.0.0.1:9092", description="host:port, several with commas")
+    kafka_security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = Field(
+        "PLAINTEXT", description="As the listener speaks"
+    )
+    kafka_sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = Field(
+        "SCRAM-SHA-512", description="Used with a SASL protocol only"
+    )
+    kafka_sasl_username: str = Field("", description="Kafka's user")
+    kafka_sasl_password: SecretStr = Field(SecretStr(""), description="Its password")
+    kafka_ssl_cafile: FilePath | None = Field(None, description="PEM file of Kafka's authority; else the system's")
+    # As many as stream.topics leaves room for; a test holds them together.
+    topic_prefix: str = Field(
+        "", pattern=r"^[A-Za-z0-9._-]{0,225}$", description="Stands before every topic and group, such as `acme.`"
+    )
     partitions: int = Field(6, ge=1, description="Partitions of a topic that `earful topics create` makes")
-    replication_factor: int = Field(1, ge=1)
+    replication_factor: int = Field(1, ge=1, description="Copies of a topic that `earful topics create` makes")
 
-    postgres_url: SecretStr = SecretStr("postgresql+psycopg://postgres@127.0.0.1:5432/earful")
+    postgres_url: SecretStr = Field(
+        SecretStr("postgresql+psycopg://postgres@127.0.0.1:5432/earful"),
+        description="libpq's parameters may follow: `?sslmode=verify-full&sslrootcert=/etc/ca.pem`",
+    )
 
     triton_url: str = Field("127.0.0.1:8001", description="gRPC address, host:port")
-    triton_ssl: bool = False
-    speech_model: Literal["whisper", "phi4"] = "whisper"
+    triton_ssl: bool = Field(
+        False, description="TLS to Triton; GRPC_DEFAULT_SSL_ROOTS_FILE_PATH names an own authority"
+    )
+    speech_model: Literal["whisper", "phi4"] = Field("whisper", description="Triton's model for calls")
 
     run: UUID | None = Field(None, description="Results go under this run; the current one when not set")
-    instance_id: str | None = Field(None, description="Kafka static membership: a stable id from the supervisor")
+    instance_id: str | None = Field(
+        None, description="Kafka static membership: a stable id of each worker from its supervisor"
+    )
     session_timeout_seconds: int = Field(30, ge=6, description="Kafka declares a silent worker dead after this")
 
     # A third of the rebalance timeout (90 s): a revoke waits for the batch in hand.
-    batch_deadline_seconds: float = Field(25.0, gt=0)
+    batch_deadline_seconds: float = Field(25.0, gt=0, description="A batch is given up and tried again after this")
     batch_wait_seconds: float = Field(0.02, gt=0, description="How long a batch may wait to fill")
     # 2 Triton instances stay busy from 32 utterances; more only lengthens what a kill repeats.
-    audio_batch: int = Field(256, ge=1)
-    utterance_batch: int = Field(32, ge=1)
-    review_batch: int = Field(128, ge=1)
-    # Requests in flight to one model: enough for dynamic batches of 32 on two instances.
-    inflight_requests: int = Field(64, ge=1)
+    audio_batch: int = Field(256, ge=1, description="Chunks of audio in a batch, at most")
+    utterance_batch: int = Field(32, ge=1, description="Utterances, or calls to summarize, in a batch, at most")
+    review_batch: int = Field(128, ge=1, description="Reviews in a batch, at most")
+    # Enough for dynamic batches of 32 on two instances.
+    inflight_requests: int = Field(64, ge=1, description="Requests of one worker in flight to Triton")
 
-    reorder_chunks: int = Field(20, ge=0, description="A missing seq is given up when so many later chunks came")
+    reorder_chunks: int = Field(20, ge=0, description="A missing chunk is given up when so many later ones came")
     call_silence_timeout_seconds: float = Field(120.0, gt=0, description="A silent call is closed after this")
-    paused_call_timeout_seconds: float = Field(1800.0, gt=0)
+    paused_call_timeout_seconds: float = Field(1800.0, gt=0, description="A paused call is closed after this")
 
-    watchdog_seconds: float = Field(60.0, gt=0, description="Lag with a still ledger for so long: leave")
+    watchdog_seconds: float = Field(60.0, gt=0, description="Lag with a still ledger for so long: the worker leaves")
     # 20 000 rows of at most about 4 kB: 80 MB that a broker outage may pile up before workers pause.
-    outbox_limit: int = Field(20_000, ge=1)
-    decoder_memory_bytes: int = Field(512 * 1024 * 1024, ge=1)
-    decoder_cpu_seconds: int = Field(2, ge=1)
+    outbox_limit: int = Field(20_000, ge=1, description="Workers pause while more messages wait for Kafka")
+    decoder_memory_bytes: int = Field(512 * 1024 * 1024, ge=1, description="Of the process that decodes audio")
+    decoder_cpu_seconds: int = Field(2, ge=1, description="CPU that decoding one chunk of audio may take")
     health_host: str = Field("127.0.0.1", description="Where /live, /ready and /metrics listen")
-    health_port: int | None = Field(None, description="Their port; no endpoint when not set")
-    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    health_port: int | None = Field(
+        None,
+        ge=1,
+        le=65_532,
+        description="Their port, no endpoint when not set; `worker all` takes this and the next three",
+    )
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="Of a worker's own log lines")
+
+    @field_validator("postgres_url")
+    @classmethod
+    def _is_postgres(cls, url: SecretStr) -> SecretStr:
+        if not url.get_secret_value().startswith(("postgresql://", "postgresql+psycopg://", "postgres://")):
+            raise ValueError("it begins with postgresql://")
+        return url
 
 
 def load() -> Settings:
-    """Read the environment once. Raises ValueError naming an unknown `EARFUL_*` variable."""
+    """Read the environment once. Raises ValueError naming an unknown or wrong `EARFUL_*` variable, never its value."""
     known = {PREFIX + name.upper() for name in Settings.model_fields} | {MARK}
     unknown = sorted(name for name in os.environ if name.startswith(PREFIX) and name not in known)
     if unknown:
         near = sorted({match for name in unknown for match in get_close_matches(name, known)})
         hint = f"; did you mean {' or '.join(near)}?" if near else "; settings.py lists them all"
         raise ValueError(f"unknown setting {', '.join(unknown)}{hint}")
-    return Settings()
+    try:
+        return Settings()
+    except ValidationError as err:
+        wrong = [f"{PREFIX}{one['loc'][0]}".upper() + f": {one['msg']}" for one in err.errors(include_input=False)]
+        raise ValueError("; ".join(wrong)) from None  # the cause would show the value
