@@ -10,6 +10,7 @@ from uuid import UUID
 import faust
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from kafka import KafkaAdminClient
+from kafka.errors import KafkaError
 
 from errors import Transient
 from settings import Settings
@@ -65,18 +66,21 @@ def producer(settings: Settings) -> AIOKafkaProducer:
 
 
 def admin(settings: Settings) -> KafkaAdminClient:
-    return KafkaAdminClient(**aio_options(settings), client_id="earful-admin")
+    return KafkaAdminClient(**aio_options(settings), client_id="earful-admin", bootstrap_timeout_ms=10_000)
 
 
 async def topic_ids(settings: Settings, topics: list[str]) -> dict[str, UUID]:
     """Kafka's own id of each topic: a topic that was deleted and made again has another one."""
 
     def ask() -> dict[str, UUID]:
-        client = admin(settings)
         try:
-            found = client.describe_topics(topics)
-        finally:
-            client.close()
+            client = admin(settings)
+            try:
+                found = client.describe_topics(topics)
+            finally:
+                client.close()
+        except KafkaError as err:
+            raise Transient(f"Kafka does not tell its topics ({type(err).__name__})") from err
         return {entry["name"]: UUID(str(entry["topic_id"])) for entry in found if not entry.get("error_code")}
 
     ids = await asyncio.to_thread(ask)

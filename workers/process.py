@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import AsyncExitStack
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 from uuid import UUID
 
 import structlog
@@ -19,7 +19,6 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
 from faust.types import TP
 from sqlalchemy import text
-from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from errors import EarfulError, Transient
@@ -30,7 +29,8 @@ from store.engine import create
 from stream.events import Topics
 from stream.records import Message
 from workers import health, kafka
-from workers.consumer import WatermarkApp
+from workers.access import check_access
+from workers.consumer import LogStarts, WatermarkApp
 from workers.cutting import Cutter
 from workers.decoder import Decoder
 from workers.inference import Inference
@@ -58,8 +58,12 @@ MODELS: Mapping[str, tuple[str, ...]] = {
 }
 #: sysexits.h: EX_OK, EX_SOFTWARE (an error to look at), EX_TEMPFAIL (start me again).
 OK, SOFTWARE, TEMPFAIL = 0, 70, 75
+#: faust gives up a seek without a word after 90 s (its broker_request_timeout) and then never consumes: leave before.
+SEEK_SECONDS = 60.0
 #: A stop that takes longer is cut off: the ledger makes that harmless.
 STOP_SECONDS = 10.0
+#: Part of that, and of a rebalance.
+RELEASE_SECONDS = 5.0
 
 log = structlog.get_logger()
 
@@ -133,6 +137,7 @@ class Worker:
         )
         resources.push_async_callback(engine.dispose)
         run_id = await self._patiently(lambda: self._prepare(engine))
+        await self._patiently(lambda: check_access(settings))  # the clients would only run into their time-outs
         producer = kafka.producer(settings)
         await self._patiently(lambda: started(producer))
         resources.push_async_callback(producer.stop)
@@ -144,18 +149,21 @@ class Worker:
         )
         resources.push_async_callback(inference.close)
         stage = self._stage(run_id, engine, inference, producer, resources)
+        await self._patiently(lambda: self._topic_id(stage.topic))  # faust ignores a missing topic for minutes
         ownership = Ownership(engine, stage)
         relay = Relay(engine, producer, limit=settings.outbox_limit)
-        app = self._app(stage, engine, ownership, relay, lambda: self._healthy(engine, inference))
+        loop = self._loop(stage, engine, ownership, relay, lambda: self._healthy(engine, inference, producer))
+        app = self._app(stage, ownership, loop)
         watchdog = Watchdog(
             stage=self._name,
             ownership=ownership,
             log_ends=lambda: log_ends(app, stage.topic),
             topic_id=lambda: self._topic_id(stage.topic),
-            healthy=lambda: self._healthy(engine, inference),
+            healthy=lambda: self._healthy(engine, inference, producer),
+            tries=lambda: loop.tries,
             patience_seconds=settings.watchdog_seconds,
         )
-        background: list[Coroutine[Any, Any, None]] = [relay.run(), watchdog.run(), self._refresh(engine)]
+        background: list[Coroutine[Any, Any, None]] = [relay.run(), watchdog.run(), self._refresh(engine), ended(app)]
         if isinstance(stage, SegmenterStage):
             reaper = Reaper(
                 topics=self._topics,
@@ -179,7 +187,7 @@ class Worker:
                 ready=lambda: ownership.generation > 0,
             )
             resources.push_async_callback(runner.cleanup)
-        resources.push_async_callback(released, ownership)
+        resources.push_async_callback(self._release, ownership)
         resources.push_async_callback(app.stop)
         await app.start()
         log.info("worker.started", stage=self._name, run_id=str(stage.run_id), topic=stage.topic)
@@ -244,14 +252,30 @@ class Worker:
             month_bounds=lambda: self._months,
         )
 
-    def _app(
+    def _loop(
         self,
         stage: Stage[Any],
         engine: AsyncEngine,
         ownership: Ownership,
         relay: Relay,
         healthy: Callable[[], Awaitable[bool]],
-    ) -> WatermarkApp:
+    ) -> Loop[Any]:
+        settings = self._settings
+        return Loop(
+            stage=stage,
+            engine=engine,
+            ownership=ownership,
+            topics=self._topics,
+            first_offset_from=lambda partition, offset: kafka.first_offset_from(
+                settings, stage.topic, partition, offset
+            ),
+            batch_deadline_seconds=settings.batch_deadline_seconds,
+            may_write=relay.check_room,
+            healthy=healthy,
+            on_step=self._on_step,
+        )
+
+    def _app(self, stage: Stage[Any], ownership: Ownership, loop: Loop[Any]) -> WatermarkApp:
         settings = self._settings
         batch = {"segmenter": settings.audio_batch, "reviewer": settings.review_batch}.get(
             self._name, settings.utterance_batch
@@ -278,29 +302,26 @@ class Worker:
             producer_acks=-1,
             producer_request_timeout=30.0,
         )
-        loop = Loop(
-            stage=stage,
-            engine=engine,
-            ownership=ownership,
-            topics=self._topics,
-            first_offset_from=lambda partition, offset: kafka.first_offset_from(
-                settings, stage.topic, partition, offset
-            ),
-            batch_deadline_seconds=settings.batch_deadline_seconds,
-            may_write=relay.check_room,
-            healthy=healthy,
-            on_step=self._on_step,
-        )
 
-        async def seek(log_starts: Mapping[int, int]) -> Mapping[int, int]:
+        async def seek(log_starts: LogStarts) -> Mapping[int, int]:
             async def take_over() -> dict[int, int]:
-                return await ownership.take_over(await self._topic_id(stage.topic), log_starts)
+                return await ownership.take_over(await self._topic_id(stage.topic), await log_starts())
 
-            offsets: Mapping[int, int] = await self._patiently(take_over)
+            try:
+                async with asyncio.timeout(SEEK_SECONDS):
+                    offsets: Mapping[int, int] = await self._patiently(take_over)
+            except Exception as err:  # noqa: BLE001 - faust would go on without: leave instead, and wait at the next start
+                await self._leave("seek.failed", err)
             log.info("partitions.assigned", stage=self._name, offsets=dict(offsets))
             return offsets
 
         app.seek_partitions = seek
+
+        # A worker that is left without a partition is asked for no seek.
+        @app.on_partitions_revoked.connect
+        async def revoked(*_: Any, **__: Any) -> None:
+            await self._release(ownership)
+
         topic = app.topic(stage.topic, key_type=bytes, value_type=bytes, key_serializer="raw", value_serializer="raw")
 
         @app.agent(topic, name=self._name, concurrency=1)
@@ -308,31 +329,46 @@ class Worker:
             async for events in stream.noack_take(batch, within=settings.batch_wait_seconds):
                 try:
                     await loop.take(events, app.consumer_generation_id)
-                except Exception as err:  # faust would acknowledge it and go on: leave instead
-                    log.error("batch.failed", stage=self._name, why=f"{type(err).__name__}: {err}", exc_info=err)
-                    self._end(TEMPFAIL if isinstance(err, EarfulError) else SOFTWARE)
-                    await asyncio.Event().wait()
+                except Exception as err:  # noqa: BLE001 - faust would acknowledge it and go on: leave instead
+                    await self._leave("batch.failed", err)
 
         return app
+
+    async def _leave(self, event: str, error: Exception) -> NoReturn:
+        """End the process, and keep the caller from going on meanwhile."""
+        log.error(event, stage=self._name, why=f"{type(error).__name__}: {error}", exc_info=error)
+        self._end(TEMPFAIL if isinstance(error, EarfulError | TimeoutError) else SOFTWARE)
+        await asyncio.Future()
+        raise AssertionError("nobody settles that future")
 
     async def _topic_id(self, topic: str) -> UUID:
         return (await kafka.topic_ids(self._settings, [topic]))[topic]
 
-    async def _healthy(self, engine: AsyncEngine, inference: Inference) -> bool:
+    async def _release(self, ownership: Ownership) -> None:
+        """The records in hand are not suspect, unless it is they that end this process."""
+        if self._ended.done() and self._ended.result() == SOFTWARE:
+            return
+        try:
+            async with asyncio.timeout(RELEASE_SECONDS):
+                await ownership.release()
+        except (Transient, TimeoutError) as err:
+            log.warning("worker.not_released", stage=self._name, why=f"{type(err).__name__}: {err}")
+
+    async def _healthy(self, engine: AsyncEngine, inference: Inference, producer: AIOKafkaProducer) -> bool:
         models = [self._settings.speech_model if one == "speech" else one for one in MODELS[self._name]]
         try:
             async with reading(engine) as connection:
                 await connection.execute(text("SELECT 1"))
-        except Transient:
+            await producer.client.fetch_all_metadata()
+        except (Transient, KafkaError):
             return False
         return await inference.canary(models)
 
 
-async def released(ownership: Ownership) -> None:
-    try:
-        await ownership.release()
-    except DBAPIError as err:
-        log.warning("worker.not_released", why=type(err).__name__)
+async def ended(app: WatermarkApp) -> None:
+    """Raises Left when faust stops by itself, which it tells nobody: it would stay assigned and do nothing."""
+    await app.wait_until_stopped()
+    raise Left(f"faust stopped ({type(app.crash_reason).__name__}: {app.crash_reason})")
 
 
 async def started(producer: AIOKafkaProducer) -> None:

@@ -1,0 +1,55 @@
+"""Whether Kafka lets us in, asked over one connection: the clients themselves only run into their time-outs."""
+
+from __future__ import annotations
+
+import ssl
+
+from aiokafka.conn import collect_hosts, create_conn
+from aiokafka.errors import KafkaConnectionError, KafkaError
+
+from errors import EarfulError, Transient
+from settings import Settings
+from workers import kafka
+
+__all__ = ["AccessRefused", "check_access"]
+
+#: A broker that has not said a word by then is away; a TLS handshake and SCRAM take 10 ms nearby, 1 s across the world.
+PATIENCE_SECONDS = 10.0
+
+
+class AccessRefused(EarfulError):
+    """Kafka is there and does not let us in: credentials, certificate or protocol. A person has to mend it."""
+
+
+async def check_access(settings: Settings) -> None:
+    """Connect to the first server that answers. Raises AccessRefused, or Transient when none does."""
+    away: list[str] = []
+    for host, port, _ in collect_hosts(settings.kafka_bootstrap_servers, randomize=False):
+        place = f"{host}:{port}"
+        try:
+            await _connect(settings, host, port)
+            return
+        except ssl.SSLCertVerificationError as err:
+            why = f"the certificate of Kafka at {place} is not to be trusted ({err.verify_message})"
+            raise AccessRefused(f"{why}; EARFUL_KAFKA_SSL_CAFILE names the authority's file") from err
+        except ssl.SSLError as err:
+            why = f"Kafka at {place} speaks no TLS that we understand ({err.reason or 'connection closed'})"
+            raise AccessRefused(f"{why}; EARFUL_KAFKA_SECURITY_PROTOCOL must fit the listener") from err
+        except (ConnectionResetError, ConnectionAbortedError, KafkaConnectionError) as err:
+            why = f"Kafka at {place} closed the connection; EARFUL_KAFKA_SECURITY_PROTOCOL must fit the listener"
+            raise AccessRefused(why) from err
+        except ConnectionRefusedError:
+            away.append(f"{place} (connection refused)")
+        except OSError as err:  # a TimeoutError too
+            away.append(f"{place} ({err.strerror or 'no answer'})")
+        except KafkaError as err:
+            why = f"Kafka at {place} refuses user {settings.kafka_sasl_username!r} ({type(err).__name__})"
+            raise AccessRefused(f"{why}; EARFUL_KAFKA_SASL_MECHANISM, _USERNAME and _PASSWORD must be right") from err
+    raise Transient(f"no Kafka answers at {', '.join(away)}")
+
+
+async def _connect(settings: Settings, host: str, port: int) -> None:
+    options = kafka.aio_options(settings)
+    del options["bootstrap_servers"]
+    connection = await create_conn(host, port, request_timeout_ms=int(PATIENCE_SECONDS * 1000), **options)
+    connection.close()
