@@ -3,18 +3,33 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Annotated
 from uuid import UUID
 
 import typer
+from kafka import KafkaAdminClient
 from kafka.admin import NewTopic
-from kafka.errors import KafkaError, TopicAlreadyExistsError
+from kafka.errors import BrokerResponseError, KafkaError, TopicAlreadyExistsError
 from sqlalchemy.exc import DBAPIError, IntegrityError
 
-from commands.context import UNAVAILABLE, console, fail, in_transaction, print_json, settings
+from commands.context import (
+    UNAVAILABLE,
+    WRONG,
+    console,
+    explained,
+    fail,
+    in_transaction,
+    print_json,
+    require_kafka,
+    settings,
+)
 from errors import EarfulError
 from settings import Settings
 from store import migrate as migrations
@@ -23,10 +38,13 @@ from store.schema import SchemaMismatch
 from stream.topics import Topics
 from workers import kafka
 from workers.log import configure
-from workers.process import STAGES, run_worker
+from workers.process import STAGES, TEMPFAIL, run_worker
 from workers.run import describe
 
 __all__ = ["create_topics", "migrate", "open_run", "runs", "topics", "worker"]
+
+#: A worker stops itself within 10 s; a supervisor usually waits 15 s or more.
+STOP_SECONDS = 12.0
 
 topics = typer.Typer(
     no_args_is_help=True, help="Kafka's topics: create them, or check that they are as they should be."
@@ -44,25 +62,40 @@ def worker(
     using = settings()
     configure(using.log_level)
     if stage == "all":
-        raise typer.Exit(run_all())
+        raise typer.Exit(run_all(using))
     if stage not in STAGES:
-        fail(f"no stage {stage!r}: one of {', '.join(STAGES)}, all", 2)
+        fail(f"no stage {stage!r}: one of {', '.join(STAGES)}, all", WRONG)
     raise typer.Exit(run_worker(stage, using))
 
 
-def run_all() -> int:
-    """One child a stage; the first that ends ends all, so that the supervisor above sees it."""
-    children = [subprocess.Popen([sys.executable, "-m", "workers", stage]) for stage in STAGES]
-    try:
-        while all(child.poll() is None for child in children):
-            time.sleep(0.2)
-    except KeyboardInterrupt:
-        pass
-    finally:
-        for child in children:
-            child.terminate()
-        codes = [child.wait() for child in children]
-    return max((abs(code) for code in codes), default=0)
+def run_all(using: Settings) -> int:
+    """One child a stage. A signal ends all of them; the first that ends ends all, so that the supervisor above sees it."""
+    signals: list[int] = []
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda received, frame: signals.append(received))
+    children = [
+        subprocess.Popen([sys.executable, "-m", "cli", "worker", stage], env=environment_of(using, number))
+        for number, stage in enumerate(STAGES)
+    ]
+    while not signals and all(child.poll() is None for child in children):
+        time.sleep(0.2)
+    for child in children:
+        child.terminate()
+    deadline = time.monotonic() + STOP_SECONDS
+    for child in children:
+        try:
+            child.wait(max(0.0, deadline - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            child.kill()
+    worst = max(code if code >= 0 else 128 - code for code in (child.wait() for child in children))
+    return worst if signals else worst or TEMPFAIL
+
+
+def environment_of(using: Settings, number: int) -> dict[str, str]:
+    """Each stage has a health port of its own: the first has the given one, the others follow."""
+    if using.health_port is None:
+        return dict(os.environ)
+    return {**os.environ, "EARFUL_HEALTH_PORT": str(using.health_port + number)}
 
 
 @topics.command("create")
@@ -76,47 +109,61 @@ def topics_create() -> None:
 
 
 def create_topics(using: Settings) -> list[str]:
+    """Names of those that were missing."""
+    require_kafka(using)
     made: list[str] = []
-    try:
-        client = kafka.admin(using)
-        try:
-            for spec in Topics(using.topic_prefix).specs(using.partitions):
-                topic = NewTopic(spec.name, spec.partitions, using.replication_factor, topic_configs=dict(spec.config))
-                try:
-                    client.create_topics([topic])
-                    made.append(spec.name)
-                except TopicAlreadyExistsError:
-                    continue
-        finally:
-            client.close()
-    except KafkaError as err:
-        fail(f"Kafka does not answer at {using.kafka_bootstrap_servers} ({type(err).__name__})", UNAVAILABLE)
+    with admin(using) as client:
+        for spec in Topics(using.topic_prefix).specs(using.partitions):
+            topic = NewTopic(spec.name, spec.partitions, using.replication_factor, topic_configs=dict(spec.config))
+            try:
+                client.create_topics([topic])
+                made.append(spec.name)
+            except TopicAlreadyExistsError:
+                continue
     return made
 
 
+@contextmanager
+def admin(using: Settings) -> Iterator[KafkaAdminClient]:
+    """Kafka's admin client; what Kafka refuses ends the command with one sentence."""
+    try:
+        client = kafka.admin(using)
+        try:
+            yield client
+        finally:
+            client.close()
+    except BrokerResponseError as err:
+        fail(f"Kafka refuses: {type(err).__name__.removesuffix('Error')}: {err.message or err.description}")
+    except KafkaError as err:
+        fail(f"Kafka does not answer at {using.kafka_bootstrap_servers} ({type(err).__name__})", UNAVAILABLE)
+
+
 @topics.command("check")
-def topics_check(as_json: Annotated[bool, typer.Option("--json")] = False) -> None:
-    """Check that every topic exists; exit 1 and name what is missing otherwise.
+def topics_check(as_json: Annotated[bool, typer.Option("--json", help="For programs")] = False) -> None:
+    """Check that every topic exists with the right number of partitions; exit 1 and say what is wrong otherwise.
 
     Example: earful topics check --json
     """
     using = settings()
     wanted = [spec.name for spec in Topics(using.topic_prefix).specs(using.partitions)]
-    try:
-        client = kafka.admin(using)
-        try:
-            there = {
-                entry["name"]: len(entry["partitions"]) for entry in client.describe_topics() if not entry["error_code"]
-            }
-        finally:
-            client.close()
-    except KafkaError as err:
-        fail(f"Kafka does not answer at {using.kafka_bootstrap_servers} ({type(err).__name__})", UNAVAILABLE)
+    require_kafka(using)
+    with admin(using) as client:
+        there = {
+            entry["name"]: len(entry["partitions"]) for entry in client.describe_topics() if not entry["error_code"]
+        }
     missing = [name for name in wanted if name not in there]
+    other = {name: there[name] for name in wanted if there.get(name, using.partitions) != using.partitions}
     if as_json:
-        print_json({"topics": {name: there.get(name) for name in wanted}, "missing": missing})
+        print_json(
+            {"topics": {name: there.get(name) for name in wanted}, "missing": missing, "other_partitions": other}
+        )
     if missing:
         fail(f"missing: {', '.join(missing)}; `earful topics create` makes them")
+    if other:
+        found = ", ".join(f"{name} has {count}" for name, count in other.items())
+        fail(
+            f"{found} partitions, not EARFUL_PARTITIONS={using.partitions}: a call must keep its partition in every topic"
+        )
     if not as_json:
         console.print(f"all {len(wanted)} topics are there")
 
@@ -131,7 +178,7 @@ def migrate() -> None:
     except SchemaMismatch as err:
         fail(str(err))
     except DBAPIError as err:
-        fail(f"Postgres refuses: {err.orig}", UNAVAILABLE)
+        fail(*explained(err.orig))
     console.print(f"schema {revision}")
 
 
@@ -155,7 +202,7 @@ def open_run(using: Settings, *, make_current: bool) -> UUID:
 
 
 @runs.command("list")
-def runs_list(as_json: Annotated[bool, typer.Option("--json")] = False) -> None:
+def runs_list(as_json: Annotated[bool, typer.Option("--json", help="For programs")] = False) -> None:
     """All runs, the oldest first; a star marks the one that analysts see.
 
     Example: earful runs list --json

@@ -8,10 +8,11 @@ from uuid import UUID
 import typer
 from kafka import KafkaProducer
 from kafka.errors import KafkaError
+from rich.markup import escape
 from rich.table import Table
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from commands.context import UNAVAILABLE, console, fail, in_transaction, print_json, settings
+from commands.context import UNAVAILABLE, console, fail, in_transaction, print_json, require_kafka, settings
 from settings import Settings
 from store import calls
 from store import dead_letters as letters
@@ -30,9 +31,9 @@ AsJson = Annotated[bool, typer.Option("--json", help="For programs")]
 
 @deadletters.command("list")
 def list_letters(
-    stage: Annotated[str | None, typer.Option()] = None,
-    reason: Annotated[str | None, typer.Option()] = None,
-    limit: Annotated[int, typer.Option()] = 50,
+    stage: Annotated[str | None, typer.Option(help="Only of this stage")] = None,
+    reason: Annotated[str | None, typer.Option(help="Only with this reason")] = None,
+    limit: Annotated[int, typer.Option(min=1, help="At most so many")] = 50,
     as_json: AsJson = False,
 ) -> None:
     """The newest first.
@@ -49,7 +50,9 @@ def list_letters(
         letter = one.letter
         replayed = one.replayed_at.isoformat(timespec="seconds") if one.replayed_at else ""
         place = (str(letter.partition), str(letter.offset))
-        table.add_row(str(one.dead_letter_id), letter.topic, *place, letter.reason, letter.subject_id or "", replayed)
+        table.add_row(
+            str(one.dead_letter_id), letter.topic, *place, letter.reason, escape(letter.subject_id or ""), replayed
+        )
     console.print(table)
 
 
@@ -68,7 +71,7 @@ def show_letter(dead_letter_id: UUID, as_json: AsJson = False) -> None:
         print_json(found)
         return
     for name, value in found.items():
-        console.print(f"[bold]{name}[/bold] {value}", highlight=False, soft_wrap=True)
+        console.print(f"[bold]{name}[/bold] {escape(str(value))}", highlight=False, soft_wrap=True)
 
 
 @deadletters.command("replay")
@@ -85,6 +88,7 @@ def replay_letter(dead_letter_id: UUID) -> None:
         fail("its payload was erased: there is nothing to replay")
     letter = one.letter
     refuse_closed_call(using, letter)
+    require_kafka(using, letter.topic)
 
     async def again(connection: AsyncConnection) -> tuple[int, int] | None:
         # The row stays locked until the mark is committed, so two people at once send it once.

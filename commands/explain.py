@@ -7,6 +7,7 @@ from typing import Annotated, Any
 import typer
 from psycopg import Connection
 from psycopg.rows import DictRow
+from rich.markup import escape
 
 from commands.context import console, database, fail, print_json, settings
 
@@ -117,7 +118,9 @@ def show(found: dict[str, Any], as_json: bool) -> None:
             console.print(f"[bold]{name}[/bold]" if value else f"[bold]{name}[/bold] none")
             for row in value:
                 console.print(
-                    "   " + "  ".join(f"{key}={one}" for key, one in row.items()), soft_wrap=True, highlight=False
+                    "   " + escape("  ".join(f"{key}={one}" for key, one in row.items())),
+                    soft_wrap=True,
+                    highlight=False,
                 )
         else:
-            console.print(f"[bold]{name}[/bold] {value}", highlight=False, soft_wrap=True)
+            console.print(f"[bold]{name}[/bold] {escape(str(value))}", highlight=False, soft_wrap=True)

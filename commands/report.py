@@ -7,6 +7,7 @@ from typing import Annotated, Any
 import psycopg
 import typer
 from psycopg import Connection
+from rich.markup import escape
 from rich.table import Table
 
 from commands.context import console, database, fail, print_json, settings
@@ -43,20 +44,23 @@ def sql(
     Example: earful sql "SELECT call_id, state FROM analytics_v1.calls"
     """
     with database(settings().postgres_url.get_secret_value()) as connection:
+        connection.execute("SET TRANSACTION READ ONLY")
+        connection.execute("SET LOCAL ROLE earful_analyst")
         try:
-            connection.execute("SET TRANSACTION READ ONLY")
-            connection.execute("SET LOCAL ROLE earful_analyst")
-            cursor = connection.execute(query.encode())
+            # Prepared, so that it is one statement: no RESET ROLE or COMMIT can stand before it.
+            cursor = connection.execute(query.encode(), prepare=True)
             rows = cursor.fetchall() if cursor.description else []
+        except psycopg.errors.OperationalError:
+            raise
         except psycopg.Error as err:
             fail(str(err).strip())
         names = [column.name for column in cursor.description or ()]
     if as_json:
         print_json(rows)
         return
-    table = Table(*names, box=None)
+    table = Table(*map(escape, names), box=None)
     for row in rows[:SHOWN_ROWS]:
-        table.add_row(*("" if row[name] is None else str(row[name]) for name in names))
+        table.add_row(*("" if row[name] is None else escape(str(row[name])) for name in names))
     console.print(table)
     if len(rows) > SHOWN_ROWS:
         console.print(f"{SHOWN_ROWS} of {len(rows)} rows; --json prints all")

@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Annotated, cast
 
 import typer
+from pydantic import ValidationError
 from rich.progress import Progress
 
-from commands.context import UNAVAILABLE, console, errors, fail, settings
-from stream.events import Review, Role
+from commands.context import UNAVAILABLE, WRONG, console, errors, fail, require_kafka, settings
+from stream.events import Review, Role, Topics
 from stream.files import UnreadableAudio
 from stream.producers import CallProducer, DeliveryError, ReviewProducer
 from stream.review_files import ReviewFileError, check_reviews, read_reviews
@@ -36,11 +37,12 @@ def send_call(
     Example: earful send call call.mp3 --roles customer,agent --product kettle
     """
     if call_id and len(files) > 1:
-        fail("--call-id names one call; leave it out for several files", 2)
+        fail("--call-id names one call; leave it out for several files", WRONG)
     named = tuple(one.strip() for one in roles.split(",")) if roles else None
     if named and not set(named) <= set(ROLES):
-        fail(f"--roles takes {', '.join(ROLES)}, one for each channel", 2)
+        fail(f"--roles takes {', '.join(ROLES)}, one for each channel", WRONG)
     using = settings()
+    require_kafka(using, Topics(using.topic_prefix).calls_audio)
     try:
         with (
             CallProducer(using.kafka_bootstrap_servers, prefix=using.topic_prefix, **kafka.security(using)) as producer,
@@ -61,8 +63,10 @@ def send_call(
                     f"{sent.call_id}: {sent.duration_ms / 1000:.1f} s, {sent.channels} channels at {sent.rate} Hz, "
                     f"{sent.chunks} chunks, started at {sent.call_started_at.isoformat()}"
                 )
-    except (UnreadableAudio, ValueError) as err:
+    except (UnreadableAudio, OSError) as err:
         fail(str(err))
+    except ValueError as err:  # roles that do not fit the channels, a call id that is none
+        fail(reason(err), WRONG)
     except DeliveryError as err:
         fail(str(err), UNAVAILABLE)
 
@@ -73,12 +77,18 @@ def send_reviews(file: Annotated[Path, typer.Argument(exists=True, dir_okay=Fals
 
     Example: earful send reviews reviews.csv
     """
-    problems: list[ReviewFileError] = check_reviews(file)
+    try:
+        problems = check_reviews(file)
+    except ReviewFileError as err:
+        fail(str(err), WRONG)
+    except OSError as err:
+        fail(str(err))
     for problem in problems:
-        errors.print(str(problem), highlight=False)
+        errors.print(str(problem), highlight=False, markup=False, soft_wrap=True)
     if problems:
         fail(f"{file.name} has {len(problems)} wrong lines; nothing was sent")
     using = settings()
+    require_kafka(using, Topics(using.topic_prefix).reviews_submitted)
     sent = deleted = 0
     try:
         with ReviewProducer(
@@ -94,3 +104,11 @@ def send_reviews(file: Annotated[Path, typer.Argument(exists=True, dir_okay=Fals
     except DeliveryError as err:
         fail(str(err), UNAVAILABLE)
     console.print(f"sent {sent} reviews and {deleted} deletions")
+
+
+def reason(err: ValueError) -> str:
+    """One line; pydantic's own text is several and repeats the value."""
+    if isinstance(err, ValidationError):
+        parts = err.errors(include_url=False, include_context=False, include_input=False)
+        return "; ".join(f"{'.'.join(map(str, part['loc'])) or 'call'}: {part['msg']}" for part in parts)
+    return str(err)
