@@ -17,7 +17,6 @@ import os
 import signal
 import subprocess
 import threading
-import time
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
@@ -25,6 +24,7 @@ from pathlib import Path
 import psutil
 
 from stack.home import write_json
+from stack.pause import Pause
 from stack.plan import Plan
 from stack.process import MARK, Child, StackError, end, marked
 from stack.stack import Server, Stack
@@ -34,9 +34,6 @@ __all__ = ["Supervisor"]
 _LOG = logging.getLogger("stack")
 _CHECK_SECONDS = 2.0
 _MISSES = 2
-_FIRST_PAUSE_SECONDS = 0.5
-_LONGEST_PAUSE_SECONDS = 30.0
-_HEALTHY_AGAIN_SECONDS = 30.0
 _PREPARE_SECONDS = 300.0
 _JOIN_SECONDS = 6.0  # a health check in progress may take 5 s
 # A worker finishes the batch in hand on SIGTERM; longer than that and it is killed, which is harmless by design.
@@ -113,9 +110,9 @@ class Supervisor:
             if not self._stopping.is_set():
                 self._report_state("ready")
             self._stopping.wait()
-        except StackError as err:
+        except Exception as err:  # noqa: BLE001 - told to whoever waits for the start, and everything is stopped
             _LOG.error("%s", err)
-            self._error = str(err)
+            self._error = str(err) or repr(err)
         finally:
             self._stopping.set()
             self._report_state("stopping", self._error)
@@ -153,26 +150,25 @@ class Supervisor:
                 raise StackError(f"`{' '.join(command)}` ended with {done.returncode}; the end of {log}:\n{text}")
 
     def _watch(self, unit: Server) -> None:
-        restarts, misses, pause, since = 0, 0, _FIRST_PAUSE_SECONDS, time.monotonic()
+        restarts, misses, pause = 0, 0, Pause()
+        pause.started()
         while not self._stopping.wait(_CHECK_SECONDS):
             if unit.pid is not None and _healthy(unit):
                 if misses:
                     self._report(unit, "healthy", restarts=restarts)
                 misses = 0
-                if time.monotonic() - since > _HEALTHY_AGAIN_SECONDS:
-                    pause = _FIRST_PAUSE_SECONDS
                 continue
             misses += 1
             if unit.pid is not None and misses < _MISSES:
                 self._report(unit, "failing", restarts=restarts)
                 continue
             why = "died" if unit.pid is None else "failed its health check"
+            seconds = pause.failed()
             self._report(unit, "restarting", restarts=restarts, error=why)
-            _LOG.warning("%s %s; restarting in %g s", unit.name, why, pause)
+            _LOG.warning("%s %s; restarting in %g s", unit.name, why, seconds)
             unit.stop()
-            if self._stopping.wait(pause):
+            if self._stopping.wait(seconds):
                 return
-            pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
             restarts += 1
             try:
                 self._start_again(unit)
@@ -181,7 +177,8 @@ class Supervisor:
                 self._report(unit, "failing", restarts=restarts, error=str(err).partition("\n")[0])
                 misses = _MISSES
                 continue
-            misses, since = 0, time.monotonic()
+            misses = 0
+            pause.started()
             self._report(unit, "healthy", restarts=restarts)
 
     def _start_again(self, unit: Server) -> None:

@@ -17,6 +17,7 @@ from tritonclient.grpc import InferenceServerClient, InferInput
 from stack import jars, preflight
 from stack.canary import Canary
 from stack.kafka import Kafka
+from stack.pause import Pause
 from stack.ports import Ports
 from stack.process import StackError
 from stack.stack import Stack
@@ -38,6 +39,21 @@ def test_ports_are_remembered_and_replaced_when_taken(tmp_path: Path) -> None:
         again.choose("a", "b")
     assert again["a"] != first["a"]
     assert again["b"] == first["b"]
+
+
+def test_the_pause_grows_and_starts_anew_after_30_s_of_health() -> None:
+    now = 0.0
+    pause = Pause(lambda: now)
+    pause.started()
+    assert [pause.failed() for _ in range(8)] == [0.5, 1, 2, 4, 8, 16, 30, 30]
+    pause.started()
+    now += 30
+    assert pause.failed() == 30
+    now += 1000  # not health: it was never started meanwhile
+    assert pause.failed() == 30
+    pause.started()
+    now += 30.1
+    assert pause.failed() == 0.5
 
 
 @pytest.mark.timeout(180)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import sys
@@ -153,6 +154,16 @@ def _commands(pids: set[int]) -> list[str]:
     return [
         process.environ()[MARK].rsplit(":", 1)[1] for process in map(psutil.Process, pids) if process.ppid() not in pids
     ]
+
+
+def test_a_worker_that_cannot_stay_up_is_tried_ever_more_rarely(home: Path) -> None:
+    control.up(home, plan(home, workers={"worker": [sys.executable, "-c", "exit(75)"]}))
+    log = home / "logs" / "supervisor.log"
+    until(lambda: log.read_text().count("worker died") >= 3)
+    assert re.findall(r"worker died; restarting in (\S+) s", log.read_text())[:3] == ["0.5", "1", "2"]
+    assert {name: state for name, state in states(home).items() if name != "worker"} == dict.fromkeys(
+        ["postgres", "kafka", "triton"], "healthy"
+    )
 
 
 def test_a_failing_preparation_is_told_and_stops_everything(home: Path) -> None:
