@@ -168,7 +168,7 @@ def _name(mention: Mention) -> str:
 
 
 def _aspect_table(rows: Sequence[AspectRow], most: int) -> RenderableType:
-    table = _table("product", "aspect", ">calls", ">n", ">reviews", ">n", ">calls − reviews")
+    table = _table("product", "aspect", ">calls", ">n", ">reviews", ">n", ">difference")
     for product, group in groupby(rows, key=lambda row: row.product):
         ours = list(group)
         for number, row in enumerate(ours[:most]):
@@ -184,7 +184,7 @@ def _aspect_table(rows: Sequence[AspectRow], most: int) -> RenderableType:
             )
         if len(ours) > most:
             table.add_row("", Text(f"and {len(ours) - most} more", "dim"))
-    caption = "Net sentiment: (positive − negative) / n, from −1 to +1. A small n says little."
+    caption = "Net sentiment: (positive − negative) / n, from −1 to +1; difference: calls − reviews. A small n says little."
     return Group(table, Padding(Text(caption, "dim"), (0, 0, 1, 2)))
 
 
@@ -235,5 +235,8 @@ def _table(*columns: str) -> Table:
     """A leading ``>`` aligns a column to the right."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=True)
     for column in columns:
-        table.add_column(column.removeprefix(">"), justify="right" if column.startswith(">") else "left", no_wrap=True)
+        if column.startswith(">"):  # a number cut short would lie: names give way instead
+            table.add_column(column[1:], justify="right", no_wrap=True, min_width=len(column) - 1)
+        else:
+            table.add_column(column, no_wrap=True, overflow="ellipsis")
     return table
