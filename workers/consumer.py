@@ -13,25 +13,29 @@ import faust
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 
-__all__ = ["Seek", "WatermarkApp"]
+__all__ = ["LogStarts", "Seek", "WatermarkApp"]
 
-#: Partition -> first offset of its log; answers where each goes on.
-Seek = Callable[[Mapping[int, int]], Awaitable[Mapping[int, int]]]
+#: Asks Kafka: assigned partition -> first offset of its log.
+LogStarts = Callable[[], Awaitable[Mapping[int, int]]]
+#: Answers where each assigned partition goes on; may ask for the assignment again, which may change meanwhile.
+Seek = Callable[[LogStarts], Awaitable[Mapping[int, int]]]
 
 
 class WatermarkConsumer(driver.Consumer):
     """Asks the app's `seek` for the start of each assigned partition."""
 
     async def seek_to_committed(self) -> Mapping[TP, int]:
-        assigned = sorted(self.assignment())
-        if not assigned:
-            return {}
-        starts = await self.earliest_offsets(*assigned)
+        async def log_starts() -> Mapping[int, int]:
+            assigned = sorted(self.assignment())
+            starts = await self.earliest_offsets(*assigned) if assigned else {}
+            return {tp.partition: offset for tp, offset in starts.items()}
+
         app: Any = self.app
-        offsets = await app.seek_partitions({tp.partition: starts[tp] for tp in assigned})
-        for tp in assigned:
-            await self._seek(tp, offsets[tp.partition])
-        return {tp: offsets[tp.partition] for tp in assigned}
+        offsets = await app.seek_partitions(log_starts)
+        found = {tp: offsets[tp.partition] for tp in sorted(self.assignment()) if tp.partition in offsets}
+        for tp, offset in found.items():
+            await self._seek(tp, offset)
+        return found
 
 
 class WatermarkTransport(driver.Transport):

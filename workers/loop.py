@@ -88,6 +88,7 @@ class Loop(Generic[P]):
         self._healthy = healthy
         self._on_step = on_step
         self._jitter = jitter
+        self.tries = 0  # rises with each try of a batch: for the watchdog a loop that tries is not stuck
 
     async def take(self, events: Sequence[EventT[Any]], app_generation: int) -> None:
         """Steps 1 to 6 for one batch. Returns normally only when every event is acknowledged or rightly dropped."""
@@ -107,10 +108,8 @@ class Loop(Generic[P]):
         records = [record_of(event) for event in events]
         fresh = [record for record in records if record.offset >= owned.position.next_offset]
         self._on_step("2:dropped")
-        if fresh:
-            await self._check_gaps(owned, fresh)
-            if not await self._until_committed(owned, Batch(key=owned.key, records=fresh)):
-                return
+        if fresh and not await self._until_committed(owned, Batch(key=owned.key, records=fresh)):
+            return
         self._on_step("5:committed")
         for event in events:
             event.ack()
@@ -131,9 +130,14 @@ class Loop(Generic[P]):
 
         `deaths`: how many workers died with the batch's first record in hand, if that is known already.
         """
-        pause, tries = FIRST_PAUSE, 0
+        pause, tries, whole = FIRST_PAUSE, 0, False
         while self._ownership.generation == owned.generation:
+            self.tries += 1
+            working = False
             try:
+                if not whole:
+                    await self._check_gaps(owned, batch.records)
+                    whole = True
                 await self._may_write()
                 if deaths is None:  # counted once in a worker's life: a try that failed is no death
                     deaths = await self._deaths_at(owned, batch.records[0].offset) if owned.untried else 0
@@ -141,7 +145,9 @@ class Loop(Generic[P]):
                     return await self._one_at_a_time(owned, batch, deaths)
                 if len(batch.records) == 1 and (why := await self._hopeless(deaths, tries)):
                     return await self._commit(owned, batch, self._buried(batch, why))
-                work = await self._stage.work(batch, Deadline.after(self._batch_deadline_seconds))
+                working = True
+                work = await self._work(batch)
+                working = False
                 self._on_step("4:inferred")
                 return await self._commit(owned, batch, work)
             except Transient as err:
@@ -156,9 +162,18 @@ class Loop(Generic[P]):
                 )
                 await asyncio.sleep(pause * (0.5 + self._jitter() / 2))
                 pause = min(LONGEST_PAUSE, pause * 2)
-                # Only failures beside healthy dependencies speak against the records.
-                tries = tries + 1 if await self._healthy() else 0
+                # Only work that fails beside healthy dependencies speaks against the records: not a full outbox, a lock.
+                if working:
+                    tries = tries + 1 if await self._healthy() else 0
         return False
+
+    async def _work(self, batch: Batch) -> Work[P]:
+        """Steps 3 and 4; whatever they wait for, they end with the deadline."""
+        try:
+            async with asyncio.timeout(self._batch_deadline_seconds):
+                return await self._stage.work(batch, Deadline.after(self._batch_deadline_seconds))
+        except TimeoutError as err:
+            raise Transient("the batch's deadline has passed; it will be tried again") from err
 
     async def _one_at_a_time(self, owned: Owned, batch: Batch, deaths: int) -> bool:
         log.warning("batch.suspect", stage=batch.key.stage, partition=batch.key.partition, records=len(batch.records))
@@ -243,5 +258,6 @@ def record_of(event: EventT[Any]) -> Record:
         timestamp_ms=int((message.timestamp or 0) * 1000),
         key=message.key,
         value=message.value,
-        headers=tuple((name, bytes(value)) for name, value in pairs),
+        # A header without a value and one of no bytes are the same to us.
+        headers=tuple((name, bytes(value or b"")) for name, value in pairs),
     )

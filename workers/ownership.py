@@ -11,6 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from store import ledger
 from store.ledger import LedgerKey, Position
 from workers.metrics import LOST_OFFSETS
+from workers.reading import reading
 from workers.stage import Stage
 
 __all__ = ["Owned", "Ownership"]
@@ -31,7 +32,7 @@ class Owned:
 
 
 class Ownership:
-    """The assignment as the ledger knows it. `generation` rises with every take-over, so that a batch knows it is stale."""
+    """The assignment as the ledger knows it. `generation` rises with every change, so that a batch knows it is stale."""
 
     def __init__(self, engine: AsyncEngine, stage: Stage[object]) -> None:
         self._engine = engine
@@ -42,11 +43,14 @@ class Ownership:
     async def take_over(self, topic_id: UUID, log_starts: Mapping[int, int]) -> dict[int, int]:
         """Fence the former owners of these partitions and load the stage's state.
 
-        `log_starts` maps each assigned partition to its first offset. Returns the offset where each goes on.
+        `log_starts` maps each assigned partition to its first offset. Returns the offset where each goes on. Raises
+        Transient when Postgres is away; a repeat is harmless, nothing is owned until it returns.
         """
-        generation = self.generation + 1
+        # Before the epoch rises: a batch in hand that it fences sees that it is this process's own doing.
+        self._drop()
+        generation = self.generation
         owned: dict[int, Owned] = {}
-        async with self._engine.begin() as connection:
+        async with reading(self._engine) as connection:
             for partition in sorted(log_starts):
                 key = LedgerKey(
                     stage=self._stage.name,
@@ -58,17 +62,29 @@ class Ownership:
                 position = await ledger.acquire(connection, key, log_starts[partition])
                 owned[partition] = Owned(key, position, generation)
             await self._stage.assigned(connection, [one.key for one in owned.values()])
+            await connection.commit()
         for one in owned.values():
             if one.position.lost:
                 LOST_OFFSETS.labels(stage=self._stage.name).inc(one.position.lost[1] - one.position.lost[0] + 1)
                 first, last = one.position.lost
                 log.error("offsets.lost", topic=one.key.topic, partition=one.key.partition, first=first, last=last)
-        self.generation, self.partitions = generation, owned
+        if self.generation == generation:
+            self.partitions = owned
         return {partition: one.position.next_offset for partition, one in owned.items()}
 
     async def release(self) -> None:
-        """A clean stop: who comes next need not suspect the records in hand."""
-        async with self._engine.begin() as connection:
-            for one in self.partitions.values():
+        """Kafka takes the partitions from a worker that lives, or it stops cleanly: the records in hand are not suspect.
+
+        What is in hand is stale at once. Raises Transient when Postgres is away.
+        """
+        former = self._drop()
+        async with reading(self._engine) as connection:
+            for one in former.values():
                 if one.untried:
                     await ledger.clear_attempts(connection, one.position.ledger_id)
+            await connection.commit()
+
+    def _drop(self) -> dict[int, Owned]:
+        former, self.partitions = self.partitions, {}
+        self.generation += 1
+        return former

@@ -40,6 +40,7 @@ class Watchdog:
         topic_id: Callable[[], Awaitable[UUID]],
         healthy: Callable[[], Awaitable[bool]],
         patience_seconds: float,
+        tries: Callable[[], int] = lambda: 0,
     ) -> None:
         self._stage = stage
         self._ownership = ownership
@@ -47,8 +48,9 @@ class Watchdog:
         self._topic_id = topic_id
         self._healthy = healthy
         self._patience_seconds = patience_seconds
+        self._tries = tries
         self._still_since = monotonic()
-        self._seen: dict[int, int] = {}
+        self._seen: tuple[dict[int, int], int] = ({}, 0)
         self.caught_up_since: dict[int, float] = {}  # partition -> monotonic seconds
 
     @property
@@ -77,7 +79,9 @@ class Watchdog:
         }
         if owned and await self._topic_id() != next(iter(owned.values())).key.topic_id:
             raise TopicReplaced(self._stage)
-        if offsets != self._seen or not any(lag.values()) or not await self._healthy():
-            self._seen, self._still_since = offsets, now
+        # Trying again is no standing still: after some tries the loop finds the record that is at fault.
+        seen = (offsets, self._tries())
+        if seen != self._seen or not any(lag.values()) or not await self._healthy():
+            self._seen, self._still_since = seen, now
         elif now - self._still_since > self._patience_seconds:
             raise NoProgress(f"{self._stage}: {sum(lag.values())} records wait since {self._patience_seconds:.0f} s")
