@@ -23,6 +23,7 @@ def create(
     pool_size: int = 4,
     statement_timeout_seconds: float = 30.0,
     lock_timeout_seconds: float = 10.0,
+    idle_in_transaction_seconds: float = 120.0,
     connect_timeout_seconds: int = 10,
 ) -> AsyncEngine:
     """An async engine; each connection says who it is and gives up on slow statements, locks and dead peers.
@@ -45,7 +46,7 @@ def create(
             "options": (
                 f"-c statement_timeout={int(statement_timeout_seconds * 1000)}"
                 f" -c lock_timeout={int(lock_timeout_seconds * 1000)}"
-                " -c idle_in_transaction_session_timeout=120000"
+                f" -c idle_in_transaction_session_timeout={int(idle_in_transaction_seconds * 1000)}"
                 f" -c TimeZone=UTC"
             ),
         },

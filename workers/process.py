@@ -134,6 +134,8 @@ class Worker:
             settings.postgres_url.get_secret_value(),
             application_name=f"earful-{self._name}",
             pool_size=settings.partitions + 4,  # a step for each partition; relay, reaper and health
+            # A worker that is stopped inside step 5 holds its ledger row: whoever took over must not wait for long.
+            idle_in_transaction_seconds=10.0,
         )
         resources.push_async_callback(engine.dispose)
         run_id = await self._patiently(lambda: self._prepare(engine))
