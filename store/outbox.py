@@ -134,6 +134,8 @@ async def relay_connection(engine: AsyncEngine) -> AsyncIterator[AsyncConnection
     async with engine.connect() as pooled:
         conn = await pooled.execution_options(isolation_level="AUTOCOMMIT")
         try:
+            # A relay asks several times a second. One that is stopped must not keep the lock: nothing would be published.
+            await conn.execute(sa.text("SET idle_session_timeout = '15s'"))
             yield conn
         finally:
             await conn.invalidate()
