@@ -133,7 +133,7 @@ def admin(using: Settings) -> Iterator[KafkaAdminClient]:
         finally:
             client.close()
     except BrokerResponseError as err:
-        fail(f"Kafka refuses: {type(err).__name__.removesuffix('Error')}: {err.message or err.description}")
+        fail(f"Kafka refuses: {type(err).__name__.removesuffix('Error')}: {err.description or err}")
     except KafkaError as err:
         fail(f"Kafka does not answer at {using.kafka_bootstrap_servers} ({type(err).__name__})", UNAVAILABLE)
 
@@ -160,9 +160,9 @@ def topics_check(as_json: Annotated[bool, typer.Option("--json", help="For progr
     if missing:
         fail(f"missing: {', '.join(missing)}; `earful topics create` makes them")
     if other:
-        found = ", ".join(f"{name} has {count}" for name, count in other.items())
+        found = ", ".join(f"{name} ({count})" for name, count in other.items())
         fail(
-            f"{found} partitions, not EARFUL_PARTITIONS={using.partitions}: a call must keep its partition in every topic"
+            f"a call must keep its partition, so every topic has EARFUL_PARTITIONS={using.partitions}; not so: {found}"
         )
     if not as_json:
         console.print(f"all {len(wanted)} topics are there")

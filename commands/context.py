@@ -124,7 +124,7 @@ def in_transaction(using: Settings, work: Callable[[AsyncConnection], Awaitable[
 
 def explained(err: BaseException | None) -> tuple[str, int]:
     """A sentence for an error of Postgres, and the exit code."""
-    said = " ".join(str(err).partition("\n")[0].split())
+    said = " ".join(str(err).partition("\n")[0].removeprefix("connection failed: ").split())
     state = getattr(err, "sqlstate", None)
     if state in ("42P01", "3F000"):  # undefined table, invalid schema name
         return "this database has no Earful schema, or an older one: run `earful migrate`", FAILED
