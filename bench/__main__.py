@@ -6,7 +6,8 @@ import argparse
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,10 +20,12 @@ from bench.reviews import reviews
 from bench.rig import REAL, Rig
 from bench.segmenter import segmenter
 from bench.size import FULL, QUICK, Size
+from bench.speech import cutting, windows
 
 __all__ = ["BENCHMARKS", "main"]
 
-Benchmark = Callable[[Rig, Size, Callable[[str], None]], Iterator[Result]]
+Say = Callable[[str], None]
+Benchmark = Callable[[Rig, Size, Say], Iterator[Result]]
 BENCHMARKS: Mapping[str, Benchmark] = {
     "reviews": reviews,
     "segmenter": segmenter,
@@ -30,19 +33,21 @@ BENCHMARKS: Mapping[str, Benchmark] = {
     "asr": asr,
     "memory": memory,
 }
+#: These need no servers.
+ALONE: Mapping[str, tuple[Callable[[Say], Iterator[Result]], ...]] = {"speech": (cutting, windows)}
 FILE = Path("bench.json")
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Exit code 1 when a target is missed, with the sizes that make figures."""
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
-    parser.add_argument("names", nargs="*", metavar="name", help=f"{', '.join(BENCHMARKS)}; default: all")
+    parser.add_argument("names", nargs="*", metavar="name", help=f"{', '.join([*ALONE, *BENCHMARKS])}; default: all")
     parser.add_argument("--quick", action="store_true", help="tiny sizes: does it work? The figures mean nothing")
     parser.add_argument("--minutes", type=float, help="how long `memory` loads the workers (default 4, in full 10)")
     chosen = parser.parse_args(arguments)
-    unknown = sorted(set(chosen.names) - set(BENCHMARKS))
+    unknown = sorted(set(chosen.names) - set(BENCHMARKS) - set(ALONE))
     if unknown:
-        parser.error(f"no benchmark {', '.join(unknown)}: there are {', '.join(BENCHMARKS)}")
+        parser.error(f"no benchmark {', '.join(unknown)}: there are {', '.join([*ALONE, *BENCHMARKS])}")
     size = QUICK if chosen.quick else FULL
     if chosen.minutes:
         size = replace(size, memory_minutes=chosen.minutes)
@@ -57,14 +62,27 @@ def main(arguments: list[str] | None = None) -> int:
     if not REAL:
         say("the sentiment models' weights are not here: stand-ins are served, and reviews have no baseline")
     results: list[Result] = []
-    with Rig() as rig:
-        for name in chosen.names or BENCHMARKS:
-            for result in BENCHMARKS[name](rig, size, say):
-                say(f"{result.name}: {result.value:.4g} {result.unit}")
-                results.append(result)
-    screen.print(table(results))
-    write(FILE, results)
+    try:
+        for result in run(chosen.names or [*ALONE, *BENCHMARKS], size, say):
+            say(f"{result.name}: {result.value:.4g} {result.unit}")
+            results.append(result)
+    finally:  # what was measured before an error is kept
+        screen.print(table(results))
+        write(FILE, results)
     return 1 if any(one.met is False for one in results) and not chosen.quick else 0
+
+
+def run(names: Sequence[str], size: Size, say: Say) -> Iterator[Result]:
+    """The servers are started for the first benchmark that needs them."""
+    with ExitStack() as resources:
+        rig: Rig | None = None
+        for name in names:
+            if name in ALONE:
+                for alone in ALONE[name]:
+                    yield from alone(say)
+            else:
+                rig = rig or resources.enter_context(Rig())
+                yield from BENCHMARKS[name](rig, size, say)
 
 
 if __name__ == "__main__":
