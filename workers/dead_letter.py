@@ -6,6 +6,7 @@ The message is the record as it came, with Kafka Connect's error headers (KIP-29
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 
 from errors import Permanent
 from store.dead_letters import DeadLetter, dead_letter_id
@@ -17,8 +18,12 @@ from stream.topics import Topics
 
 __all__ = ["dead_letter", "for_topic"]
 
-#: Kafka's default limit for a record is 1,048,576 bytes, headers and framing included; 64 kB are left for those.
-LARGEST_VALUE = 1_048_576 - 65_536
+#: Kafka's default limit for a batch is 1,048,588 bytes; 61 frame it, some 30 the record, some 30 the relay's outbox_id.
+LARGEST_RECORD = 1_048_588 - 188
+#: Lengths around a header's name and value.
+HEADER_FRAME = 10
+#: Ids have at most so many bytes; of a longer key so much is kept where the record would not fit otherwise.
+KEY_BYTES = 200
 ERRORS = "__connect.errors."
 
 
@@ -41,9 +46,9 @@ def dead_letter(key: LedgerKey, record: Record, error: Permanent, subject_id: st
 
 
 def for_topic(letter: DeadLetter, topics: Topics) -> OutboxMessage:
-    """The message for `<topic>.dlt`. A value too large for a record stays in Postgres; size and sha256 say which it was."""
-    headers = list(letter.headers)
-    headers += [
+    """The message for `<topic>.dlt`. What makes it too large for a record stays in Postgres: first the value, of which
+    size and sha256 tell, then headers and key. A message that Kafka refuses would stop the outbox for ever."""
+    ours = [
         (ERRORS + "topic", letter.topic.encode()),
         (ERRORS + "partition", str(letter.partition).encode()),
         (ERRORS + "offset", str(letter.offset).encode()),
@@ -52,11 +57,20 @@ def for_topic(letter: DeadLetter, topics: Topics) -> OutboxMessage:
         (ERRORS + "exception.message", letter.detail.encode()),
         ("earful-dead-letter-id", str(dead_letter_id(letter)).encode()),
     ]
-    value = letter.value
-    if value is not None and len(value) > LARGEST_VALUE:
-        headers += [
+    key, theirs, value = letter.key or b"", list(letter.headers), letter.value
+    if value is not None and size(key, [*theirs, *ours], value) > LARGEST_RECORD:
+        ours += [
             ("earful-value-bytes", str(len(value)).encode()),
             ("earful-value-sha256", hashlib.sha256(value).hexdigest().encode()),
         ]
         value = None
-    return OutboxMessage(topic=topics.dlt(letter.topic), key=letter.key or b"", headers=headers, value=value)
+    if size(key, [*theirs, *ours], value) > LARGEST_RECORD:
+        ours.append(("earful-headers-left-out", str(len(theirs)).encode()))
+        key, theirs = key[:KEY_BYTES], []
+    return OutboxMessage(topic=topics.dlt(letter.topic), key=key, headers=[*theirs, *ours], value=value)
+
+
+def size(key: bytes, headers: Sequence[tuple[str, bytes]], value: bytes | None) -> int:
+    """Bytes of a record, a few too many."""
+    around = sum(len(name.encode()) + len(content) + HEADER_FRAME for name, content in headers)
+    return len(key) + len(value or b"") + around

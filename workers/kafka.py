@@ -7,6 +7,7 @@ import ssl
 from typing import Any
 from uuid import UUID
 
+import aiokafka.errors
 import faust
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from kafka import KafkaAdminClient
@@ -93,14 +94,14 @@ async def topic_ids(settings: Settings, topics: list[str]) -> dict[str, UUID]:
 async def first_offset_from(settings: Settings, topic: str, partition: int, offset: int) -> int:
     """Offset of the first record at or after `offset`: tells a gap in the log itself from one in the delivery."""
     consumer = AIOKafkaConsumer(**aio_options(settings), enable_auto_commit=False)
-    await consumer.start()
     try:
+        await consumer.start()
         place = TopicPartition(topic, partition)
         consumer.assign([place])
         consumer.seek(place, offset)
         record = await asyncio.wait_for(consumer.getone(place), timeout=10)
         return int(record.offset)
-    except TimeoutError as err:
+    except (TimeoutError, aiokafka.errors.KafkaError) as err:
         raise Transient(f"no record of {topic}/{partition} could be read at offset {offset}") from err
     finally:
         await consumer.stop()

@@ -17,5 +17,13 @@ def source_of(key: LedgerKey, record: Record) -> Source:
         topic_id=key.topic_id,
         partition=key.partition,
         offset=record.offset,
-        at=datetime.fromtimestamp(record.timestamp_ms / 1000, UTC),
+        at=instant_of(record.timestamp_ms),
     )
+
+
+def instant_of(timestamp_ms: int) -> datetime:
+    """A producer sets it, and may mean microseconds: what no calendar holds becomes 1970."""
+    try:
+        return datetime.fromtimestamp(timestamp_ms / 1000, UTC)
+    except (ValueError, OverflowError, OSError):
+        return datetime.fromtimestamp(0, UTC)

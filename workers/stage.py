@@ -21,6 +21,9 @@ __all__ = ["Batch", "Stage", "Work"]
 
 P = TypeVar("P")
 
+#: Ids have at most 200 bytes; an index of Postgres takes 2,700.
+LONGEST_SUBJECT = 200
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Batch:
@@ -40,9 +43,9 @@ class Work(Generic[P]):
     outbox: list[OutboxMessage] = field(default_factory=list)
 
     def bury(self, batch: Batch, record: Record, error: Permanent, subject_id: str | None = None) -> None:
-        """Turn a record that can never succeed into a dead letter."""
+        """Turn a record that can never succeed into a dead letter. Of a key that is no id only the beginning names it."""
         self.verdicts[record.offset] = ("dead_letter", error.reason)
-        self.dead_letters.append(dead_letter(batch.key, record, error, subject_id))
+        self.dead_letters.append(dead_letter(batch.key, record, error, subject_id and subject_id[:LONGEST_SUBJECT]))
 
 
 class Stage(Protocol[P]):
