@@ -16,6 +16,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from errors import Transient
 from store import outbox
 from workers.metrics import OUTBOX_DEPTH
+from workers.reading import reading
+from workers.together import together
 
 __all__ = ["Relay"]
 
@@ -43,20 +45,28 @@ class Relay:
             raise Transient(f"the outbox holds {self._depth} messages, more than {self._limit}; is Kafka away?")
 
     async def run(self) -> None:
+        await together([self._relay(), self._measure()])
+
+    async def _relay(self) -> None:
         while True:
             try:
                 async with outbox.relay_connection(self._engine) as connection:
                     if await outbox.try_relay_lock(connection):
                         await self._publish(connection)
-                    else:
-                        await self._measure(connection)
             except (DBAPIError, KafkaError, OSError) as err:
                 log.warning("relay.retry", why=type(err).__name__)
             await asyncio.sleep(1.0)
 
-    async def _measure(self, connection: AsyncConnection) -> None:
-        self._depth = await outbox.depth(connection)
-        OUTBOX_DEPTH.set(self._depth)
+    async def _measure(self) -> None:
+        """By itself: whoever relays waits for Kafka, and must see the outbox grow meanwhile."""
+        while True:
+            try:
+                async with reading(self._engine) as connection:
+                    self._depth = await outbox.depth(connection)
+                OUTBOX_DEPTH.set(self._depth)
+            except Transient as err:
+                log.warning("relay.retry", why=str(err))
+            await asyncio.sleep(1.0)
 
     async def _publish(self, connection: AsyncConnection) -> None:
         """Holds the lock as long as the connection lives."""
@@ -64,7 +74,6 @@ class Relay:
         while True:
             rows = await outbox.take(connection, ROUND)
             if not rows:
-                await self._measure(connection)
                 await asyncio.sleep(self._pause_seconds)
                 continue
             pending = [
@@ -78,5 +87,3 @@ class Relay:
             ]
             await asyncio.gather(*pending)
             await outbox.delete(connection, [row.id for row in rows])
-            if len(rows) == ROUND:
-                await self._measure(connection)
