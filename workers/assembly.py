@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import json
+from bisect import bisect_right
 from dataclasses import dataclass, field, fields
 from datetime import datetime
 from typing import Any, Literal
@@ -29,6 +30,10 @@ BREAK_MS = 2_000
 LONGEST_CALL_MS = 24 * 3_600_000
 #: 20 chunks of 200 ms telephone stereo are 128 kB; 4 MB bounds what a call with 5 s pieces at 48 kHz may hold back.
 PENDING_BYTES = 4 * 1024 * 1024
+
+#: An hour of 200 ms chunks of which one in twenty is lost has 900. Beyond, the oldest are joined: what was lost between
+#: them would be called a duplicate instead of late.
+MOST_RANGES = 2_000
 
 #: call.closed can name 25 000 (stream.limits); one batch of 256 chunks of 5 s adds at most 3 000 more.
 MOST_UTTERANCES = 20_000
@@ -78,6 +83,7 @@ class Assembly:
     utterance_ids: list[str] = field(default_factory=list)
     channel_states: list[bytes] = field(default_factory=list)
     twins: bytes = b""  # running comparison of two channels
+    twins_at: int = 0  # sample of the call where it was decided
     origins: list[int] = field(default_factory=list)  # sample of the call where each channel's state began
 
     @property
@@ -90,17 +96,21 @@ class Assembly:
         return self.position * 1000 // self.rate
 
     def has(self, seq: int) -> bool:
-        return any(first <= seq <= last for first, last in self.received)
+        behind = bisect_right(self.received, seq, key=first_of)
+        return behind > 0 and seq <= self.received[behind - 1][1]
 
     def mark(self, seq: int) -> None:
-        ranges = sorted([*self.received, [seq, seq]])
-        merged = [ranges[0]]
-        for first, last in ranges[1:]:
-            if first <= merged[-1][1] + 1:
-                merged[-1] = [merged[-1][0], max(last, merged[-1][1])]
-            else:
-                merged.append([first, last])
-        self.received = merged
+        """A seq that was not received before."""
+        ranges, behind = self.received, bisect_right(self.received, seq, key=first_of)
+        if behind and ranges[behind - 1][1] == seq - 1:
+            ranges[behind - 1][1] = seq
+        else:
+            ranges.insert(behind, [seq, seq])
+            behind += 1
+        if behind < len(ranges) and ranges[behind][0] == seq + 1:
+            ranges[behind - 1][1] = ranges.pop(behind)[1]
+        if len(ranges) > MOST_RANGES and ranges[1][1] < self.next_seq:
+            ranges[0][1] = ranges.pop(1)[1]
 
     def add(self, seq: int, offset_ms: int, pcm: Pcm | None, reorder_chunks: int) -> list[Stretch]:
         """Take a chunk that `admit` let in; None for one that could not be decoded. Returns what is in order now."""
@@ -208,11 +218,17 @@ def admit(
         raise Permanent("call_too_long", f"the call has {MOST_UTTERANCES} utterances already")
     if offset_ms > LONGEST_CALL_MS:
         raise Permanent("offset_out_of_range", f"offset_ms is {offset_ms}, a call lasts at most {LONGEST_CALL_MS} ms")
+    if call.duration_ms > LONGEST_CALL_MS:  # whatever its chunks' offset_ms say
+        raise Permanent("call_too_long", f"the call has {LONGEST_CALL_MS} ms of audio already")
     if call.has(seq):
         return ("duplicate", None)
     if call.closed or seq < call.next_seq:
         return ("late", None)
     return None
+
+
+def first_of(one: list[int]) -> int:
+    return one[0]
 
 
 def merge(stretches: list[Stretch]) -> list[Stretch]:

@@ -134,8 +134,10 @@ class Cutter:
         if call.channels != 2:
             return None
         twins = ChannelCorrelation.from_bytes(call.twins) if call.twins else ChannelCorrelation(rate=call.rate)
-        twins.update(np.ascontiguousarray(stretch.pcm[:, 0]), np.ascontiguousarray(stretch.pcm[:, 1]))
-        call.twins = twins.to_bytes()
+        if not twins.decided:
+            before = twins.seen  # counts samples heard; a gap has none
+            twins.update(np.ascontiguousarray(stretch.pcm[:, 0]), np.ascontiguousarray(stretch.pcm[:, 1]))
+            call.twins, call.twins_at = twins.to_bytes(), stretch.start + twins.seen - before
         return twins
 
 
@@ -150,7 +152,7 @@ def forget(draft: Draft, states: Sequence[ChannelState]) -> None:
 
 def is_twin(draft: Draft, twins: ChannelCorrelation, channel: int, cut: Cut, cuts: Sequence[tuple[int, Cut]]) -> bool:
     """Decided by audio up to the cut alone, so that it does not depend on how the audio was batched."""
-    if twins.identical is not None and twins.seen <= cut.end_sample:
+    if twins.identical is not None and draft.call.twins_at <= cut.end_sample:
         return twins.identical
     other = 1 - channel
     return (other, cut) in cuts and np.array_equal(audio_of(draft, 0, cut), audio_of(draft, 1, cut))

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from errors import Permanent
 from tests.workers.sending import STARTED
-from workers.assembly import BREAK_MS, MOST_UTTERANCES, Assembly, Stretch, admit, merge
+from workers.assembly import BREAK_MS, LONGEST_CALL_MS, MOST_RANGES, MOST_UTTERANCES, Assembly, Stretch, admit, merge
 
 RATE, PER_MS = 8_000, 8
 WINDOW = 20  # more than a drawn call has chunks: nothing is given up before the end
@@ -171,3 +171,21 @@ def test_a_call_has_only_so_many_utterances() -> None:
     call.utterance_ids = ["x"] * MOST_UTTERANCES
     with pytest.raises(Permanent, match="call_too_long"):
         offer(call, Chunk(seq=0, offset_ms=0, length_ms=20))
+
+
+def test_a_link_that_loses_every_other_chunk_costs_little() -> None:
+    """Ranges received are bounded; a repeat is still a duplicate, what is lost stays late among the last."""
+    call, silence = new_call(), np.zeros((160, 2), np.int16)
+    for seq in range(0, 20_000, 2):
+        call.add(seq, seq * 20, silence, WINDOW)
+    assert len(call.received) <= MOST_RANGES
+    assert offer(call, Chunk(seq=19_000, offset_ms=380_000, length_ms=20))[0] == "duplicate"
+    assert offer(call, Chunk(seq=19_001, offset_ms=380_020, length_ms=20))[0] == "late"
+
+
+def test_a_call_that_never_ends_is_refused_after_a_day_of_audio_whatever_its_offsets_say() -> None:
+    call = new_call()
+    call.position = (LONGEST_CALL_MS + 1) * PER_MS
+    with pytest.raises(Permanent) as refused:
+        offer(call, Chunk(seq=0, offset_ms=0, length_ms=20))
+    assert refused.value.reason == "call_too_long"
