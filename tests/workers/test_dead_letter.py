@@ -19,9 +19,7 @@ from workers.provenance import source_of
 from workers.stage import Batch, Work
 
 TOPICS = Topics("")
-KEY = LedgerKey(
-    stage="reviewer", run_id=UUID(int=1), topic=TOPICS.reviews_submitted, topic_id=UUID(int=2), partition=0
-)
+KEY = LedgerKey(stage="reviewer", run_id=UUID(int=1), topic=TOPICS.reviews_submitted, topic_id=UUID(int=2), partition=0)
 #: message.max.bytes of a broker, less what frames a batch.
 LIMIT = 1_048_588 - 61
 

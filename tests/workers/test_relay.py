@@ -49,6 +49,4 @@ async def test_the_relay_sees_the_outbox_grow_while_it_waits_for_kafka(engine: A
 
 async def put(engine: AsyncEngine, count: int) -> None:
     async with engine.begin() as connection:
-        await outbox.put(
-            connection, [OutboxMessage(topic="t", key=b"k", headers=[], value=b"v") for _ in range(count)]
-        )
+        await outbox.put(connection, [OutboxMessage(topic="t", key=b"k", headers=[], value=b"v") for _ in range(count)])
