@@ -51,6 +51,7 @@ bench: setup
 UV = .venv/bin/uv pip compile --generate-hashes --no-emit-index-url --python-version 3.11 --quiet
 lock:
 	$(UV) pyproject.toml --extra stack --group dev -o requirements/all.txt
+	$(UV) pyproject.toml -o requirements/runtime.txt
 	$(UV) requirements/triton.in -o requirements/triton.txt
 	$(UV) requirements/triton-server.in --no-deps -o requirements/triton-server.txt
 	.venv/bin/python -m stack.jars --lock
