@@ -55,19 +55,22 @@ class Cutter:
         self._topics = topics
         self.cut_version = segmenter.cut_version
 
-    def cut(self, drafts: Iterable[Draft]) -> list[Message]:
-        """Work through all stretches, the channels of all calls side by side. Returns utterances and call.closed."""
-        messages: list[Message] = []
+    def cut(self, drafts: Iterable[Draft]) -> tuple[list[Message], list[Message]]:
+        """Work through all stretches, the channels of all calls side by side. Returns utterances, and call.closed of each."""
+        utterances: list[Message] = []
+        ends: list[Message] = []
         queues = [(draft, merge(draft.stretches)) for draft in drafts]
         while any(queue for _, queue in queues):
             turn = [(draft, queue.pop(0), queue) for draft, queue in queues if queue]
-            self._advance(
-                [(draft, now, after[0].start if after else draft.call.position) for draft, now, after in turn], messages
+            utterances += self._advance(
+                [(draft, now, after[0].start if after else draft.call.position) for draft, now, after in turn]
             )
-        return messages
+            ends += [closed(draft.call, self._topics) for draft, stretch, _ in turn if stretch.breaks == "close"]
+        return utterances, ends
 
-    def _advance(self, turn: Sequence[tuple[Draft, Stretch, int]], messages: list[Message]) -> None:
+    def _advance(self, turn: Sequence[tuple[Draft, Stretch, int]]) -> list[Message]:
         """One stretch a call; the number is the sample where the call goes on behind it."""
+        out: list[Message] = []
         inputs = [
             [self._input(draft, stretch, n) for n in range(len(draft.call.channel_states))]
             for draft, stretch, _ in turn
@@ -80,13 +83,12 @@ class Cutter:
                 if stretch.breaks != "no":
                     ended = [*ended, *self._segmenter.flush(one.state)]
                 cuts += [(channel, shifted(cut, draft.call.origins[channel])) for cut in ended]
-            messages += self._utterances(draft, stretch, cuts)
+            out += self._utterances(draft, stretch, cuts)
             if stretch.breaks == "no":
                 forget(draft, [one.state for one in mine])
             else:
                 begin_channels(draft, resume)
-            if stretch.breaks == "close":
-                messages.append(closed(draft.call, self._topics))
+        return out
 
     def _input(self, draft: Draft, stretch: Stretch, channel: int) -> ChannelInput:
         samples = np.ascontiguousarray(stretch.pcm[:, channel])

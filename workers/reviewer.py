@@ -87,16 +87,19 @@ class ReviewerStage:
     async def write(self, connection: AsyncConnection, batch: Batch, work: Work[Plan]) -> None:
         # Deletions and revisions that carry results compete; the rest was superseded before.
         entries = [one for one in work.plan.revisions if one.row or isinstance(one.event, ReviewDeleted)]
-        accepted = await reviews.advance_heads(connection, [one.head for one in entries])
+        winners: dict[str, ReviewHead] = {}
+        for turn in turns(entries):
+            accepted = await reviews.advance_heads(connection, [one.head for one in turn])
+            # Also a deletion that a later revision of the same batch follows removes what was there before.
+            await reviews.delete_review(connection, [name for name, head in accepted.items() if head.deleted])
+            winners |= accepted
         kept: list[Revision] = []
         for one in work.plan.revisions:
-            if accepted.get(one.head.review_id) is one.head:
+            if winners.get(one.head.review_id) is one.head:
                 work.verdicts[one.record.offset] = ("result", None)
                 kept.append(one)
             else:
                 work.verdicts[one.record.offset] = ("superseded", None)
-        gone = [one.head.review_id for one in kept if one.head.deleted]
-        await reviews.delete_review(connection, gone)
         await facts.insert_reviews(connection, [one.row for one in kept if one.row])
         await facts.insert_aspect_mentions(connection, [row for one in kept for row in one.mentions])
         work.outbox += [outgoing(insight(one, self.run_id).to_message(self._topics)) for one in kept]
@@ -163,6 +166,20 @@ class ReviewerStage:
             author=event.author,
             trace_id=trace,
         )
+
+
+def turns(entries: Sequence[Revision]) -> list[list[Revision]]:
+    """In order, cut where a review goes on after its deletion: each deletion is the last word on its review in its turn."""
+    out: list[list[Revision]] = [[]]
+    deleted: set[str] = set()
+    for one in entries:
+        if one.head.review_id in deleted:
+            out.append([])
+            deleted.clear()
+        out[-1].append(one)
+        if one.head.deleted:
+            deleted.add(one.head.review_id)
+    return out
 
 
 def may_follow(head: ReviewHead, known: StoredHead | None) -> bool:

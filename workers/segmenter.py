@@ -116,9 +116,10 @@ class SegmenterStage:
                 work.verdicts[record.offset] = await self._take(batch, work.plan, rows, record, event)
             except Permanent as err:
                 work.bury(batch, record, err, event.call_id)
-        messages = await asyncio.to_thread(self._cutter.cut, list(work.plan.drafts.values()))
+        utterances, ends = await asyncio.to_thread(self._cutter.cut, list(work.plan.drafts.values()))
         deadline.check()
-        await self._produce(messages)
+        await self._produce(utterances)
+        await self._produce(ends)  # now that Kafka has what they name: a transcriber believes them
         work.plan.rows = [row_of(batch.key, draft, rows) for draft in work.plan.drafts.values()]
         work.plan.rows += [
             replace(rows[call_id], late_chunks=rows[call_id].late_chunks + count)

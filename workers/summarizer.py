@@ -75,7 +75,11 @@ class SummarizerStage:
         await facts.insert_summaries(connection, [done.summary for done in plan.done])
         await facts.insert_aspect_mentions(connection, [row for done in plan.done for row in done.mentions])
         for done in plan.done:
-            first = await calls.set_run_state(connection, self.run_id, done.event.call_id, "analysed")
+            # calls.transcribed comes at least once; analysed may follow analysed, so the state before tells.
+            known = await calls.get_runs(connection, self.run_id, [done.event.call_id])
+            first = done.event.call_id in known and known[done.event.call_id].state == "transcribed"
+            if first:
+                await calls.set_run_state(connection, self.run_id, done.event.call_id, "analysed")
             work.verdicts[done.record.offset] = ("result", None) if first else ("duplicate", None)
             if first:
                 work.outbox.append(outgoing(insight(done).to_message(self._topics)))

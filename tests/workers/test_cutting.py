@@ -43,9 +43,9 @@ def utterances(cutter: Cutter, offset_ms: int, batch: int) -> list[tuple[bytes, 
             draft.stretches += call.add(seq, offset_ms + seq * CHUNK_MS, chunks[seq], 20)
         if first + batch >= len(chunks):
             draft.stretches += call.close("ended", len(chunks) - 1)
-        out += cutter.cut([draft])
+        out += cutter.cut([draft])[0]
     fields = ("utterance_id", "channel", "role", "start_ms", "end_ms")
-    return [tuple(value for name, value in message.headers if name in fields) for message in out[:-1]]
+    return [tuple(value for name, value in message.headers if name in fields) for message in out]
 
 
 @pytest.mark.parametrize("offset_ms", [0, 3_600_000], ids=["from_the_start", "behind_a_gap"])

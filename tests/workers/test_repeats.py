@@ -1,0 +1,171 @@
+"""What comes twice, fails half-way or is undone in one batch: stages on a real Postgres, without Kafka and Triton."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID
+
+import psycopg
+import pytest
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from errors import Transient
+from settings import PROJECT
+from speech.segment import Segmenter
+from store import calls, runs
+from store.calls import CallRun
+from store.ledger import LedgerKey
+from stream.audio import decode_chunk
+from stream.events import AudioChunk, CallEnded, CallTranscribed, Message, Record, Review, ReviewDeleted, Topics
+from stream.files import read_file
+from tests.workers.sending import STARTED
+from workers.cutting import Cutter
+from workers.deadline import Deadline
+from workers.reviewer import ReviewerStage
+from workers.segmenter import SegmenterStage
+from workers.stage import Batch, Stage, Work
+from workers.summarizer import SummarizerStage
+
+TOPICS = Topics("")
+BOUNDS = (datetime(2026, 5, 1, tzinfo=UTC), datetime(2026, 12, 1, tzinfo=UTC))
+
+
+class Deaf:
+    """A Triton that finds nothing in any text."""
+
+    async def aspects(self, text: str, deadline: Deadline) -> tuple[list[Any], str]:
+        return [], "v1"
+
+    async def polarities(self, text: str, spans: Sequence[Any], deadline: Deadline) -> tuple[list[Any], str]:
+        return [], ""
+
+
+async def take(engine: AsyncEngine, stage: Stage[Any], first: int, messages: Sequence[Message]) -> list[str]:
+    """Steps 3 to 5 for a batch that begins at offset `first`. Returns the verdicts' kinds."""
+    key = LedgerKey(stage=stage.name, run_id=stage.run_id, topic=stage.topic, topic_id=UUID(int=5), partition=0)
+    records = [
+        Record(
+            topic=one.topic,
+            partition=0,
+            offset=offset,
+            timestamp_ms=0,
+            key=one.key,
+            value=one.value,
+            headers=one.headers,
+        )
+        for offset, one in enumerate(messages, first)
+    ]
+    batch = Batch(key=key, records=records)
+    work: Work[Any] = await stage.work(batch, Deadline.after(30))
+    async with engine.begin() as connection:
+        await stage.write(connection, batch, work)
+    stage.committed(batch, work)
+    return [work.verdicts[record.offset][0] for record in records]
+
+
+def review(text: str) -> Message:
+    return Review(review_id="r", product="p", text=text, created_at=STARTED).to_message(TOPICS)
+
+
+async def opened(engine: AsyncEngine) -> UUID:
+    async with engine.begin() as connection:
+        return (await runs.open_run(connection, {"test": 1}, make_current=True)).run_id
+
+
+@pytest.mark.parametrize("batches", [[3], [1, 2], [2, 1], [1, 1, 1]], ids=str)
+async def test_a_deletion_removes_what_was_there_however_it_is_batched(
+    engine: AsyncEngine, database: str, batches: list[int]
+) -> None:
+    """The review is sent again right behind its deletion."""
+    stage = ReviewerStage(
+        topics=TOPICS,
+        run_id=await opened(engine),
+        inference=Deaf(),  # type: ignore[arg-type]
+        engine=engine,
+        month_bounds=lambda: BOUNDS,
+    )
+    await take(engine, stage, 0, [review("My address is 1 Main Street.")])
+    messages = [ReviewDeleted(review_id="r").to_message(TOPICS), review("It is great."), review("It is fine.")]
+    first = 1
+    for count in batches:
+        await take(engine, stage, first, messages[first - 1 : first - 1 + count])
+        first += count
+    with psycopg.connect(database) as connection:
+        texts = [text for (text,) in connection.execute("SELECT text FROM pii.review_texts ORDER BY text")]
+        heads = connection.execute('SELECT "offset", deleted FROM ingest.review_heads').fetchall()
+    assert "My address is 1 Main Street." not in texts
+    assert "It is fine." in texts
+    assert heads == [(3, False)]
+
+
+async def test_a_transcribed_call_that_comes_twice_counts_once(engine: AsyncEngine) -> None:
+    """The outbox delivers at least once."""
+    run_id = await opened(engine)
+    row = CallRun(call_id="c", run_id=run_id, call_started_at=STARTED, state="transcribed", utterances=0)
+    async with engine.begin() as connection:
+        await calls.close_run(connection, row, [])
+    stage = SummarizerStage(topics=TOPICS, run_id=run_id, inference=Deaf(), engine=engine)  # type: ignore[arg-type]
+    event = CallTranscribed(call_id="c", call_started_at=STARTED, run_id=run_id, state="transcribed")
+    message = event.to_message(TOPICS)
+    assert await take(engine, stage, 0, [message, message]) == ["result", "duplicate"]
+    assert await take(engine, stage, 2, [message]) == ["duplicate"]
+
+
+async def test_no_end_of_a_call_reaches_kafka_before_its_utterances(engine: AsyncEngine) -> None:
+    """One utterance is refused while what was sent behind it arrives."""
+    in_kafka: list[Message] = []
+    fails = True
+
+    async def produce(messages: Sequence[Message]) -> None:
+        nonlocal fails
+        if messages and fails:
+            fails = False
+            in_kafka.extend(messages[1:])
+            raise Transient("Kafka did not take it")
+        in_kafka.extend(messages)
+
+    async def decode(chunk: AudioChunk) -> Any:
+        return decode_chunk(chunk)
+
+    stage = SegmenterStage(
+        topics=TOPICS,
+        cutter=Cutter(Segmenter(), TOPICS),
+        engine=engine,
+        produce=produce,
+        decode=decode,
+        reorder_chunks=20,
+        month_bounds=lambda: BOUNDS,
+    )
+    messages = a_call()
+    with pytest.raises(Transient):
+        await take(engine, stage, 0, messages)
+    assert ends(in_kafka) == []
+    await take(engine, stage, 0, messages)
+    assert ends(in_kafka) == [len(in_kafka) - 1]
+
+
+def ends(messages: Sequence[Message]) -> list[int]:
+    return [n for n, one in enumerate(messages) if dict(one.headers)["ce_type"].startswith(b"calls.call.closed")]
+
+
+def a_call() -> list[Message]:
+    pcm, rate = read_file(PROJECT / "samples" / "calls" / "card-fee.flac")
+    common: dict[str, Any] = {"call_id": "c", "call_started_at": STARTED}
+    chunks = [
+        AudioChunk(
+            codec="l16",
+            rate=rate,
+            channels=1,
+            roles=("unknown",),
+            seq=seq,
+            offset_ms=seq * 1000,
+            duration_ms=1000,
+            value=pcm[seq * rate : (seq + 1) * rate, 0].tobytes(),
+            **common,
+        )
+        for seq in range(len(pcm) // rate)
+    ]
+    ended = CallEnded(last_seq=len(chunks) - 1, **common)
+    return [*(one.to_message(TOPICS) for one in chunks), ended.to_message(TOPICS)]
