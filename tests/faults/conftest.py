@@ -13,7 +13,7 @@ from stack.stack import Stack
 from tests.conftest import TEST_MODELS
 from tests.faults.chaos import undisturbed
 from tests.faults.load import Load
-from tests.faults.oracle import content_hash, examine
+from tests.faults.oracle import content, examine
 
 SMALL = Load(seed=7, reviews=200, calls=8)
 
@@ -24,12 +24,12 @@ def small() -> Load:
 
 
 @pytest.fixture(scope="package")
-def small_hash(stack: Stack, small: Load) -> str:
-    """Content hash of the small load without faults; the oracle finds nothing wrong with it."""
+def small_content(stack: Stack, small: Load) -> list[str]:
+    """Content of the small load without faults; the oracle finds nothing wrong with it."""
     for p in undisturbed(stack, small):
         found = examine(p, p.manifest)
         assert found.clean, found
-        return content_hash(p)
+        return content(p)
     raise AssertionError
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from tests.faults.load import Manifest, digest
 from tests.workers.pipeline import STAGES, Pipeline
 
-__all__ = ["Findings", "content_hash", "examine"]
+__all__ = ["Findings", "content", "content_hash", "difference", "examine"]
 
 
 @dataclass(slots=True)
@@ -132,20 +132,32 @@ def _published(p: Pipeline, manifest: Manifest, out: Findings) -> None:
     out.extra += [f"published letter {one}" for one in sent - letters]
 
 
-def content_hash(p: Pipeline) -> str:
-    """Of all that analysts may see and that no clock, offset or process decides."""
-    queries = (
-        "SELECT review_id, product, text, version, rating, aspects FROM analytics_v1.reviews",
-        "SELECT source, review_id, call_id, utterance_id, span_start, span_end, aspect_text, aspect_id, polarity,"
-        " round(sentiment::numeric, 6), round(confidence::numeric, 6), occurred_at FROM analytics_v1.aspect_mentions",
-        "SELECT call_id, utterance_id, channel, role, start_ms, end_ms, text, finish_reason FROM analytics_v1.utterances",
-        "SELECT call_id, issue, outcome, actions, summary, evidence FROM analytics_v1.summaries",
-        "SELECT call_id, state, gap_ms, duration_ms, channels, product FROM ingest.calls",
-        "SELECT stage, topic, reason, subject_id, count(*) FROM ingest.dead_letters GROUP BY 1, 2, 3, 4",
-    )
-    out = hashlib.sha256()
-    for query in queries:
-        prefix = p.topics.prefix
-        lines = sorted(json.dumps([str(value).removeprefix(prefix) for value in row]) for row in p.rows(query))
-        out.update("\n".join(lines).encode() + b"\0")
-    return out.hexdigest()
+QUERIES = (
+    "SELECT review_id, product, text, version, rating, aspects FROM analytics_v1.reviews",
+    "SELECT source, review_id, call_id, utterance_id, span_start, span_end, aspect_text, aspect_id, polarity,"
+    " round(sentiment::numeric, 6), round(confidence::numeric, 6), occurred_at FROM analytics_v1.aspect_mentions",
+    "SELECT call_id, utterance_id, channel, role, start_ms, end_ms, text, finish_reason FROM analytics_v1.utterances",
+    "SELECT call_id, issue, outcome, actions, summary, evidence FROM analytics_v1.summaries",
+    "SELECT call_id, state, gap_ms, duration_ms, channels, product FROM ingest.calls",
+    "SELECT stage, topic, reason, subject_id, count(*) FROM ingest.dead_letters GROUP BY 1, 2, 3, 4",
+)
+
+
+def content(p: Pipeline) -> list[str]:
+    """All that analysts may see and that no clock, offset or process decides, sorted."""
+    prefix = p.topics.prefix
+    return [
+        json.dumps([number, *(str(value).removeprefix(prefix) for value in row)])
+        for number, query in enumerate(QUERIES)
+        for row in sorted(p.rows(query), key=str)
+    ]
+
+
+def content_hash(lines: list[str]) -> str:
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+
+def difference(found: list[str], expected: list[str]) -> list[str]:
+    """Lines that only one of the two has; empty for the same content."""
+    one, other = Counter(found), Counter(expected)
+    return [f"+ {line}" for line in (one - other)] + [f"- {line}" for line in (other - one)]
