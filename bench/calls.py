@@ -151,15 +151,15 @@ def recognizer() -> Callable[[Heard], object]:
 
     def one(heard: Heard) -> object:
         pcm, rate = heard
-        return model.transcribe(resample(pcm.astype(np.float32) / 32768, rate))
+        return model.transcribe(resample(pcm.astype(np.float32) / np.float32(32768), rate))
 
     return one
 
 
 def vad_seconds() -> float:
     """Of the batched detector for a channel-second, by two processes with all sample channels in each batch."""
-    speech = [one.pcm.astype(np.float32) / 32768 for one in recordings()]
-    channels: list[Any] = [soxr.resample(one[:, k], recordings()[0].rate, 16_000) for one in speech for k in range(2)]
+    speech = [one.pcm.astype(np.float32) / np.float32(32768) for one in recordings()]
+    channels = [soxr.resample(one[:, k], recordings()[0].rate, 16_000) for one in speech for k in range(2)]
     count = min(len(channel) for channel in channels) // 512
     windows = np.stack([channel[: count * 512].reshape(count, 512) for channel in channels], axis=1)
     padded = np.concatenate([np.zeros((*windows.shape[:2], 64), np.float32), windows], axis=2)
