@@ -51,6 +51,7 @@ class Watchdog:
         self._tries = tries
         self._still_since = monotonic()
         self._seen: tuple[dict[int, int], int] = ({}, 0)
+        self._ends: Mapping[int, int] = {}  # at the last look
         self.caught_up_since: dict[int, float] = {}  # partition -> monotonic seconds
 
     @property
@@ -61,11 +62,15 @@ class Watchdog:
         """Returns never; raises NoProgress or TopicReplaced when it is time to leave."""
         while True:
             await asyncio.sleep(EVERY_SECONDS)
-            try:
-                await self._look()
-            except Transient as err:
-                log.warning("watchdog.blind", stage=self._stage, why=str(err))
-                self._still_since = monotonic()
+            await self._try_to_look()
+
+    async def _try_to_look(self) -> None:
+        try:
+            await self._look()
+        except Transient as err:
+            log.warning("watchdog.blind", stage=self._stage, why=str(err))
+            self._still_since = monotonic()
+            self._ends, self.caught_up_since = {}, {}  # what producers could not send meanwhile comes now
 
     async def _look(self) -> None:
         owned = dict(self._ownership.partitions)
@@ -74,9 +79,13 @@ class Watchdog:
         lag = {partition: ends.get(partition, offset) - offset for partition, offset in offsets.items()}
         LAG.labels(stage=self._stage).set(sum(lag.values()))
         now = monotonic()
+        # On a busy partition there is always a record in hand: level is who has done what was there at the last look.
         self.caught_up_since = {
-            partition: self.caught_up_since.get(partition, now) for partition, behind in lag.items() if behind == 0
+            partition: self.caught_up_since.get(partition, now)
+            for partition, offset in offsets.items()
+            if offset >= self._ends.get(partition, ends.get(partition, offset))
         }
+        self._ends = ends
         if owned and await self._topic_id() != next(iter(owned.values())).key.topic_id:
             raise TopicReplaced(self._stage)
         # Trying again is no standing still: after some tries the loop finds the record that is at fault.

@@ -1,0 +1,101 @@
+"""What the watchdog takes for progress, and for being level with the log."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import SimpleNamespace
+from typing import Any
+from uuid import UUID
+
+import pytest
+
+from errors import Transient
+from workers.watchdog import NoProgress, Watchdog
+
+TOPIC_ID = UUID(int=3)
+
+
+class Scene:
+    """One partition: where its log ends, where the ledger is, and how often the loop has tried."""
+
+    def __init__(self, patience_seconds: float = 0.0) -> None:
+        self.end = self.offset = self.tries = 0
+        self.healthy = True
+        self.kafka_away = False
+        self.watchdog = Watchdog(
+            stage="reviewer",
+            ownership=self._ownership(),
+            log_ends=self._log_ends,
+            topic_id=self._topic_id,
+            healthy=self._healthy,
+            tries=lambda: self.tries,
+            patience_seconds=patience_seconds,
+        )
+
+    def _ownership(self) -> Any:
+        scene = self
+
+        class Position:
+            @property
+            def next_offset(self) -> int:
+                return scene.offset
+
+        owned = SimpleNamespace(position=Position(), key=SimpleNamespace(topic_id=TOPIC_ID))
+        return SimpleNamespace(partitions={0: owned})
+
+    async def _log_ends(self) -> Mapping[int, int]:
+        if self.kafka_away:
+            raise Transient("Kafka is away")
+        return {0: self.end}
+
+    async def _topic_id(self) -> UUID:
+        return TOPIC_ID
+
+    async def _healthy(self) -> bool:
+        return self.healthy
+
+    async def look(self, *, end: int, offset: int) -> bool:
+        """Whether the partition counts as level."""
+        self.end, self.offset = end, offset
+        await self.watchdog._try_to_look()
+        return 0 in self.watchdog.caught_up_since
+
+
+async def test_a_busy_partition_is_level_when_it_keeps_up() -> None:
+    scene = Scene()
+    assert not await scene.look(end=100, offset=40)
+    for end in range(200, 1_000, 100):
+        assert await scene.look(end=end, offset=end - 60)
+    assert not await scene.look(end=2_000, offset=800)
+    assert not await scene.look(end=2_100, offset=1_900)
+    assert await scene.look(end=2_200, offset=2_150)
+
+
+async def test_after_an_outage_of_kafka_nobody_has_been_level() -> None:
+    """Producers send now what they could not: a call that was silent meanwhile has not ended."""
+    scene = Scene()
+    assert await scene.look(end=10, offset=10)
+    before = scene.watchdog.caught_up_since[0]
+    scene.kafka_away = True
+    assert not await scene.look(end=10, offset=10)
+    scene.kafka_away = False
+    assert await scene.look(end=10, offset=10)
+    assert scene.watchdog.caught_up_since[0] > before
+
+
+async def test_trying_again_is_no_standing_still() -> None:
+    scene = Scene()
+    for scene.tries in range(5):
+        await scene.look(end=10, offset=3)
+    with pytest.raises(NoProgress):
+        await scene.look(end=10, offset=3)
+
+
+async def test_waiting_for_a_dependency_is_no_standing_still() -> None:
+    scene = Scene()
+    scene.healthy = False
+    for _ in range(3):
+        await scene.look(end=10, offset=3)
+    scene.healthy = True
+    with pytest.raises(NoProgress):
+        await scene.look(end=10, offset=3)
