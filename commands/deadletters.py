@@ -19,7 +19,7 @@ from store import dead_letters as letters
 from store.dead_letters import DeadLetter, StoredDeadLetter
 from stream.topics import Topics
 from workers import kafka
-from workers.replay import ORIGINAL_OFFSET, ORIGINAL_TOPIC_ID, REPLAY_OF
+from workers.replay import replay_headers
 
 __all__ = ["deadletters"]
 
@@ -118,12 +118,7 @@ def refuse_closed_call(using: Settings, letter: DeadLetter) -> None:
 
 def produce(using: Settings, one: StoredDeadLetter) -> tuple[int, int]:
     letter = one.letter
-    headers = [
-        *letter.headers,
-        (REPLAY_OF, str(one.dead_letter_id).encode()),
-        (ORIGINAL_TOPIC_ID, str(letter.topic_id).encode()),
-        (ORIGINAL_OFFSET, str(letter.offset).encode()),
-    ]
+    headers = list(replay_headers(tuple(letter.headers), one.dead_letter_id, letter.topic_id, letter.offset))
     try:
         producer = KafkaProducer(**kafka.aio_options(using), acks="all", enable_idempotence=True)
         try:
