@@ -1,0 +1,104 @@
+"""`earful deadletters`: list, show without payload, replay once and only where it can help."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from stream.events import Message
+from tests.commands.conftest import Run
+from tests.workers.pipeline import Pipeline, Place
+from tests.workers.sending import chunks, ended, messages, review, sample, started
+
+SECRET = b'{"text": "my card number is 4111"'
+
+
+def letter_at(run: Run, pipeline: Pipeline, stage: str, place: Place) -> dict[str, Any]:
+    """The dead letter of a record, as `list` shows it."""
+    verdict = pipeline.wait(lambda: pipeline.verdict(stage, place), f"a verdict for {place}")
+    assert verdict[0] == "dead_letter"
+    found = run("deadletters", "list", "--stage", stage, "--reason", str(verdict[1]), "--json").json()
+    [mine] = [one for one in found if (one["partition"], one["offset"]) == (place.partition, place.offset)]
+    return mine  # type: ignore[no-any-return]
+
+
+def poison(pipeline: Pipeline, review_id: str) -> Message:
+    return replace(messages(pipeline.topics, [review(review_id)])[0], value=SECRET)
+
+
+def mend(pipeline: Pipeline, letter: dict[str, Any], value: bytes | None) -> None:
+    """As if what made Earful refuse the record had been mended since."""
+    pipeline.rows(
+        "UPDATE pii.dead_letter_payloads SET value = %s WHERE dead_letter_id = %s RETURNING 1",
+        value,
+        letter["dead_letter_id"],
+    )
+
+
+def test_list_and_show_never_print_a_payload(run: Run, pipeline: Pipeline) -> None:
+    [place] = pipeline.produce([poison(pipeline, "shown")])
+    letter = letter_at(run, pipeline, "reviewer", place)
+    assert (letter["reason"], letter["subject_id"], letter["replayed_at"]) == ("invalid_json", "shown", None)
+    shown = run("deadletters", "show", letter["dead_letter_id"], "--json")
+    assert shown.json()["value_bytes"] == len(SECRET)
+    for done in (shown, run("deadletters", "show", letter["dead_letter_id"]), run("deadletters", "list")):
+        assert done.code == 0
+        assert "4111" not in done.out
+    assert letter["dead_letter_id"] in run("deadletters", "list").out
+
+
+def test_a_record_is_replayed_once(run: Run, pipeline: Pipeline) -> None:
+    [place] = pipeline.produce([poison(pipeline, "again")])
+    letter = letter_at(run, pipeline, "reviewer", place)
+    mend(pipeline, letter, messages(pipeline.topics, [review("again", "The battery is great.")])[0].value)
+    done = run("deadletters", "replay", letter["dead_letter_id"])
+    assert done.code == 0, done.err
+    pipeline.wait(lambda: pipeline.rows("SELECT 1 FROM analytics_v1.reviews WHERE review_id = 'again'"), "the review")
+    second = run("deadletters", "replay", letter["dead_letter_id"])
+    assert (second.code, "a dead letter is replayed once" in second.sentence()) == (1, True)
+    shown = run("deadletters", "show", letter["dead_letter_id"], "--json").json()
+    new = Place(topic=place.topic, partition=shown["replayed_partition"], offset=shown["replayed_offset"])
+    assert pipeline.verdict("reviewer", new) == ("result", None)
+    assert pipeline.ends(place.topic)[new.partition] == new.offset + 1
+
+
+def test_a_replayed_review_never_overrides_a_newer_one(run: Run, pipeline: Pipeline) -> None:
+    """Without versions the order of the records decides, and a replayed one counts as where it first stood."""
+    newer = messages(pipeline.topics, [review("overtaken", "The battery is great.")])[0]
+    [place, _] = pipeline.produce([poison(pipeline, "overtaken"), newer])
+    letter = letter_at(run, pipeline, "reviewer", place)
+    query = "SELECT text FROM analytics_v1.reviews WHERE review_id = 'overtaken'"
+    pipeline.wait(lambda: pipeline.rows(query), "the newer review")
+    mend(pipeline, letter, messages(pipeline.topics, [review("overtaken", "The battery died.")])[0].value)
+    assert run("deadletters", "replay", letter["dead_letter_id"]).code == 0
+    shown = run("deadletters", "show", letter["dead_letter_id"], "--json").json()
+    new = Place(topic=place.topic, partition=shown["replayed_partition"], offset=shown["replayed_offset"])
+    verdict = pipeline.wait(lambda: pipeline.verdict("reviewer", new), "its verdict")
+    assert verdict[0] == "superseded"
+    assert pipeline.rows(query) == [("The battery is great.",)]
+
+
+def test_audio_of_a_closed_call_is_not_replayed(run: Run, pipeline: Pipeline) -> None:
+    talk = sample("calls/card-fee", 0, 4_000)
+    audio = chunks("closed", talk)
+    broken = audio[3].model_copy(update={"value": audio[3].value[:-40]})
+    events = [started("closed"), *audio[:3], broken, *audio[4:], ended("closed", len(audio) - 1)]
+    places = pipeline.produce(messages(pipeline.topics, events))
+    letter = letter_at(run, pipeline, "segmenter", places[4])
+    closed = "SELECT close_reason FROM ingest.calls WHERE call_id = 'closed'"
+    pipeline.wait(lambda: pipeline.one(closed) == "ended", "the end of the call")
+    end = pipeline.ends(places[4].topic)
+    done = run("deadletters", "replay", letter["dead_letter_id"])
+    assert (done.code, "call closed is closed (ended)" in done.sentence()) == (1, True)
+    assert pipeline.ends(places[4].topic) == end
+    assert run("deadletters", "show", letter["dead_letter_id"], "--json").json()["replayed_at"] is None
+
+
+def test_a_letter_without_payload_cannot_be_replayed(run: Run, pipeline: Pipeline) -> None:
+    [place] = pipeline.produce([poison(pipeline, "erased")])
+    letter = letter_at(run, pipeline, "reviewer", place)
+    pipeline.rows(
+        "DELETE FROM pii.dead_letter_payloads WHERE dead_letter_id = %s RETURNING 1", letter["dead_letter_id"]
+    )
+    done = run("deadletters", "replay", letter["dead_letter_id"])
+    assert (done.code, "erased" in done.sentence()) == (1, True)

@@ -1,0 +1,112 @@
+"""0 done, 1 failed, 2 wrong arguments or settings, 3 what it needs does not answer; always one sentence, no traceback."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+
+from tests.commands.conftest import Run, settings_of
+from tests.commands.runner import earful
+from tests.workers.pipeline import Pipeline
+
+NOWHERE = {
+    "EARFUL_KAFKA_BOOTSTRAP_SERVERS": "127.0.0.1:1",
+    "EARFUL_POSTGRES_URL": "postgresql://nobody@127.0.0.1:1/nothing",
+    "EARFUL_TRITON_URL": "127.0.0.1:1",
+}
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("sql",),
+        ("worker", "cook"),
+        ("nonsense",),
+        ("send", "call", "no-such-file.mp3"),
+        ("send", "reviews", "no-such-file.csv"),
+        ("deadletters", "show", "no-uuid"),
+        ("runs", "use", "no-uuid"),
+        ("logs", "cook"),
+        ("eval", "asr", "."),
+        ("transcribe", "--engine", "ear", "a.txt"),
+    ],
+    ids=" ".join,
+)
+def test_wrong_arguments_are_2(arguments: tuple[str, ...]) -> None:
+    Path("a.txt").write_text("not audio")
+    done = earful(*arguments, env=NOWHERE)
+    assert done.code == 2
+    assert "Traceback" not in done.err
+
+
+@pytest.mark.parametrize(
+    ("setting", "says"),
+    [
+        ({"EARFUL_POSTGRES_ULR": "x"}, "did you mean EARFUL_POSTGRES_URL"),
+        ({"EARFUL_PARTITIONS": "many"}, "EARFUL_PARTITIONS"),
+        ({"EARFUL_TOPIC_PREFIX": "a b"}, "EARFUL_TOPIC_PREFIX"),
+        ({"EARFUL_POSTGRES_URL": "mysql://me:secret@db/x"}, "EARFUL_POSTGRES_URL: Value error, it begins with"),
+        ({"EARFUL_KAFKA_SSL_CAFILE": "/no/such/file"}, "EARFUL_KAFKA_SSL_CAFILE"),
+    ],
+)
+def test_wrong_settings_are_2_and_never_repeated(setting: dict[str, str], says: str) -> None:
+    done = earful("report", env=NOWHERE | setting)
+    assert (done.code, says in done.sentence()) == (2, True), done.err
+    assert "secret" not in done.err
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("report",),
+        ("sql", "SELECT 1"),
+        ("explain", "call", "x"),
+        ("explain", "review", "x"),
+        ("deadletters", "list"),
+        ("deadletters", "replay", str(uuid4())),
+        ("topics", "check"),
+        ("topics", "create"),
+        ("send", "reviews", "a.jsonl"),
+        ("migrate",),
+        ("runs", "open"),
+        ("runs", "list"),
+    ],
+    ids=lambda words: " ".join(words[:2]),
+)
+def test_servers_that_are_away_are_3(arguments: tuple[str, ...]) -> None:
+    Path("a.jsonl").write_text('{"review_id": "r", "text": "Good.", "created_at": "2026-05-04", "product": "kettle"}\n')
+    done = earful(*arguments, env=NOWHERE)
+    assert (done.code, "answer" in done.sentence()) == (3, True), done.err
+
+
+def test_a_stack_that_does_not_run_is_3() -> None:
+    done = earful("status", "--json")
+    assert done.code == 3
+    assert done.json()["endpoints"] == {}
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("explain", "call", "never-heard-of"),
+        ("explain", "review", "never-heard-of"),
+        ("deadletters", "show", str(uuid4())),
+        ("deadletters", "replay", str(uuid4())),
+        ("runs", "use", str(uuid4())),
+        ("sql", "SELECT nothing FROM analytics_v1.calls"),
+    ],
+    ids=lambda words: " ".join(words[:2]),
+)
+def test_what_is_not_there_is_1(run: Run, arguments: tuple[str, ...]) -> None:
+    done = run(*arguments)
+    assert done.code == 1
+    assert done.err.startswith("error: ")
+
+
+def test_a_database_without_schema_wants_migrate(pipeline: Pipeline) -> None:
+    empty = settings_of(pipeline) | {"EARFUL_POSTGRES_URL": pipeline.stack.endpoints["postgres_url"]}
+    for arguments in (("report",), ("explain", "call", "x"), ("runs", "list"), ("deadletters", "list")):
+        done = earful(*arguments, env=empty)
+        assert (done.code, "run `earful migrate`" in done.sentence()) == (1, True), done.err

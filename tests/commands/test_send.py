@@ -1,0 +1,122 @@
+"""`earful send`: whatever PyAV reads arrives as a call; a wrong file, role or line sends nothing."""
+
+from __future__ import annotations
+
+import json
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+
+from tests.commands.conftest import Run
+from tests.workers.pipeline import Pipeline
+from tests.workers.sending import sample
+
+STARTED = ("--started-at", "2026-05-04T10:00:00")
+TALK = sample("calls/card-fee", 0, 6_000)
+
+
+def record(path: Path, codec: str) -> Path:
+    """Six seconds of two people, 8 kHz stereo, in a lossy format."""
+    with av.open(str(path), "w") as file:
+        stream = file.add_stream(codec, rate=8_000, layout="stereo")
+        frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(TALK).reshape(1, -1), format="s16", layout="stereo")
+        frame.sample_rate, frame.pts, frame.time_base = 8_000, 0, Fraction(1, 8_000)
+        resampler = av.AudioResampler(
+            format=stream.codec_context.format, layout="stereo", rate=8_000, frame_size=stream.codec_context.frame_size
+        )
+        for part in [*resampler.resample(frame), *resampler.resample(None)]:
+            file.mux(stream.encode(part))
+        file.mux(stream.encode(None))
+    return path
+
+
+def test_mp3_opus_and_m4a_become_calls(run: Run, pipeline: Pipeline, tmp_path: Path) -> None:
+    files = [
+        record(tmp_path / "lossy-1.mp3", "libmp3lame"),
+        record(tmp_path / "lossy-2.opus", "libopus"),
+        record(tmp_path / "lossy-3.m4a", "aac"),
+    ]
+    done = run("send", "call", *map(str, files), "--roles", "customer,agent", "--product", "kettle", *STARTED)
+    assert done.code == 0, done.err
+    assert [line.partition(":")[0] for line in done.out.splitlines()] == ["lossy-1", "lossy-2", "lossy-3"]
+
+    def analysed() -> bool:
+        query = "SELECT count(*) FROM ingest.call_runs WHERE starts_with(call_id, 'lossy-') AND state = 'analysed'"
+        return pipeline.one(query) == 3
+
+    pipeline.wait(analysed, "three calls are analysed")
+    rows = pipeline.rows(
+        "SELECT product, channels, gap_ms, duration_ms FROM ingest.calls WHERE starts_with(call_id, 'lossy-')"
+    )
+    assert all(row[:3] == ("kettle", 2, 0) and abs(row[3] - 6_000) < 200 for row in rows), rows
+    spoken = pipeline.rows("SELECT DISTINCT role FROM ingest.utterances WHERE starts_with(call_id, 'lossy-')")
+    assert sorted(spoken) == [("agent",), ("customer",)]
+
+
+@pytest.mark.parametrize(
+    ("options", "code", "says"),
+    [
+        (("text.mp3",), 1, "text.mp3 is not an audio file that FFmpeg reads"),
+        (("good.wav", "--roles", "customer,robot"), 2, "--roles takes customer, agent, unknown"),
+        (("good.wav", "--roles", "customer"), 2, "one role for each channel"),
+        (("good.wav", "good.wav", "--call-id", "one"), 2, "--call-id names one call"),
+        (("good.wav", "--call-id", "x" * 300), 2, "call_id"),
+    ],
+)
+def test_what_is_wrong_with_a_call_is_said_and_nothing_is_sent(
+    run: Run, pipeline: Pipeline, tmp_path: Path, options: tuple[str, ...], code: int, says: str
+) -> None:
+    (tmp_path / "text.mp3").write_text("this is no music")
+    record(tmp_path / "good.wav", "pcm_s16le")
+    before = pipeline.ends(pipeline.topics.calls_audio)
+    done = run("send", "call", *options, *STARTED)
+    assert (done.code, says in done.sentence()) == (code, True), done.err
+    assert pipeline.ends(pipeline.topics.calls_audio) == before
+
+
+def line(review_id: str, **fields: object) -> str:
+    plain = {"review_id": review_id, "product": "kettle", "text": "The battery is great.", "created_at": "2026-05-04"}
+    return json.dumps(plain | fields) + "\n"
+
+
+def test_reviews_edits_and_deletions_arrive(run: Run, pipeline: Pipeline, tmp_path: Path) -> None:
+    lines = [line("sent-1"), line("sent-2"), line("sent-1", text="The battery died.", version=2)]
+    (tmp_path / "reviews.jsonl").write_text("".join(lines))
+    (tmp_path / "more.csv").write_text(
+        "review_id,product,text,created_at,deleted\n"
+        'sent-3,kettle,"Delivery was late, twice.",2026-05-04,\n'
+        "sent-2,,,,true\n"
+    )
+    assert "sent 3 reviews and 0 deletions" in run("send", "reviews", "reviews.jsonl").out
+    assert "sent 1 reviews and 1 deletions" in run("send", "reviews", "more.csv").out
+    query = "SELECT review_id, text FROM analytics_v1.reviews WHERE starts_with(review_id, 'sent-') ORDER BY 1"
+    wanted = [("sent-1", "The battery died."), ("sent-3", "Delivery was late, twice.")]
+    pipeline.wait(lambda: pipeline.rows(query) == wanted, "the reviews as they stand at the end")
+
+
+@pytest.mark.parametrize("kind", ["jsonl", "csv"])
+def test_a_wrong_line_is_named_and_nothing_is_sent(run: Run, pipeline: Pipeline, tmp_path: Path, kind: str) -> None:
+    file = tmp_path / f"bad.{kind}"
+    if kind == "jsonl":
+        file.write_text(line("bad-1") + line("bad-2", rating="my card is 4111") + "no json 4111\n")
+    else:
+        file.write_text(
+            "review_id,product,text,created_at\nbad-1,p,Good.,2026-05-04\nbad-2,p,Good.,4111\nbad-3,p,x,y,z,4111\n"
+        )
+    before = pipeline.ends(pipeline.topics.reviews_submitted)
+    done = run("send", "reviews", file.name)
+    assert done.code == 1
+    assert f"bad.{kind}, line {2 if kind == 'jsonl' else 3}: " in done.err
+    assert f"bad.{kind}, line {3 if kind == 'jsonl' else 4}: " in done.err
+    assert "2 wrong; nothing was sent" in done.err
+    assert "4111" not in done.err
+    assert pipeline.ends(pipeline.topics.reviews_submitted) == before
+
+
+def test_a_file_of_another_kind_is_refused(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "reviews.xml").write_text("<reviews/>")
+    done = run("send", "reviews", "reviews.xml")
+    assert (done.code, ".jsonl or .csv" in done.sentence()) == (2, True)

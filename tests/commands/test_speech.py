@@ -1,0 +1,113 @@
+"""`earful transcribe` and the score of `earful eval asr`, without servers."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import soundfile
+
+from commands.evaluate import score
+from tests.commands.runner import earful
+from tests.workers.sending import sample
+
+TRUTH: dict[str, Any] = {
+    "one": {
+        "utterances": [
+            {"channel": 0, "start_ms": 1_000, "end_ms": 2_000, "text": "Good morning."},
+            {"channel": 1, "start_ms": 2_500, "end_ms": 4_000, "text": "My kettle is broken."},
+            {"channel": 0, "start_ms": 5_000, "end_ms": 6_000, "text": "I am sorry."},
+        ]
+    }
+}
+
+
+def heard(*lines: tuple[int, int, str]) -> dict[str, list[dict[str, Any]]]:
+    return {
+        "one": [
+            {"channel": channel, "start_ms": start, "end_ms": start + 900, "text": text}
+            for channel, start, text in lines
+        ]
+    }
+
+
+def test_a_perfect_transcript_scores_zero() -> None:
+    found = score(TRUTH, heard((0, 1_000, "good morning"), (1, 2_500, "my kettle's broken"), (0, 5_000, "I'm sorry")))
+    assert (found["word_error_rate"], found["words"], found["utterances"], found["calls"]) == (0.0, 9, 3, 1)
+    assert (found["starts_within_250_ms"], found["start_error_p95_ms"]) == (1.0, 0)
+
+
+def test_errors_are_counted_by_kind() -> None:
+    found = score(TRUTH, heard((0, 1_000, "good evening"), (1, 2_500, "my kettle is"), (0, 5_000, "I am so sorry")))
+    assert (found["substitutions"], found["deletions"], found["insertions"]) == (1, 1, 1)
+    assert found["word_error_rate"] == round(3 / 9, 4)
+
+
+def test_a_word_counts_in_its_own_channel_only() -> None:
+    swapped = heard((1, 1_000, "Good morning."), (0, 2_500, "My kettle is broken."), (1, 5_000, "I am sorry."))
+    assert score(TRUTH, swapped)["word_error_rate"] >= 1.0
+
+
+def test_two_lines_of_one_utterance_are_as_good_as_one() -> None:
+    found = score(
+        TRUTH,
+        heard((0, 1_000, "good"), (0, 1_400, "morning"), (1, 2_500, "my kettle is broken"), (0, 5_000, "I am sorry")),
+    )
+    assert (found["word_error_rate"], found["starts_within_250_ms"]) == (0.0, 1.0)
+
+
+def test_a_late_start_is_a_miss() -> None:
+    found = score(TRUTH, heard((0, 1_251, "good morning"), (1, 2_500, "my kettle is broken"), (0, 5_250, "I am sorry")))
+    assert found["starts_within_250_ms"] == round(2 / 3, 4)
+    assert found["start_error_p95_ms"] == 251
+
+
+def test_nothing_heard_loses_every_word() -> None:
+    found = score(TRUTH, {})
+    assert (found["word_error_rate"], found["deletions"], found["starts_within_250_ms"]) == (1.0, 9, 0.0)
+
+
+def test_transcribe_prints_lines_with_speaker_and_time(tmp_path: Path) -> None:
+    talk = sample("calls/card-fee", 0, 8_000)
+    soundfile.write(tmp_path / "short.wav", talk, 8_000)
+    done = earful("transcribe", "short.wav", "--roles", "agent,customer", "--json")
+    assert done.code == 0, done.err
+    [result] = done.json()
+    assert result["file"] == "short.wav"
+    assert {line["role"] for line in result["lines"]} <= {"agent", "customer"}
+    truth = json.loads((Path(__file__).parents[2] / "samples/calls/card-fee.json").read_text())
+    first = min(truth["utterances"], key=lambda one: one["start_ms"])
+    line = min(result["lines"], key=lambda one: one["start_ms"])
+    assert (line["channel"], abs(line["start_ms"] - first["start_ms"]) <= 250) == (first["channel"], True)
+    spoken, written = (set(re.findall(r"[a-z]+", text.lower())) for text in (first["text"], line["text"]))
+    assert len(spoken & written) >= len(spoken) * 0.7
+
+
+def test_transcribe_names_a_file_that_is_no_audio(tmp_path: Path) -> None:
+    (tmp_path / "text.mp3").write_text("this is no music")
+    done = earful("transcribe", "text.mp3")
+    assert (done.code, "text.mp3 is not an audio file" in done.sentence()) == (1, True)
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        ("{", "one.json is not JSON"),
+        ('{"utterances": [{"channel": 0}]}', "one.json: every utterance has"),
+        ('{"calls": []}', "holds no NAME.json with utterances"),
+    ],
+)
+def test_a_truth_that_is_none_is_said(tmp_path: Path, content: str, says: str) -> None:
+    (tmp_path / "one.json").write_text(content)
+    done = earful("eval", "asr", ".", "--engine", "whisper")
+    assert (done.code, says in done.sentence()) == (2, True), done.err
+
+
+def test_a_truth_without_its_recording_is_said(tmp_path: Path) -> None:
+    (tmp_path / "one.json").write_text(json.dumps(TRUTH["one"]))
+    done = earful("eval", "asr", ".", "--engine", "whisper")
+    assert (done.code, "one.flac" in done.sentence()) == (2, True), done.err
+    assert earful("eval", "asr", ".", "--engine", "ear").code == 2
