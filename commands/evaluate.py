@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import time
 from collections.abc import Mapping, Sequence
@@ -15,16 +16,17 @@ from uuid import uuid4
 import numpy as np
 from rich.progress import Progress
 
-from commands.context import database, errors, fail, settings
+from commands.context import database, errors, fail, require_kafka, settings
 from speech.segment import Segmenter
 from speech.transcribe import transcribe
 from speech.wer import word_errors
 from speech.whisper import Recognizer
 from stream.files import read_file
 from stream.producers import CallProducer
+from stream.topics import Topics
 from workers import kafka
 
-__all__ = ["Transcriber", "evaluate_engine", "evaluate_pipeline", "score"]
+__all__ = ["Transcriber", "evaluate_engine", "evaluate_pipeline", "read_truths", "score"]
 
 #: The speech of the six sample calls takes half a minute on two cores.
 PATIENCE_SECONDS = 900
@@ -46,6 +48,26 @@ class Transcriber:
         """int16 [frames, channels] at `rate` Hz. Raises ValueError for a rate that is not supported."""
         found = transcribe(pcm, rate, recognizer=self._recognizer, segmenter=self._segmenter)
         return [asdict(line) for line in found]
+
+
+def read_truths(folder: Path) -> dict[str, Mapping[str, Any]]:
+    """Every NAME.json of the folder that has utterances, by name. Raises ValueError that names what is wrong."""
+    truths: dict[str, Mapping[str, Any]] = {}
+    for path in sorted(folder.glob("*.json")):
+        try:
+            truth = json.loads(path.read_text("utf-8"))
+        except ValueError as err:
+            raise ValueError(f"{path.name} is not JSON") from err
+        if not isinstance(truth, dict) or "utterances" not in truth:
+            continue
+        if not all({"channel", "start_ms", "text"} <= one.keys() for one in truth["utterances"]):
+            raise ValueError(f"{path.name}: every utterance has a channel, start_ms and text")
+        if not path.with_suffix(".flac").is_file():
+            raise ValueError(f"{path.stem}.flac is missing beside {path.name}")
+        truths[path.stem] = truth
+    if not any(truth["utterances"] for truth in truths.values()):
+        raise ValueError(f"{folder} holds no NAME.json with utterances")
+    return truths
 
 
 def score(truths: Mapping[str, Mapping[str, Any]], found: Mapping[str, Sequence[Line]]) -> dict[str, float | int]:
@@ -98,6 +120,7 @@ def evaluate_engine(folder: Path, truths: Mapping[str, Mapping[str, Any]]) -> di
 def evaluate_pipeline(folder: Path, truths: Mapping[str, Mapping[str, Any]]) -> dict[str, float | int]:
     """Through Kafka, the workers and Postgres, as calls with ids of their own."""
     using = settings()
+    require_kafka(using, Topics(using.topic_prefix).calls_audio)
     mark = f"eval-{uuid4().hex[:8]}-"
     begun = time.monotonic()
     with CallProducer(using.kafka_bootstrap_servers, prefix=using.topic_prefix, **kafka.security(using)) as producer:

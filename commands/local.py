@@ -102,7 +102,7 @@ def logs(
     unit: Annotated[
         str | None, typer.Argument(help="kafka, postgres, triton, supervisor or a stage; default: list them")
     ] = None,
-    lines: Annotated[int, typer.Option("--lines", "-n")] = 50,
+    lines: Annotated[int, typer.Option("--lines", "-n", help="How many")] = 50,
 ) -> None:
     """The last lines of a unit's log.
 

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from commands.aspect_scores import read_truth, score_aspects
-from commands.context import database, fail, print_json, settings
-from commands.evaluate import Transcriber, evaluate_engine, evaluate_pipeline
+from commands.context import UNAVAILABLE, WRONG, database, fail, print_json, settings
+from commands.evaluate import Transcriber, evaluate_engine, evaluate_pipeline, read_truths
 from errors import Permanent
 from stream.files import UnreadableAudio, read_file
+from stream.producers import DeliveryError
 
 __all__ = ["evaluate", "transcribe"]
 
@@ -31,7 +31,7 @@ def transcribe(
     Example: earful transcribe call.mp3 --roles customer,agent --json
     """
     if engine != "whisper":
-        fail(f"no engine {engine!r} here: whisper", 2)
+        fail(f"no engine {engine!r} here: whisper", WRONG)
     named = [one.strip() for one in roles.split(",")] if roles else []
     transcriber = Transcriber()
     results = []
@@ -64,11 +64,19 @@ def asr(
 
     Example: earful eval asr samples/calls
     """
-    truths = {path.stem: json.loads(path.read_text()) for path in sorted(folder.glob("*.json"))}
-    truths = {name: truth for name, truth in truths.items() if "utterances" in truth}
-    if not truths:
-        fail(f"{folder} holds no NAME.json with utterances", 2)
-    show(evaluate_engine(folder, truths) if engine else evaluate_pipeline(folder, truths), as_json)
+    if engine not in (None, "whisper"):
+        fail(f"no engine {engine!r} here: whisper", WRONG)
+    try:
+        truths = read_truths(folder)
+    except ValueError as err:
+        fail(str(err), WRONG)
+    try:
+        found = evaluate_engine(folder, truths) if engine else evaluate_pipeline(folder, truths)
+    except UnreadableAudio as err:
+        fail(str(err))
+    except DeliveryError as err:
+        fail(str(err), UNAVAILABLE)
+    show(found, as_json)
 
 
 @evaluate.command("aspects")

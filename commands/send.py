@@ -86,7 +86,7 @@ def send_reviews(file: Annotated[Path, typer.Argument(exists=True, dir_okay=Fals
     for problem in problems:
         errors.print(str(problem), highlight=False, markup=False, soft_wrap=True)
     if problems:
-        fail(f"{file.name} has {len(problems)} wrong lines; nothing was sent")
+        fail(f"{file.name}: {len(problems)} wrong; nothing was sent")
     using = settings()
     require_kafka(using, Topics(using.topic_prefix).reviews_submitted)
     sent = deleted = 0
