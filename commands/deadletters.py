@@ -106,7 +106,14 @@ def replay_letter(dead_letter_id: UUID) -> None:
 
 
 def refuse_closed_call(using: Settings, letter: DeadLetter) -> None:
-    if letter.topic != Topics(using.topic_prefix).calls_audio or not letter.subject_id:
+    topics = Topics(using.topic_prefix)
+    if letter.topic == topics.calls_utterances and letter.key:
+        call_id, run_id = letter.key.decode(errors="replace"), letter.run_id
+        if in_transaction(using, lambda c: calls.get_runs(c, run_id, [call_id])):
+            fail(
+                f"call {call_id} is closed in run {run_id}: its utterances count no more; replay the topic under a new run"
+            )
+    if letter.topic != topics.calls_audio or not letter.subject_id:
         return
     call_id = letter.subject_id
     call = in_transaction(using, lambda c: calls.get_many(c, [call_id])).get(call_id)

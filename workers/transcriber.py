@@ -29,6 +29,7 @@ from workers.inference import Inference
 from workers.outgoing import outgoing
 from workers.provenance import source_of
 from workers.reading import reading
+from workers.replay import REPLAY_OF
 from workers.stage import Batch, Work
 from workers.together import together
 
@@ -114,8 +115,10 @@ class TranscriberStage:
         """An utterance that the segmenter produced twice is transcribed once."""
         if not fresh:
             return
+        # A dead letter counts as finished, unless it is this very record that comes again.
+        asked = [name for name, (record, _) in fresh.items() if REPLAY_OF not in dict(record.headers)]
         async with reading(self._engine) as connection:
-            done = await facts.finished_utterances(connection, self.run_id, list(fresh))
+            done = await facts.finished_utterances(connection, self.run_id, asked)
         for utterance_id in done:
             record, _ = fresh.pop(utterance_id)
             work.verdicts[record.offset] = ("duplicate", None)

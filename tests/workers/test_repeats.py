@@ -3,30 +3,45 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
+import numpy as np
 import psycopg
 import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from errors import Transient
+from errors import Permanent, Transient
 from settings import PROJECT
 from speech.segment import Segmenter
-from store import calls, runs
+from store import calls, dead_letters, runs
 from store.calls import CallRun
 from store.ledger import LedgerKey
-from stream.audio import decode_chunk
-from stream.events import AudioChunk, CallEnded, CallTranscribed, Message, Record, Review, ReviewDeleted, Topics
+from stream.audio import decode_chunk, encode_flac
+from stream.events import (
+    AudioChunk,
+    CallEnded,
+    CallTranscribed,
+    Message,
+    Record,
+    Review,
+    ReviewDeleted,
+    Topics,
+    Utterance,
+)
 from stream.files import read_file
 from tests.workers.sending import STARTED
 from workers.cutting import Cutter
 from workers.deadline import Deadline
+from workers.inference import Transcript
+from workers.replay import replay_headers
 from workers.reviewer import ReviewerStage
 from workers.segmenter import SegmenterStage
 from workers.stage import Batch, Stage, Work
 from workers.summarizer import SummarizerStage
+from workers.transcriber import TranscriberStage
 
 TOPICS = Topics("")
 BOUNDS = (datetime(2026, 5, 1, tzinfo=UTC), datetime(2026, 12, 1, tzinfo=UTC))
@@ -61,6 +76,7 @@ async def take(engine: AsyncEngine, stage: Stage[Any], first: int, messages: Seq
     work: Work[Any] = await stage.work(batch, Deadline.after(30))
     async with engine.begin() as connection:
         await stage.write(connection, batch, work)
+        await dead_letters.insert(connection, work.dead_letters)
     stage.committed(batch, work)
     return [work.verdicts[record.offset][0] for record in records]
 
@@ -144,6 +160,57 @@ async def test_no_end_of_a_call_reaches_kafka_before_its_utterances(engine: Asyn
     assert ends(in_kafka) == []
     await take(engine, stage, 0, messages)
     assert ends(in_kafka) == [len(in_kafka) - 1]
+
+
+async def test_the_replay_of_an_utterance_that_was_given_up_is_transcribed(engine: AsyncEngine, database: str) -> None:
+    run_id = await opened(engine)
+    ears = Ears()
+    stage = TranscriberStage(topics=TOPICS, run_id=run_id, inference=ears, engine=engine)  # type: ignore[arg-type]
+    message = utterance()
+    ears.refuses = True
+    assert await take(engine, stage, 0, [message]) == ["dead_letter"]
+    ears.refuses = False
+    assert await take(engine, stage, 1, [message]) == ["duplicate"]
+    again = replace(message, headers=replay_headers(message.headers, UUID(int=9), UUID(int=5), 0))
+    assert await take(engine, stage, 2, [again]) == ["result"]
+    with psycopg.connect(database) as connection:
+        assert connection.execute("SELECT text FROM pii.utterance_texts").fetchall() == [("hello",)]
+
+
+class Ears:
+    """A speech model that hears one word, or refuses."""
+
+    refuses = False
+
+    async def transcribe(self, audio: Any, rate: int, deadline: Deadline) -> Transcript:
+        if self.refuses:
+            raise Permanent("invalid_input", "no")
+        return Transcript(
+            text="hello",
+            finish_reason="stop",
+            tokens_in=1,
+            tokens_out=1,
+            mean_logprob=-0.1,
+            infer_ms=1.0,
+            queue_ms=0.0,
+            model="m",
+            version="v",
+        )
+
+
+def utterance() -> Message:
+    return Utterance(
+        utterance_id=UUID(int=4),
+        call_id="c",
+        call_started_at=STARTED,
+        channel=0,
+        role="unknown",
+        start_ms=0,
+        end_ms=1_000,
+        rate=8_000,
+        flac=encode_flac(np.zeros(8_000, np.int16), 8_000),
+        cut_version="v1",
+    ).to_message(TOPICS)
 
 
 def ends(messages: Sequence[Message]) -> list[int]:
