@@ -163,6 +163,9 @@ class Worker:
             topic_id=lambda: self._topic_id(stage.topic),
             healthy=lambda: self._healthy(engine, inference, producer),
             tries=lambda: loop.tries,
+            first_offset_from=lambda partition, offset: kafka.first_offset_from(
+                settings, stage.topic, partition, offset
+            ),
             patience_seconds=settings.watchdog_seconds,
         )
         background: list[Coroutine[Any, Any, None]] = [relay.run(), watchdog.run(), self._refresh(engine), ended(app)]

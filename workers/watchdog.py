@@ -40,7 +40,8 @@ class Watchdog:
         topic_id: Callable[[], Awaitable[UUID]],
         healthy: Callable[[], Awaitable[bool]],
         patience_seconds: float,
-        tries: Callable[[], int] = lambda: 0,
+        tries: Callable[[], int],
+        first_offset_from: Callable[[int, int], Awaitable[int]],
     ) -> None:
         self._stage = stage
         self._ownership = ownership
@@ -49,6 +50,7 @@ class Watchdog:
         self._healthy = healthy
         self._patience_seconds = patience_seconds
         self._tries = tries
+        self._first_offset_from = first_offset_from
         self._still_since = monotonic()
         self._seen: tuple[dict[int, int], int] = ({}, 0)
         self._ends: Mapping[int, int] = {}  # at the last look
@@ -93,4 +95,6 @@ class Watchdog:
         if seen != self._seen or not any(lag.values()) or not await self._healthy():
             self._seen, self._still_since = seen, now
         elif now - self._still_since > self._patience_seconds:
+            # Raises Transient where the log ends with what is no record, as a transaction's marker: nothing waits.
+            await self._first_offset_from(*next((place, offsets[place]) for place, behind in lag.items() if behind))
             raise NoProgress(f"{self._stage}: {sum(lag.values())} records wait since {self._patience_seconds:.0f} s")

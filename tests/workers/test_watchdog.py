@@ -22,6 +22,7 @@ class Scene:
         self.end = self.offset = self.tries = 0
         self.healthy = True
         self.kafka_away = False
+        self.only_markers = False  # behind the watermark
         self.watchdog = Watchdog(
             stage="reviewer",
             ownership=self._ownership(),
@@ -29,6 +30,7 @@ class Scene:
             topic_id=self._topic_id,
             healthy=self._healthy,
             tries=lambda: self.tries,
+            first_offset_from=self._first_offset_from,
             patience_seconds=patience_seconds,
         )
 
@@ -47,6 +49,11 @@ class Scene:
         if self.kafka_away:
             raise Transient("Kafka is away")
         return {0: self.end}
+
+    async def _first_offset_from(self, partition: int, offset: int) -> int:
+        if self.only_markers:
+            raise Transient("no record could be read")
+        return offset
 
     async def _topic_id(self) -> UUID:
         return TOPIC_ID
@@ -99,3 +106,10 @@ async def test_waiting_for_a_dependency_is_no_standing_still() -> None:
     scene.healthy = True
     with pytest.raises(NoProgress):
         await scene.look(end=10, offset=3)
+
+
+async def test_the_marker_of_a_transaction_at_the_end_of_the_log_waits_for_nobody() -> None:
+    scene = Scene()
+    scene.only_markers = True
+    for _ in range(3):
+        await scene.look(end=11, offset=10)
