@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from errors import Permanent
+from errors import Permanent, Transient
 from store import calls, segmenter
 from store.calls import Call, CallState
 from store.ledger import LedgerKey, VerdictKind
@@ -135,6 +135,9 @@ class SegmenterStage:
         drafts = work.plan.drafts
         live = {call_id: drafts[call_id] for call_id in work.plan.states}
         await calls.upsert_many(connection, work.plan.rows)
+        stored = await calls.get_many(connection, [row.call_id for row in work.plan.rows])
+        if any(row.partition != batch.key.partition for row in stored.values()):
+            raise Transient("a call began in another partition at the same moment; next time that is known")
         await segmenter.save(
             connection,
             batch.key.topic_id,

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from speech.segment import ChannelInput, ChannelState, Segmenter
+from stack.stack import Stack
 from stream.events import AudioChunk, CallPaused, CallResumed, CallStarted, Message, Record, ReviewDeleted
 from stream.partitioner import partition_for
 from tests.stream import bad
@@ -208,6 +209,16 @@ def test_a_chunk_in_another_partition_is_refused(pipeline: Pipeline) -> None:
     send(pipeline, [*audio[30:], ended("misplaced", 31)])
     assert finished(pipeline, "misplaced")["gap_ms"] == 0
     assert utterances(pipeline, "misplaced") == cuts(TALK)
+
+
+def test_a_call_in_two_partitions_at_once_belongs_to_one(stack: Stack) -> None:
+    """Both batches are worked on side by side, and neither sees the other's call before its commit."""
+    with Pipeline(stack, partitions=2) as p:
+        audio = chunks("both", TALK)
+        places = [send(p, audio, partition) for partition in (0, 1)]
+        p.worker("segmenter")
+        found = [set(verdicts(p, "segmenter", mine)) for mine in places]
+        assert sorted(found, key=str) == [{("consumed", None)}, {("dead_letter", "wrong_partition")}]
 
 
 def test_a_call_that_never_ends_times_out(pipeline: Pipeline) -> None:
