@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Literal
 from uuid import UUID
 
+from dotenv import dotenv_values
 from pydantic import Field, FilePath, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
@@ -18,15 +19,16 @@ __all__ = ["PROJECT", "Settings", "load"]
 
 PROJECT = Path(__file__).resolve().parent
 PREFIX = "EARFUL_"
-#: stack.process marks the processes it starts with this variable; it sets nothing.
-MARK = PREFIX + "STACK"
+#: compose.yaml's name for the tag of its images, often in the same .env; it sets nothing here.
+OTHERS = {PREFIX + "VERSION"}
+ENV_FILE = ".env"
 
 
 class Settings(BaseSettings):
     """Everything that a deployment may set. Times are seconds, sizes bytes or counts."""
 
     model_config = SettingsConfigDict(
-        env_prefix=PREFIX, env_file=".env", env_ignore_empty=True, extra="ignore", frozen=True
+        env_prefix=PREFIX, env_file=ENV_FILE, env_ignore_empty=True, extra="ignore", frozen=True
     )
 
     home: Path = Field(Path(".earful"), description="Folder of the local stack: data, logs, endpoints.json")
@@ -70,7 +72,9 @@ class Settings(BaseSettings):
     batch_wait_seconds: float = Field(0.02, gt=0, description="How long a batch may wait to fill")
     # 2 Triton instances stay busy from 32 utterances; more only lengthens what a kill repeats.
     audio_batch: int = Field(256, ge=1, description="Chunks of audio in a batch, at most")
-    utterance_batch: int = Field(32, ge=1, description="Utterances, or calls to summarize, in a batch, at most")
+    utterance_batch: int = Field(32, ge=1, description="Utterances in a batch, at most")
+    # A call has some 50 utterances of the customer: 8 calls are 400 requests, well inside the deadline.
+    call_batch: int = Field(8, ge=1, description="Calls to summarize in a batch, at most")
     review_batch: int = Field(128, ge=1, description="Reviews in a batch, at most")
     # Enough for dynamic batches of 32 on two instances.
     inflight_requests: int = Field(64, ge=1, description="Requests of one worker in flight to Triton")
@@ -103,8 +107,9 @@ class Settings(BaseSettings):
 
 def load() -> Settings:
     """Read the environment once. Raises ValueError naming an unknown or wrong `EARFUL_*` variable, never its value."""
-    known = {PREFIX + name.upper() for name in Settings.model_fields} | {MARK}
-    unknown = sorted(name for name in os.environ if name.startswith(PREFIX) and name not in known)
+    known = {PREFIX + name.upper() for name in Settings.model_fields} | OTHERS
+    given = {name.upper() for name in (*os.environ, *dotenv_values(ENV_FILE))}  # their case counts for neither
+    unknown = sorted(name for name in given if name.startswith(PREFIX) and name not in known)
     if unknown:
         near = sorted({match for name in unknown for match in get_close_matches(name, known)})
         hint = f"; did you mean {' or '.join(near)}?" if near else "; settings.py lists them all"
