@@ -44,7 +44,7 @@ from workers.run import describe
 __all__ = ["create_topics", "migrate", "open_run", "runs", "topics", "worker"]
 
 #: A worker stops itself within 10 s; a supervisor usually waits 15 s or more.
-STOP_SECONDS = 12.0
+STOP_SECONDS = 11.0
 
 topics = typer.Typer(
     no_args_is_help=True, help="Kafka's topics: create them, or check that they are as they should be."

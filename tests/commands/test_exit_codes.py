@@ -57,6 +57,14 @@ def test_wrong_settings_are_2_and_never_repeated(setting: dict[str, str], says: 
     assert "secret" not in done.err
 
 
+def test_a_typing_error_in_the_env_file_is_found_too() -> None:
+    Path(".env").write_text("EARFUL_POSTGRES_ULR=x\nEARFUL_VERSION=7\nPOSTGRES_PASSWORD=y\n")
+    done = earful("report", env=NOWHERE)
+    assert (done.code, "unknown setting EARFUL_POSTGRES_ULR; did you mean" in done.sentence()) == (2, True), done.err
+    Path(".env").write_text("EARFUL_VERSION=7\nPOSTGRES_PASSWORD=y\nEARFUL_TOPIC_PREFIX=\n")
+    assert earful("report", env=NOWHERE).code == 3
+
+
 @pytest.mark.parametrize(
     "arguments",
     [
