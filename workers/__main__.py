@@ -9,6 +9,10 @@ from workers.log import configure
 from workers.process import run_worker
 
 if __name__ == "__main__":
-    settings = load()
+    try:
+        settings = load()
+    except ValueError as err:
+        sys.stderr.write(f"error: {err}\n")
+        sys.exit(2)
     configure(settings.log_level)
     sys.exit(run_worker(sys.argv[1], settings))

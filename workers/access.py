@@ -23,6 +23,10 @@ class AccessRefused(EarfulError):
 
 async def check_access(settings: Settings) -> None:
     """Connect to the first server that answers. Raises AccessRefused, or Transient when none does."""
+    try:
+        kafka.ssl_context(settings)
+    except OSError as err:  # an SSLError too
+        raise AccessRefused(f"EARFUL_KAFKA_SSL_CAFILE={settings.kafka_ssl_cafile} holds no certificate in PEM") from err
     away: list[str] = []
     for host, port, _ in collect_hosts(settings.kafka_bootstrap_servers, randomize=False):
         place = f"{host}:{port}"

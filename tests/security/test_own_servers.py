@@ -148,6 +148,7 @@ def test_all_that_listens_listens_on_loopback(own: OwnServers) -> None:
     [
         ({"EARFUL_KAFKA_SASL_PASSWORD": "wrong"}, 1, f"refuses user '{USER}'"),
         ({"EARFUL_KAFKA_SSL_CAFILE": "OTHER"}, 1, "certificate"),
+        ({"EARFUL_KAFKA_SSL_CAFILE": __file__}, 1, "holds no certificate in PEM"),
         ({"EARFUL_KAFKA_SECURITY_PROTOCOL": "PLAINTEXT"}, 1, "EARFUL_KAFKA_SECURITY_PROTOCOL"),
         ({"EARFUL_KAFKA_BOOTSTRAP_SERVERS": "127.0.0.1:1"}, 3, "127.0.0.1:1 (connection refused)"),
         ({"EARFUL_TOPIC_PREFIX": "acme.none."}, 1, "topic acme.none.reviews.submitted.v1 does not exist"),
