@@ -11,8 +11,11 @@ Headers = tuple[tuple[str, bytes], ...]
 
 
 def dump(headers: Iterable[tuple[str, bytes | None]]) -> list[list[str | None]]:
-    """Ready for a jsonb column."""
-    return [[name, None if value is None else base64.b64encode(value).decode("ascii")] for name, value in headers]
+    """Ready for a jsonb column, which takes no NUL in a name."""
+    return [
+        [name.replace("\0", "\ufffd"), None if value is None else base64.b64encode(value).decode("ascii")]
+        for name, value in headers
+    ]
 
 
 def load(stored: Iterable[tuple[str, str | None]]) -> Headers:

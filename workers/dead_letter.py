@@ -24,10 +24,20 @@ LARGEST_RECORD = 1_048_588 - 188
 HEADER_FRAME = 10
 #: Ids have at most so many bytes; of a longer key so much is kept where the record would not fit otherwise.
 KEY_BYTES = 200
+#: Ids have at most 200 bytes; an index of Postgres takes 2,700.
+LONGEST_SUBJECT = 200
 ERRORS = "__connect.errors."
 
 
-def dead_letter(key: LedgerKey, record: Record, error: Permanent, subject_id: str | None = None) -> DeadLetter:
+def subject_of(record: Record) -> str | None:
+    """What the record is about: its utterance, else the call or review that its key names."""
+    name = dict(record.headers).get("utterance_id") or record.key
+    return (
+        name.decode(errors="replace").replace("\0", "\ufffd")[:LONGEST_SUBJECT] if name else None
+    )  # as Postgres takes it
+
+
+def dead_letter(key: LedgerKey, record: Record, error: Permanent) -> DeadLetter:
     return DeadLetter(
         stage=key.stage,
         run_id=key.run_id,
@@ -41,7 +51,7 @@ def dead_letter(key: LedgerKey, record: Record, error: Permanent, subject_id: st
         reason=error.reason,
         detail=error.detail,
         trace_id=trace_id(record),
-        subject_id=subject_id,
+        subject_id=subject_of(record),
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from time import perf_counter
 from typing import Any, Literal
@@ -14,13 +15,13 @@ from grpc import StatusCode
 from tritonclient.utils import InferenceServerException
 
 from errors import Permanent, Transient
+from speech.contract import OUTPUTS, SpeechAnswer, SpeechRequest, Task, UnsupportedTask, error_from, parse_answer
 from workers.deadline import Deadline
 from workers.metrics import INFERENCE_SECONDS, INFERENCES
 
 __all__ = ["AspectSpan", "Inference", "Polarity", "Transcript"]
 
-#: Triton's Python backend has one status for a model's own errors; the text's prefix tells whose fault it was.
-INVALID, UNIMPLEMENTED = "invalid: ", "unimplemented: "
+SPEECH_OUTPUTS = tuple(spec.name for spec in OUTPUTS)
 
 #: Any model answers so little within a tenth of a second; what takes longer has a full queue or is ill.
 CANARY_TEXT, CANARY_SECONDS = "The battery is great.", 5.0
@@ -30,17 +31,10 @@ Array = np.ndarray[Any, Any]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Transcript:
-    """Answer of the speech model. `infer_ms`: time in the model; `queue_ms`: the rest of the round trip."""
+    """The speech model's answer; `queue_ms` is what the round trip took beside the model's own time."""
 
-    text: str
-    finish_reason: str
-    tokens_in: int
-    tokens_out: int
-    mean_logprob: float
-    infer_ms: float
+    answer: SpeechAnswer
     queue_ms: float
-    model: str
-    version: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,16 +79,19 @@ class Inference:
         await self._client.close()
 
     async def canary(self, models: Sequence[str]) -> bool:
-        """Whether each of these models answers a real, small request soon. A dead stub still says that it is ready."""
+        """Whether each of these models answers a real, small request soon. A dead stub still says that it is ready.
+
+        It does not wait for the requests in flight of this worker, or a full queue would look like an illness.
+        """
         deadline = Deadline.after(CANARY_SECONDS)
         try:
             if self.speech_model in models:
-                await self.transcribe(np.zeros(8_000, np.float32), 16_000, deadline)
+                await self.transcribe(np.zeros(8_000, np.float32), 16_000, deadline, queue=False)
             if "aspects" in models:
-                await self.aspects(CANARY_TEXT, deadline)
+                await self.aspects(CANARY_TEXT, deadline, queue=False)
             if "cvib" in models:
                 span = AspectSpan(start=4, end=11, confidence=1.0, aspect_id="")
-                await self.polarities(CANARY_TEXT, [span], deadline)
+                await self.polarities(CANARY_TEXT, [span], deadline, queue=False)
         except (Transient, Permanent):
             return False
         return True
@@ -108,35 +105,27 @@ class Inference:
         parameters = config["config"].get("parameters", {})
         return {name: value.get("string_value", "") for name, value in parameters.items()}
 
-    async def transcribe(self, audio: Array, rate: int, deadline: Deadline) -> Transcript:
+    async def transcribe(self, audio: Array, rate: int, deadline: Deadline, *, queue: bool = True) -> Transcript:
         """`audio`: float32 [n] in -1..1 at `rate` Hz."""
         started = perf_counter()
-        out = await self._infer(
-            self.speech_model,
-            {"AUDIO": audio.astype(np.float32), "RATE": int32(rate), "TASK": strings("transcribe")},
-            ("TEXT", "FINISH_REASON", "TOKENS_IN", "TOKENS_OUT", "MEAN_LOGPROB", "INFER_MS", "MODEL", "VERSION"),
-            deadline,
-        )
-        infer_ms = float(out["INFER_MS"][0])
-        logprob = float(out["MEAN_LOGPROB"][0])
-        if not np.isfinite(logprob):
+        request = SpeechRequest(task=Task.TRANSCRIBE, audio=audio, rate=rate)
+        out = await self._infer(self.speech_model, request.tensors(), SPEECH_OUTPUTS, deadline, queue=queue)
+        try:
+            answer = parse_answer(out)
+        except ValueError as err:
+            raise Transient(f"{self.speech_model}: {err}") from err
+        if not np.isfinite(answer.mean_logprob):
             raise Transient(f"{self.speech_model} answered with a log-probability that is no number")
-        return Transcript(
-            text=text_of(out["TEXT"]),
-            finish_reason=text_of(out["FINISH_REASON"]),
-            tokens_in=int(out["TOKENS_IN"][0]),
-            tokens_out=int(out["TOKENS_OUT"][0]),
-            mean_logprob=logprob,
-            infer_ms=infer_ms,
-            queue_ms=max(0.0, (perf_counter() - started) * 1000 - infer_ms),
-            model=text_of(out["MODEL"]),
-            version=text_of(out["VERSION"]),
-        )
+        return Transcript(answer=answer, queue_ms=max(0.0, (perf_counter() - started) * 1000 - answer.infer_ms))
 
-    async def aspects(self, text: str, deadline: Deadline) -> tuple[list[AspectSpan], str]:
+    async def aspects(self, text: str, deadline: Deadline, *, queue: bool = True) -> tuple[list[AspectSpan], str]:
         """Spans in the text, and the model's version."""
         out = await self._infer(
-            "aspects", {"TEXT": strings(text)}, ("START", "END", "CONFIDENCE", "ASPECT_ID", "VERSION"), deadline
+            "aspects",
+            {"TEXT": strings(text)},
+            ("START", "END", "CONFIDENCE", "ASPECT_ID", "VERSION"),
+            deadline,
+            queue=queue,
         )
         count = len(out["START"])
         if not all(len(out[name]) == count for name in ("END", "CONFIDENCE", "ASPECT_ID")):
@@ -152,7 +141,7 @@ class Inference:
         return spans, text_of(out["VERSION"])
 
     async def polarities(
-        self, text: str, spans: Sequence[AspectSpan], deadline: Deadline
+        self, text: str, spans: Sequence[AspectSpan], deadline: Deadline, *, queue: bool = True
     ) -> tuple[list[Polarity], str]:
         """One polarity a span, and the model's version; without a span the model is not asked."""
         if not spans:
@@ -166,6 +155,7 @@ class Inference:
             },
             ("PROBABILITIES", "VERSION"),
             deadline,
+            queue=queue,
         )
         rows = out["PROBABILITIES"]
         if rows.shape != (len(spans), 3) or not np.allclose(rows.sum(axis=1), 1, atol=1e-3):
@@ -174,9 +164,9 @@ class Inference:
         return polarities, text_of(out["VERSION"])
 
     async def _infer(
-        self, model: str, inputs: Mapping[str, Array], outputs: Sequence[str], deadline: Deadline
+        self, model: str, inputs: Mapping[str, Array], outputs: Sequence[str], deadline: Deadline, *, queue: bool
     ) -> dict[str, Array]:
-        async with self._inflight:
+        async with self._inflight if queue else nullcontext():
             remaining = deadline.check()
             started = perf_counter()
             try:
@@ -197,14 +187,14 @@ class Inference:
         return found
 
     def _sorted(self, model: str, err: InferenceServerException) -> Exception:
-        message = err.message() or ""
-        for prefix, reason in ((INVALID, "invalid_input"), (UNIMPLEMENTED, "unsupported_task")):
-            if prefix in message:
-                INFERENCES.labels(model=model, outcome=reason).inc()
-                return Permanent(reason, f"{model} refuses it: {message.split(prefix, 1)[1][:200]}")
+        """Triton's Python backend has one status for all of a model's own errors; the message tells whose fault it was."""
+        refused = error_from(err.message() or "")
+        if refused is not None:
+            reason = "unsupported_task" if isinstance(refused, UnsupportedTask) else "invalid_input"
+            INFERENCES.labels(model=model, outcome=reason).inc()
+            return Permanent(reason, f"{model} refuses it: {refused.detail[:200]}")
         INFERENCES.labels(model=model, outcome="error").inc()
-        status = err.status() or StatusCode.UNKNOWN
-        return Transient(f"{model} did not answer ({status})")
+        return Transient(f"{model} did not answer ({err.status() or StatusCode.UNKNOWN})")
 
 
 def tensor(name: str, value: Array) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
+from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
 
@@ -15,8 +16,9 @@ from kafka.errors import KafkaError
 
 from errors import Transient
 from settings import Settings
+from stream.records import Message
 
-__all__ = ["admin", "aio_options", "credentials", "first_offset_from", "producer", "security", "topic_ids"]
+__all__ = ["admin", "aio_options", "credentials", "first_offset_from", "produce", "producer", "security", "topic_ids"]
 
 
 def ssl_context(settings: Settings) -> ssl.SSLContext | None:
@@ -64,6 +66,17 @@ def credentials(settings: Settings) -> Any:
 def producer(settings: Settings) -> AIOKafkaProducer:
     """Idempotent; its default partitioner is murmur2, as Java's."""
     return AIOKafkaProducer(**aio_options(settings), enable_idempotence=True, acks="all", linger_ms=5)
+
+
+async def produce(producer: AIOKafkaProducer, messages: Sequence[Message]) -> None:
+    """Produce in order and wait for the broker. Raises Transient when it does not answer."""
+    try:
+        pending = [
+            await producer.send(one.topic, key=one.key, value=one.value, headers=list(one.headers)) for one in messages
+        ]
+        await asyncio.gather(*pending)
+    except aiokafka.errors.KafkaError as err:
+        raise Transient(f"Kafka did not take it ({type(err).__name__})") from err
 
 
 def admin(settings: Settings) -> KafkaAdminClient:

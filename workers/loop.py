@@ -203,7 +203,7 @@ class Loop(Generic[P]):
     def _buried(self, batch: Batch, why: Permanent) -> Work[P]:
         work: Work[P] = Work(plan=self._stage.nothing())
         for record in batch.records:
-            work.bury(batch, record, why, record.key.decode(errors="replace") if record.key else None)
+            work.bury(batch, record, why)
         return work
 
     async def _commit(self, owned: Owned, batch: Batch, work: Work[P]) -> bool:

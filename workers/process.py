@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import signal
 import sys
-import tempfile
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import AsyncExitStack
 from datetime import datetime
-from pathlib import Path
 from typing import Any, NoReturn
 from uuid import UUID
 
 import structlog
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
-from faust.types import TP
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
@@ -27,9 +23,9 @@ from speech.segment import Segmenter
 from store import partitions, runs, schema
 from store.engine import create
 from stream.events import Topics
-from stream.records import Message
 from workers import health, kafka
 from workers.access import check_access
+from workers.app import ended, log_ends, make_app
 from workers.consumer import LogStarts, WatermarkApp
 from workers.cutting import Cutter
 from workers.decoder import Decoder
@@ -46,7 +42,7 @@ from workers.summarizer import SummarizerStage
 from workers.transcriber import TranscriberStage
 from workers.watchdog import Watchdog
 
-__all__ = ["STAGES", "Left", "run_worker"]
+__all__ = ["STAGES", "run_worker"]
 
 STAGES = ("segmenter", "transcriber", "summarizer", "reviewer")
 #: What each stage asks of Triton, besides nothing.
@@ -66,10 +62,6 @@ STOP_SECONDS = 10.0
 RELEASE_SECONDS = 5.0
 
 log = structlog.get_logger()
-
-
-class Left(EarfulError):
-    """Why a worker left; the supervisor starts it again."""
 
 
 def run_worker(stage: str, settings: Settings, on_step: Callable[[str], None] = lambda step: None) -> int:
@@ -141,7 +133,7 @@ class Worker:
         run_id = await self._patiently(lambda: self._prepare(engine))
         await self._patiently(lambda: check_access(settings))  # the clients would only run into their time-outs
         producer = kafka.producer(settings)
-        await self._patiently(lambda: started(producer))
+        await self._patiently(producer.start)
         resources.push_async_callback(producer.stop)
         inference = Inference(
             settings.triton_url,
@@ -175,7 +167,7 @@ class Worker:
                 engine=engine,
                 ownership=ownership,
                 watchdog=watchdog,
-                produce=lambda messages: produce(producer, messages),
+                produce=lambda messages: kafka.produce(producer, messages),
                 silence_seconds=settings.call_silence_timeout_seconds,
                 paused_seconds=settings.paused_call_timeout_seconds,
             )
@@ -251,7 +243,7 @@ class Worker:
             topics=topics,
             cutter=Cutter(Segmenter(), topics),
             engine=engine,
-            produce=lambda messages: produce(producer, messages),
+            produce=lambda messages: kafka.produce(producer, messages),
             decode=decoder.decode,
             reorder_chunks=settings.reorder_chunks,
             month_bounds=lambda: self._months,
@@ -281,33 +273,6 @@ class Worker:
         )
 
     def _app(self, stage: Stage[Any], ownership: Ownership, loop: Loop[Any]) -> WatermarkApp:
-        settings = self._settings
-        batch = {"segmenter": settings.audio_batch, "reviewer": settings.review_batch}.get(
-            self._name, settings.utterance_batch
-        )
-        app = WatermarkApp(
-            f"{settings.topic_prefix}earful.{self._name}.{stage.run_id}",
-            broker=[f"kafka://{server.strip()}" for server in settings.kafka_bootstrap_servers.split(",")],
-            broker_credentials=kafka.credentials(settings),
-            store="memory://",
-            datadir=Path(tempfile.gettempdir()) / f"earful-faust-{os.getuid()}",  # faust wants one; nothing is in it
-            web_enabled=False,
-            topic_allow_declare=False,
-            topic_disable_leader=True,
-            consumer_auto_offset_reset="earliest",
-            consumer_group_instance_id=settings.instance_id,
-            broker_commit_interval=1.0,
-            broker_session_timeout=settings.session_timeout_seconds,
-            broker_heartbeat_interval=settings.session_timeout_seconds / 10,
-            broker_rebalance_timeout=90.0,
-            stream_wait_empty=False,
-            stream_recovery_delay=0.0,
-            # Chunks are up to 1 MB: a buffer of one batch bounds what waits in memory.
-            stream_buffer_maxsize=min(batch, 64) if self._name == "segmenter" else batch,
-            producer_acks=-1,
-            producer_request_timeout=30.0,
-        )
-
         async def seek(log_starts: LogStarts) -> Mapping[int, int]:
             async def take_over() -> dict[int, int]:
                 return await ownership.take_over(await self._topic_id(stage.topic), await log_starts())
@@ -320,24 +285,13 @@ class Worker:
             log.info("partitions.assigned", stage=self._name, offsets=dict(offsets))
             return offsets
 
-        app.seek_partitions = seek
+        async def take(events: Sequence[Any], generation: int) -> None:
+            try:
+                await loop.take(events, generation)
+            except Exception as err:  # noqa: BLE001 - faust would acknowledge it and go on: leave instead
+                await self._leave("batch.failed", err)
 
-        # A worker that is left without a partition is asked for no seek.
-        @app.on_partitions_revoked.connect
-        async def revoked(*_: Any, **__: Any) -> None:
-            await self._release(ownership)
-
-        topic = app.topic(stage.topic, key_type=bytes, value_type=bytes, key_serializer="raw", value_serializer="raw")
-
-        @app.agent(topic, name=self._name, concurrency=1)
-        async def take(stream: Any) -> None:
-            async for events in stream.noack_take(batch, within=settings.batch_wait_seconds):
-                try:
-                    await loop.take(events, app.consumer_generation_id)
-                except Exception as err:  # noqa: BLE001 - faust would acknowledge it and go on: leave instead
-                    await self._leave("batch.failed", err)
-
-        return app
+        return make_app(stage, self._settings, seek=seek, take=take, revoked=lambda: self._release(ownership))
 
     async def _leave(self, event: str, error: Exception) -> NoReturn:
         """End the process, and keep the caller from going on meanwhile."""
@@ -368,36 +322,3 @@ class Worker:
         except (Transient, KafkaError):
             return False
         return await inference.canary(models)
-
-
-async def ended(app: WatermarkApp) -> None:
-    """Raises Left when faust stops by itself, which it tells nobody: it would stay assigned and do nothing."""
-    await app.wait_until_stopped()
-    raise Left(f"faust stopped ({type(app.crash_reason).__name__}: {app.crash_reason})")
-
-
-async def started(producer: AIOKafkaProducer) -> None:
-    await producer.start()
-
-
-async def produce(producer: AIOKafkaProducer, messages: Sequence[Message]) -> None:
-    """Produce in order and wait for the broker. Raises Transient when it does not answer."""
-    try:
-        pending = [
-            await producer.send(one.topic, key=one.key, value=one.value, headers=list(one.headers)) for one in messages
-        ]
-        await asyncio.gather(*pending)
-    except KafkaError as err:
-        raise Transient(f"Kafka did not take it ({type(err).__name__})") from err
-
-
-async def log_ends(app: WatermarkApp, topic: str) -> Mapping[int, int]:
-    """End of each assigned partition."""
-    assigned = [tp for tp in app.consumer.assignment() if tp.topic == topic]
-    if not assigned:
-        return {}
-    try:
-        ends: Mapping[TP, int] = await app.consumer.highwaters(*assigned)
-    except KafkaError as err:
-        raise Transient(f"Kafka does not answer ({type(err).__name__})") from err
-    return {tp.partition: end for tp, end in ends.items()}

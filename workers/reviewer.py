@@ -119,7 +119,7 @@ class ReviewerStage:
                     raise Permanent("out_of_range", f"created_at must lie in {first:%Y-%m} .. before {end:%Y-%m}")
             topic_id, offset = original_place(record, batch.key.topic_id)
         except Permanent as err:
-            work.bury(batch, record, err, record.key.decode(errors="replace") if record.key else None)
+            work.bury(batch, record, err)
             return None
         head = ReviewHead(
             review_id=event.review_id,
@@ -137,7 +137,7 @@ class ReviewerStage:
         try:
             found = await find_mentions(self._inference, event.text, deadline)
         except Permanent as err:
-            work.bury(batch, one.record, err, event.review_id)
+            work.bury(batch, one.record, err)
             return
         source, trace = source_of(batch.key, one.record), trace_id(one.record)
         revision = reviews.revision_id(event.review_id, one.head.topic_id, one.head.offset)

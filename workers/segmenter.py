@@ -109,13 +109,13 @@ class SegmenterStage:
             try:
                 events.append((record, parse_audio(record)))
             except Permanent as err:
-                work.bury(batch, record, err, record.key.decode(errors="replace") if record.key else None)
+                work.bury(batch, record, err)
         rows = await self._rows({event.call_id for _, event in events})
         for record, event in events:
             try:
                 work.verdicts[record.offset] = await self._take(batch, work.plan, rows, record, event)
             except Permanent as err:
-                work.bury(batch, record, err, event.call_id)
+                work.bury(batch, record, err)
         utterances, ends = await asyncio.to_thread(self._cutter.cut, list(work.plan.drafts.values()))
         deadline.check()
         await self._produce(utterances)

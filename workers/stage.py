@@ -21,9 +21,6 @@ __all__ = ["Batch", "Stage", "Work"]
 
 P = TypeVar("P")
 
-#: Ids have at most 200 bytes; an index of Postgres takes 2,700.
-LONGEST_SUBJECT = 200
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Batch:
@@ -42,10 +39,10 @@ class Work(Generic[P]):
     dead_letters: list[DeadLetter] = field(default_factory=list)
     outbox: list[OutboxMessage] = field(default_factory=list)
 
-    def bury(self, batch: Batch, record: Record, error: Permanent, subject_id: str | None = None) -> None:
+    def bury(self, batch: Batch, record: Record, error: Permanent) -> None:
         """Turn a record that can never succeed into a dead letter. Of a key that is no id only the beginning names it."""
         self.verdicts[record.offset] = ("dead_letter", error.reason)
-        self.dead_letters.append(dead_letter(batch.key, record, error, subject_id and subject_id[:LONGEST_SUBJECT]))
+        self.dead_letters.append(dead_letter(batch.key, record, error))
 
 
 class Stage(Protocol[P]):

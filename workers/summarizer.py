@@ -102,7 +102,7 @@ class SummarizerStage:
             else:
                 work.plan.done.append(await self._summarize(batch, record, event, deadline))
         except Permanent as err:
-            work.bury(batch, record, err, record.key.decode(errors="replace") if record.key else None)
+            work.bury(batch, record, err)
 
     async def _summarize(self, batch: Batch, record: Record, event: CallTranscribed, deadline: Deadline) -> Done:
         async with reading(self._engine) as connection:

@@ -128,10 +128,11 @@ class TranscriberStage:
     ) -> None:
         try:
             pcm, rate = await asyncio.to_thread(decode_flac, utterance.flac)
-            answer = await self._inference.transcribe(pcm.astype(np.float32) / 32768, rate, deadline)
+            transcript = await self._inference.transcribe(pcm.astype(np.float32) / 32768, rate, deadline)
         except Permanent as err:
-            work.bury(batch, record, err, str(utterance.utterance_id))
+            work.bury(batch, record, err)
             return
+        answer = transcript.answer
         work.verdicts[record.offset] = ("result", None)
         work.plan.rows.append(
             UtteranceRow(
@@ -151,7 +152,7 @@ class TranscriberStage:
                     model=answer.model,
                     model_version=answer.version,
                     infer_ms=answer.infer_ms,
-                    queue_ms=answer.queue_ms,
+                    queue_ms=transcript.queue_ms,
                 ),
                 source=source_of(batch.key, record),
                 trace_id=trace_id(record),

@@ -18,6 +18,8 @@ __all__ = ["NoProgress", "TopicReplaced", "Watchdog"]
 log = structlog.get_logger()
 
 EVERY_SECONDS = 2.0
+#: Each asking takes a connection of its own; a topic is hardly ever deleted and made again.
+TOPIC_ID_SECONDS = 30.0
 
 
 class NoProgress(EarfulError):
@@ -51,7 +53,7 @@ class Watchdog:
         self._patience_seconds = patience_seconds
         self._tries = tries
         self._first_offset_from = first_offset_from
-        self._still_since = monotonic()
+        self._still_since = self._asked_topic_id = monotonic()
         self._seen: tuple[dict[int, int], int] = ({}, 0)
         self._ends: Mapping[int, int] = {}  # at the last look
         self.caught_up_since: dict[int, float] = {}  # partition -> monotonic seconds
@@ -88,8 +90,10 @@ class Watchdog:
             if offset >= self._ends.get(partition, ends.get(partition, offset))
         }
         self._ends = ends
-        if owned and await self._topic_id() != next(iter(owned.values())).key.topic_id:
-            raise TopicReplaced(self._stage)
+        if owned and now - self._asked_topic_id > TOPIC_ID_SECONDS:
+            self._asked_topic_id = now
+            if await self._topic_id() != next(iter(owned.values())).key.topic_id:
+                raise TopicReplaced(self._stage)
         # Trying again is no standing still: after some tries the loop finds the record that is at fault.
         seen = (offsets, self._tries())
         if seen != self._seen or not any(lag.values()) or not await self._healthy():

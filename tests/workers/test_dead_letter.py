@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 from uuid import UUID
 
 import pytest
@@ -49,7 +50,7 @@ def record(*, key: int = 10, value: int = 10, headers: int = 0, count: int = 1, 
     ids=["largest_event", "value", "value_and_headers", "headers", "many_headers", "key"],
 )
 def test_any_record_that_kafka_took_fits_its_dead_letter_topic(source: Record) -> None:
-    letter = dead_letter(KEY, source, Permanent("too_large", "the value is too large"), "k")
+    letter = dead_letter(KEY, source, Permanent("too_large", "the value is too large"))
     message = for_topic(letter, TOPICS)
     headers = [*message.headers, ("outbox_id", str(2**63).encode())]
     assert DefaultRecordBatchBuilder.estimate_size_in_bytes(message.key, message.value, headers) <= LIMIT
@@ -67,12 +68,28 @@ async def test_a_key_that_is_no_id_does_not_stop_postgres(engine: AsyncEngine) -
     """An index entry holds 2,700 bytes, compressed; random text does not compress."""
     name = "".join(chr(random.Random(n).randint(0x4E00, 0x9FFF)) for n in range(20_000))
     work: Work[None] = Work(plan=None)
-    source = record()
-    work.bury(Batch(key=KEY, records=[source]), source, Permanent("invalid_review_id", "too long"), name)
+    source = replace(record(), key=name.encode())
+    work.bury(Batch(key=KEY, records=[source]), source, Permanent("invalid_review_id", "too long"))
     async with engine.begin() as connection:
         await dead_letters.insert(connection, work.dead_letters)
         (stored,) = await dead_letters.list(connection)
     assert stored.letter.subject_id == name[:200]
+
+
+async def test_nul_in_a_key_or_a_headers_name_does_not_stop_postgres(engine: AsyncEngine) -> None:
+    source = replace(record(), key=b"a\0b", headers=(("x\0y", b"\0"),))
+    async with engine.begin() as connection:
+        await dead_letters.insert(connection, [dead_letter(KEY, source, Permanent("invalid_review_id", "no id"))])
+        (listed,) = await dead_letters.list(connection)
+        stored = await dead_letters.get(connection, listed.dead_letter_id)
+    assert stored is not None
+    assert (stored.letter.key, stored.letter.subject_id) == (b"a\0b", "a\ufffdb")
+    assert tuple(stored.letter.headers) == (("x\ufffdy", b"\0"),)
+
+
+def test_a_buried_utterance_is_named_by_its_own_id() -> None:
+    source = replace(record(), key=b"call-1", headers=(("utterance_id", b"3f0c"),))
+    assert dead_letter(KEY, source, Permanent("too_slow", "too slow")).subject_id == "3f0c"
 
 
 @pytest.mark.parametrize("timestamp_ms", [1_700_000_000_000_000, -(10**17), 2**63 - 1])

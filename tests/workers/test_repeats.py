@@ -15,6 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from errors import Permanent, Transient
 from settings import PROJECT
+from speech.contract import FinishReason, SpeechAnswer
 from speech.segment import Segmenter
 from store import calls, dead_letters, runs
 from store.calls import CallRun
@@ -185,17 +186,17 @@ class Ears:
     async def transcribe(self, audio: Any, rate: int, deadline: Deadline) -> Transcript:
         if self.refuses:
             raise Permanent("invalid_input", "no")
-        return Transcript(
+        answer = SpeechAnswer(
             text="hello",
-            finish_reason="stop",
+            finish_reason=FinishReason.STOP,
             tokens_in=1,
             tokens_out=1,
             mean_logprob=-0.1,
             infer_ms=1.0,
-            queue_ms=0.0,
             model="m",
             version="v",
         )
+        return Transcript(answer=answer, queue_ms=0.0)
 
 
 def utterance() -> Message:

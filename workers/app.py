@@ -1,0 +1,96 @@
+"""The faust app of a stage: it hands over batches, and starts each partition where the ledger says."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from aiokafka.errors import KafkaError
+from faust.types import TP
+
+from errors import EarfulError, Transient
+from settings import Settings
+from workers import kafka
+from workers.consumer import Seek, WatermarkApp
+from workers.stage import Stage
+
+__all__ = ["Left", "ended", "log_ends", "make_app"]
+
+
+class Left(EarfulError):
+    """faust stopped by itself; the supervisor starts the worker again."""
+
+
+def make_app(
+    stage: Stage[Any],
+    settings: Settings,
+    *,
+    seek: Seek,
+    take: Callable[[Sequence[Any], int], Awaitable[None]],
+    revoked: Callable[[], Awaitable[None]],
+) -> WatermarkApp:
+    """`take` gets each batch of events and the generation they are for; it may not raise, or faust would acknowledge."""
+    batch = {
+        "segmenter": settings.audio_batch,
+        "transcriber": settings.utterance_batch,
+        "summarizer": settings.call_batch,
+        "reviewer": settings.review_batch,
+    }[stage.name]
+    app = WatermarkApp(
+        f"{settings.topic_prefix}earful.{stage.name}.{stage.run_id}",
+        broker=[f"kafka://{server.strip()}" for server in settings.kafka_bootstrap_servers.split(",")],
+        broker_credentials=kafka.credentials(settings),
+        store="memory://",
+        datadir=Path(tempfile.gettempdir()) / f"earful-faust-{os.getuid()}",  # faust wants one; nothing is in it
+        web_enabled=False,
+        topic_allow_declare=False,
+        topic_disable_leader=True,
+        consumer_auto_offset_reset="earliest",
+        consumer_group_instance_id=settings.instance_id,
+        broker_commit_interval=1.0,
+        broker_session_timeout=settings.session_timeout_seconds,
+        broker_heartbeat_interval=settings.session_timeout_seconds / 10,
+        broker_rebalance_timeout=90.0,
+        stream_wait_empty=False,
+        stream_recovery_delay=0.0,
+        # Chunks are up to 1 MB: the buffer bounds what waits in memory.
+        stream_buffer_maxsize=min(batch, 64) if stage.name == "segmenter" else batch,
+        producer_acks=-1,
+        producer_request_timeout=30.0,
+    )
+    app.seek_partitions = seek
+
+    # A worker that is left without a partition is asked for no seek.
+    @app.on_partitions_revoked.connect
+    async def on_revoked(*_: Any, **__: Any) -> None:
+        await revoked()
+
+    topic = app.topic(stage.topic, key_type=bytes, value_type=bytes, key_serializer="raw", value_serializer="raw")
+
+    @app.agent(topic, name=stage.name, concurrency=1)
+    async def agent(stream: Any) -> None:
+        async for events in stream.noack_take(batch, within=settings.batch_wait_seconds):
+            await take(events, app.consumer_generation_id)
+
+    return app
+
+
+async def ended(app: WatermarkApp) -> None:
+    """Raises Left when faust stops by itself, which it tells nobody: it would stay assigned and do nothing."""
+    await app.wait_until_stopped()
+    raise Left(f"faust stopped ({type(app.crash_reason).__name__}: {app.crash_reason})")
+
+
+async def log_ends(app: WatermarkApp, topic: str) -> Mapping[int, int]:
+    """End of each assigned partition."""
+    assigned = [tp for tp in app.consumer.assignment() if tp.topic == topic]
+    if not assigned:
+        return {}
+    try:
+        ends: Mapping[TP, int] = await app.consumer.highwaters(*assigned)
+    except KafkaError as err:
+        raise Transient(f"Kafka does not answer ({type(err).__name__})") from err
+    return {tp.partition: end for tp, end in ends.items()}
