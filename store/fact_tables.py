@@ -54,7 +54,7 @@ utterances = define(
     column("role", sa.Text, "customer, agent or unknown, as the producer declared"),
     column("start_ms", sa.BigInteger, "Start, ms from the start of the call"),
     column("end_ms", sa.BigInteger, "End, ms from the start of the call; at most 30,000 after start_ms"),
-    column("finish_reason", sa.Text, "stop, length or empty"),
+    column("finish_reason", sa.Text, "stop, length, no_speech or repetition"),
     column("tokens", sa.Integer, "Tokens the model wrote, >= 0"),
     column("mean_logprob", sa.Double, "Mean log probability of the tokens, <= 0; null if unknown", nullable=True),
     *_timings(),

@@ -429,7 +429,7 @@ COMMENT ON COLUMN ingest.utterances.channel IS 'Channel, from 0';
 COMMENT ON COLUMN ingest.utterances.role IS 'customer, agent or unknown, as the producer declared';
 COMMENT ON COLUMN ingest.utterances.start_ms IS 'Start, ms from the start of the call';
 COMMENT ON COLUMN ingest.utterances.end_ms IS 'End, ms from the start of the call; at most 30,000 after start_ms';
-COMMENT ON COLUMN ingest.utterances.finish_reason IS 'stop, length or empty';
+COMMENT ON COLUMN ingest.utterances.finish_reason IS 'stop, length, no_speech or repetition';
 COMMENT ON COLUMN ingest.utterances.tokens IS 'Tokens the model wrote, >= 0';
 COMMENT ON COLUMN ingest.utterances.mean_logprob IS 'Mean log probability of the tokens, <= 0; null if unknown';
 COMMENT ON COLUMN ingest.utterances.model IS 'Name of the model';

@@ -69,7 +69,7 @@ COMMENT ON COLUMN analytics_v1.utterances_by_run."duration_ms" IS 'Length, ms, 0
 COMMENT ON COLUMN analytics_v1.utterances_by_run."started_at" IS 'Instant of the start (UTC)';
 COMMENT ON COLUMN analytics_v1.utterances_by_run."text" IS 'What was said; empty if nothing was recognised';
 COMMENT ON COLUMN analytics_v1.utterances_by_run."text_search" IS 'The text for full-text search, English stemming: text_search @@ websearch_to_tsquery(''english'', ...)';
-COMMENT ON COLUMN analytics_v1.utterances_by_run."finish_reason" IS 'stop, length or empty';
+COMMENT ON COLUMN analytics_v1.utterances_by_run."finish_reason" IS 'stop, length, no_speech or repetition';
 COMMENT ON COLUMN analytics_v1.utterances_by_run."tokens" IS 'Tokens the model wrote, >= 0';
 COMMENT ON COLUMN analytics_v1.utterances_by_run."mean_logprob" IS 'Mean log probability of the tokens, <= 0; null if unknown';
 COMMENT ON COLUMN analytics_v1.utterances_by_run."model" IS 'Name of the model';
@@ -99,7 +99,7 @@ COMMENT ON COLUMN analytics_v1.utterances."duration_ms" IS 'Length, ms, 0..30,00
 COMMENT ON COLUMN analytics_v1.utterances."started_at" IS 'Instant of the start (UTC)';
 COMMENT ON COLUMN analytics_v1.utterances."text" IS 'What was said; empty if nothing was recognised';
 COMMENT ON COLUMN analytics_v1.utterances."text_search" IS 'The text for full-text search, English stemming: text_search @@ websearch_to_tsquery(''english'', ...)';
-COMMENT ON COLUMN analytics_v1.utterances."finish_reason" IS 'stop, length or empty';
+COMMENT ON COLUMN analytics_v1.utterances."finish_reason" IS 'stop, length, no_speech or repetition';
 COMMENT ON COLUMN analytics_v1.utterances."tokens" IS 'Tokens the model wrote, >= 0';
 COMMENT ON COLUMN analytics_v1.utterances."mean_logprob" IS 'Mean log probability of the tokens, <= 0; null if unknown';
 COMMENT ON COLUMN analytics_v1.utterances."model" IS 'Name of the model';
