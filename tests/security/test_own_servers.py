@@ -116,6 +116,10 @@ def test_a_review_goes_the_whole_way(deployment: Deployment, tmp_path: Path) -> 
     assert row() == [{"aspects": 1}]
     told = earful("explain", "review", "own-1", "--json", env=deployment.worker).json()
     assert told["waits_for"] == "nothing"
+    # docs/own-servers.md, "Least rights": what each login may ask
+    assert earful("report", "--json", env=deployment.analyst).code == 0
+    for arguments in (("report", "--json"), ("deadletters", "list"), ("runs", "list")):
+        assert earful(*arguments, env=deployment.worker).code == 0, arguments
     addresses = {
         connection.laddr.ip
         for process in [*psutil.Process(worker.pid).children(recursive=True), psutil.Process(worker.pid)]
