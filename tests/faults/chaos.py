@@ -55,6 +55,15 @@ class Chaos(Pipeline):
         self.tend()
         return super().settled()
 
+    def why(self) -> str:
+        """What workers that left said of the reason."""
+        lines = [
+            line[:3_000] for worker in self.workers for line in worker.log.read_text(errors="replace").splitlines()
+        ]
+        return "\n".join(
+            [str(self.exits), *(line for line in lines if "batch.failed" in line or "worker.leaves" in line)]
+        )
+
     def bad_exits(self) -> list[tuple[str, int]]:
         return [(name, code) for name, code in self.exits if code not in ALLOWED]
 

@@ -40,6 +40,8 @@ def no_seek() -> None:
 
     async def committed(self: Any) -> Any:
         await whole(self)  # the ledger is asked as ever, and then not listened to
+        for place in self.assignment():
+            await self._seek(place, 0)
         return await super(consumer, self).seek_to_committed()
 
     consumer.seek_to_committed = committed

@@ -24,15 +24,19 @@ def test_death_between_each_pair_of_steps_and_inside_commit(
     with Chaos(stack, audio_batch=16, utterance_batch=4, review_batch=16) as p:
         for stage in STAGES:
             # A static member comes back to its partitions at once; few calls must do for eight deaths of the summarizer.
-            few = {"utterance_batch": 1} if stage == "summarizer" else {}
+            few = {"call_batch": 1} if stage == "summarizer" else {}
             p.doomed(stage, [{"FAULT_STEP": step} for step in STEPS], instance_id=f"{p.name}-{stage}", **few)
         for items in small.slices(p.topics, 2 * len(STEPS)):
             p.send(items)
             p.tend()
 
         p.wait(p.settled, "everything is done", 280)
+        p.wait(
+            lambda: p.tend() or len(p.exits) >= len(STAGES) * len(STEPS), "the last one dies after its last record", 10
+        )
+        p.wait_until_settled()
         deaths = Counter(name.split("-")[1] for name, _ in p.exits)
-        assert not p.bad_exits()
+        assert not p.bad_exits(), p.why()
         found = examine(p, p.manifest)
         assert found.clean, found
         assert not difference(content(p), small_content)

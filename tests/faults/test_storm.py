@@ -46,7 +46,7 @@ def storm(stack: Stack, load: Load, *, partitions: int, instances: int, kills: i
         print(f"oracle: {found}; content {content_hash(expected)}; lag 0 after {lag_seconds:.0f} s; exits {p.exits}")
         assert found.clean, found
         assert not difference(content(p), expected)
-        assert not p.bad_exits()
+        assert not p.bad_exits(), p.why()
         assert sum(code == -9 for _, code in p.exits) >= kills - 1  # one may hit a worker that is down already
         assert lag_seconds < LAG_SECONDS
 

@@ -41,4 +41,4 @@ def test_a_zombie_of_each_stage(stack: Stack, small: Load, small_content: list[s
         assert found.clean, found
         assert content(p) == before
         assert not difference(before, small_content)
-        assert not p.bad_exits()
+        assert not p.bad_exits(), p.why()
