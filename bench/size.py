@@ -20,10 +20,10 @@ class Size:
 
 #: Each phase takes about a minute on two cores, so that a batch more or less is within a few per cent.
 FULL = Size(
-    reviews=5_000,
-    delay_seconds=60,
+    reviews=4_000,
+    delay_seconds=45,
     segmenter_calls=120,
-    calls=90,
+    calls=72,
     lines=40,
     memory_minutes=4,
     patience_seconds=900,
