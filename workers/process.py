@@ -29,7 +29,7 @@ from workers.app import ended, log_ends, make_app
 from workers.consumer import LogStarts, WatermarkApp
 from workers.cutting import Cutter
 from workers.decoder import Decoder
-from workers.heap import one_arena
+from workers.heap import settle_heap
 from workers.inference import Inference
 from workers.loop import Loop
 from workers.ownership import Ownership
@@ -67,7 +67,7 @@ log = structlog.get_logger()
 
 def run_worker(stage: str, settings: Settings, on_step: Callable[[str], None] = lambda step: None) -> int:
     """Run until SIGTERM. Returns the exit code."""
-    one_arena()
+    settle_heap()
     return asyncio.run(Worker(stage, settings, on_step).run())
 
 
