@@ -57,6 +57,10 @@ class CommitUnknown(EarfulError):
     """Postgres may or may not have committed: leave; whoever owns the partition next reads the ledger."""
 
 
+class Suspect(Exception):
+    """Workers died with these records in hand: they go alone, when the other partitions of the batch are done."""
+
+
 class OffsetsBroken(EarfulError):
     """Records between the watermark and this batch exist in Kafka but were not delivered: leave and read them again."""
 
@@ -97,18 +101,28 @@ class Loop(Generic[P]):
             if event.message.generation_id == app_generation:
                 by_partition[event.message.partition].append(event)
         self._on_step("1:taken")
-        # Partitions share nothing, so they go side by side; the first error ends the process.
+        suspects: list[int] = []
+        # Partitions share nothing, so they go side by side; the first error ends the process. Only what former owners
+        # died on goes alone, one partition after the other, or a death would count against its neighbours, too.
         with BATCH_SECONDS.labels(stage=self._stage.name).time():
-            await together(self._partition(partition, mine) for partition, mine in by_partition.items())
+            await together(self._partition(partition, mine, suspects) for partition, mine in by_partition.items())
+            for partition in sorted(suspects):
+                await self._partition(partition, by_partition[partition], None)
 
-    async def _partition(self, partition: int, events: Sequence[EventT[Any]]) -> None:
+    async def _partition(self, partition: int, events: Sequence[EventT[Any]], suspects: list[int] | None) -> None:
+        """Steps 2 to 6 of one partition; what should go alone is only added to `suspects`. None: it goes alone now."""
         owned = self._ownership.partitions.get(partition)
         if owned is None:
             return
         records = [record_of(event) for event in events]
         fresh = [record for record in records if record.offset >= owned.position.next_offset]
         self._on_step("2:dropped")
-        if fresh and not await self._until_committed(owned, Batch(key=owned.key, records=fresh)):
+        try:
+            if fresh and not await self._until_committed(owned, Batch(key=owned.key, records=fresh), suspects is None):
+                return
+        except Suspect:
+            assert suspects is not None
+            suspects.append(partition)
             return
         self._on_step("5:committed")
         for event in events:
@@ -125,12 +139,13 @@ class Loop(Generic[P]):
                     raise OffsetsBroken(f"expected offset {expected}, got {record.offset}, Kafka has {found}")
             expected = record.offset + 1
 
-    async def _until_committed(self, owned: Owned, batch: Batch, deaths: int | None = None) -> bool:
+    async def _until_committed(self, owned: Owned, batch: Batch, alone: bool) -> bool:
         """Steps 3 to 5, again and again while a dependency is away. False: the partition went to somebody else.
 
-        `deaths`: how many workers died with the batch's first record in hand, if that is known already.
+        Raises Suspect for what should go `alone` and does not.
         """
         pause, tries, whole = FIRST_PAUSE, 0, False
+        deaths: int | None = None  # how many workers died with the first record in hand
         while self._ownership.generation == owned.generation:
             self.tries += 1
             working = False
@@ -139,10 +154,12 @@ class Loop(Generic[P]):
                     await self._check_gaps(owned, batch.records)
                     whole = True
                 await self._may_write()
+                if len(batch.records) > 1 and (alone or tries >= SUSPECT_AFTER):
+                    return await self._one_at_a_time(owned, batch, alone)
                 if deaths is None:  # counted once in a worker's life: a try that failed is no death
-                    deaths = await self._deaths_at(owned, batch.records[0].offset) if owned.untried else 0
-                if len(batch.records) > 1 and max(deaths, tries) >= SUSPECT_AFTER:
-                    return await self._one_at_a_time(owned, batch, deaths)
+                    deaths = await self._deaths_at(owned, batch.records[0].offset, alone) if owned.untried else 0
+                if deaths >= SUSPECT_AFTER and not alone:
+                    raise Suspect
                 if len(batch.records) == 1 and (why := await self._hopeless(deaths, tries)):
                     return await self._commit(owned, batch, self._buried(batch, why))
                 working = True
@@ -175,22 +192,25 @@ class Loop(Generic[P]):
         except TimeoutError as err:
             raise Transient("the batch's deadline has passed; it will be tried again") from err
 
-    async def _one_at_a_time(self, owned: Owned, batch: Batch, deaths: int) -> bool:
+    async def _one_at_a_time(self, owned: Owned, batch: Batch, alone: bool) -> bool:
         log.warning("batch.suspect", stage=batch.key.stage, partition=batch.key.partition, records=len(batch.records))
-        known: int | None = deaths  # of the first record; it was counted with its batch
         for record in batch.records:
-            owned.untried = True  # each is counted before it is tried
-            if not await self._until_committed(owned, Batch(key=batch.key, records=[record]), known):
+            owned.untried = alone  # each is counted before it is tried
+            if not await self._until_committed(owned, Batch(key=batch.key, records=[record]), alone):
                 return False
-            known = None
         return True
 
-    async def _deaths_at(self, owned: Owned, offset: int) -> int:
-        """Count this attempt, committed before anything is decoded; how many before it ended in a death."""
+    async def _deaths_at(self, owned: Owned, offset: int, alone: bool) -> int:
+        """How many workers died with this record in hand; this try is counted first, committed before anything is decoded.
+
+        Beyond suspicion only a try alone counts: nothing else was in that worker's hands when it died.
+        """
         async with reading(self._engine) as connection:
-            attempts = await ledger.add_attempt(connection, owned.position.ledger_id, offset)
-            await connection.commit()
-        return attempts - 1
+            before = (await ledger.attempts(connection, owned.position.ledger_id)).get(offset, 0)
+            if alone or before < SUSPECT_AFTER:
+                await ledger.add_attempt(connection, owned.position.ledger_id, offset)
+                await connection.commit()
+        return before
 
     async def _hopeless(self, deaths: int, tries: int) -> Permanent | None:
         """Whether a single record was tried often enough, while everything it needs was fine."""

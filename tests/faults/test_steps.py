@@ -13,7 +13,7 @@ from tests.faults.oracle import content, difference, examine
 from tests.workers.pipeline import STAGES
 
 #: Deaths after the commit come in between, so that no record is in hand when five workers die one after the other:
-#: that would make it a dead letter. One partition, because partitions go side by side and a death counts for each head.
+#: that would make it a dead letter. One partition, so that each death strikes the same head.
 STEPS = ("4:inferred", "5:committed", "1:taken", "5:advanced", "5:commit", "2:dropped", "5:written", "6:acknowledged")
 
 

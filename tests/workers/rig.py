@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from types import SimpleNamespace
@@ -48,6 +51,9 @@ class Probe:
     topic: str
     fail: Callable[[Batch], None] = lambda batch: None
     forget: frozenset[int] = frozenset()
+    waits: dict[int, asyncio.Event] = field(default_factory=dict)  # for what a partition's work waits, half a second
+    begun: dict[int, asyncio.Event] = field(default_factory=lambda: defaultdict(asyncio.Event))
+    done: dict[int, asyncio.Event] = field(default_factory=lambda: defaultdict(asyncio.Event))
     batches: list[list[int]] = field(default_factory=list)
     assignments: list[list[int]] = field(default_factory=list)
     name: str = "reviewer"
@@ -58,6 +64,11 @@ class Probe:
 
     async def work(self, batch: Batch, deadline: Deadline) -> Work[None]:
         self.batches.append([record.offset for record in batch.records])
+        self.begun[batch.key.partition].set()
+        if event := self.waits.get(batch.key.partition):
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(0.5):
+                    await event.wait()
         self.fail(batch)
         work: Work[None] = Work(plan=None)
         work.verdicts = {one.offset: ("result", None) for one in batch.records if one.offset not in self.forget}
@@ -71,7 +82,7 @@ class Probe:
         )
 
     def committed(self, batch: Batch, work: Work[None]) -> None:
-        pass
+        self.done[batch.key.partition].set()
 
     def nothing(self) -> None:
         pass

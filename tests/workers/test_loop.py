@@ -299,6 +299,26 @@ async def test_a_record_that_kills_is_found_and_buried_alone(engine: AsyncEngine
     assert seen(database) == [0, 2]
 
 
+async def test_a_death_counts_against_no_record_of_another_partition(engine: AsyncEngine, database: str) -> None:
+    """Partition 0 holds the record that kills; partition 1 is in hand each time, counted, and slower."""
+    for _ in range(9):
+        owner = Owner(engine, LOG)
+        owner.stage.waits = {0: owner.stage.begun[1], 1: owner.stage.done[0]}
+
+        def fail(batch: Batch) -> None:
+            if batch.key.partition == 0:
+                raise Died
+
+        owner.stage.fail = fail
+        begin = await owner.own([0, 1])
+        with contextlib.suppress(Died):
+            await owner.take_mixed([(partition, 0) for partition in (0, 1) if begin[partition] == 0])
+    judged_by = (
+        "SELECT l.partition, v.kind, v.reason FROM ingest.verdicts v JOIN ingest.ledger l USING (ledger_id) ORDER BY 1"
+    )
+    assert ask(database, judged_by) == [(0, "dead_letter", "kills_worker"), (1, "result", None)]
+
+
 async def test_a_record_that_is_always_too_slow_is_buried_alone(engine: AsyncEngine, database: str) -> None:
     owner = Owner(engine, LOG)
     await owner.own()
