@@ -184,7 +184,9 @@ def _aspect_table(rows: Sequence[AspectRow], most: int) -> RenderableType:
             )
         if len(ours) > most:
             table.add_row("", Text(f"and {len(ours) - most} more", "dim"))
-    caption = "Net sentiment: (positive − negative) / n, from −1 to +1; difference: calls − reviews. A small n says little."
+    caption = (
+        "Net sentiment: (positive − negative) / n, from −1 to +1; difference: calls − reviews. A small n says little."
+    )
     return Group(table, Padding(Text(caption, "dim"), (0, 0, 1, 2)))
 
 
