@@ -16,7 +16,6 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from errors import Permanent
 from store import facts, reviews
 from store.facts import AspectMentionRow, ReviewRow
-from store.ledger import LedgerKey
 from store.reviews import ReviewHead, StoredHead
 from stream.events import Insight, Review, ReviewDeleted, Topics, parse_review, trace_id
 from stream.records import Record
@@ -27,7 +26,7 @@ from workers.outgoing import outgoing
 from workers.provenance import source_of
 from workers.reading import reading
 from workers.replay import original_place
-from workers.stage import Batch, Work
+from workers.stage import Batch, Stateless, Work
 from workers.summarizer import aspects_body
 from workers.together import together
 
@@ -50,7 +49,7 @@ class Plan:
     revisions: list[Revision] = field(default_factory=list)
 
 
-class ReviewerStage:
+class ReviewerStage(Stateless):
     """The stage of `reviews.submitted.v1`."""
 
     name = "reviewer"
@@ -70,9 +69,6 @@ class ReviewerStage:
         self._inference = inference
         self._engine = engine
         self._month_bounds = month_bounds
-
-    async def assigned(self, connection: AsyncConnection, keys: Sequence[LedgerKey]) -> None:
-        """This stage keeps nothing between batches."""
 
     async def work(self, batch: Batch, deadline: Deadline) -> Work[Plan]:
         work: Work[Plan] = Work(plan=Plan())
@@ -106,9 +102,6 @@ class ReviewerStage:
 
     def nothing(self) -> Plan:
         return Plan()
-
-    def committed(self, batch: Batch, work: Work[Plan]) -> None:
-        """This stage keeps nothing between batches."""
 
     def _parse(self, batch: Batch, work: Work[Plan], record: Record) -> Revision | None:
         try:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 from uuid import UUID
 
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -17,7 +17,7 @@ from stream.records import Record
 from workers.dead_letter import dead_letter
 from workers.deadline import Deadline
 
-__all__ = ["Batch", "Stage", "Work"]
+__all__ = ["Batch", "Stage", "Stateless", "Work"]
 
 P = TypeVar("P")
 
@@ -71,3 +71,13 @@ class Stage(Protocol[P]):
     def committed(self, batch: Batch, work: Work[P]) -> None:
         """After step 5: what is in Postgres now is also true in memory."""
         ...
+
+
+class Stateless:
+    """For stages that keep nothing between batches."""
+
+    async def assigned(self, connection: AsyncConnection, keys: Sequence[LedgerKey]) -> None:
+        """There is no state to load."""
+
+    def committed(self, batch: Batch, work: Work[Any]) -> None:
+        """There is no state to follow the database."""

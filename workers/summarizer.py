@@ -14,7 +14,6 @@ from errors import Permanent
 from store import calls, facts
 from store.facts import AspectMentionRow, CallUtterance, SummaryRow
 from store.facts import Inference as Made
-from store.ledger import LedgerKey
 from stream.events import CallTranscribed, Insight, Topics, parse_transcribed, trace_id
 from stream.records import Record
 from workers.aspects import Subject, find_mentions, mention_rows
@@ -24,7 +23,7 @@ from workers.inference import Inference
 from workers.outgoing import outgoing
 from workers.provenance import source_of
 from workers.reading import reading
-from workers.stage import Batch, Work
+from workers.stage import Batch, Stateless, Work
 from workers.together import together
 
 __all__ = ["SummarizerStage", "aspects_body"]
@@ -49,7 +48,7 @@ class Plan:
     silent: list[tuple[Record, CallTranscribed]] = field(default_factory=list)
 
 
-class SummarizerStage:
+class SummarizerStage(Stateless):
     """The stage of `calls.transcribed.v1`."""
 
     name = "summarizer"
@@ -60,9 +59,6 @@ class SummarizerStage:
         self._topics = topics
         self._inference = inference
         self._engine = engine
-
-    async def assigned(self, connection: AsyncConnection, keys: Sequence[LedgerKey]) -> None:
-        """This stage keeps nothing between batches."""
 
     async def work(self, batch: Batch, deadline: Deadline) -> Work[Plan]:
         work: Work[Plan] = Work(plan=Plan())
@@ -88,9 +84,6 @@ class SummarizerStage:
 
     def nothing(self) -> Plan:
         return Plan()
-
-    def committed(self, batch: Batch, work: Work[Plan]) -> None:
-        """This stage keeps nothing between batches."""
 
     async def _one(self, batch: Batch, work: Work[Plan], record: Record, deadline: Deadline) -> None:
         try:

@@ -7,7 +7,6 @@ worked through in order. No counting, no lock between stages.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 from uuid import UUID
@@ -20,7 +19,6 @@ from store import calls, facts
 from store.calls import CallRun
 from store.facts import Inference as Made
 from store.facts import UtteranceRow
-from store.ledger import LedgerKey
 from stream.audio import decode_flac
 from stream.events import CallClosed, CallTranscribed, Topics, Utterance, parse_utterances, trace_id
 from stream.records import Record
@@ -30,7 +28,7 @@ from workers.outgoing import outgoing
 from workers.provenance import source_of
 from workers.reading import reading
 from workers.replay import REPLAY_OF
-from workers.stage import Batch, Work
+from workers.stage import Batch, Stateless, Work
 from workers.together import together
 
 __all__ = ["TranscriberStage"]
@@ -42,7 +40,7 @@ class Plan:
     closed: list[tuple[Record, CallClosed]] = field(default_factory=list)
 
 
-class TranscriberStage:
+class TranscriberStage(Stateless):
     """The stage of `calls.utterances.v1`."""
 
     name = "transcriber"
@@ -53,9 +51,6 @@ class TranscriberStage:
         self._topics = topics
         self._inference = inference
         self._engine = engine
-
-    async def assigned(self, connection: AsyncConnection, keys: Sequence[LedgerKey]) -> None:
-        """This stage keeps nothing between batches."""
 
     async def work(self, batch: Batch, deadline: Deadline) -> Work[Plan]:
         work: Work[Plan] = Work(plan=Plan())
@@ -107,9 +102,6 @@ class TranscriberStage:
 
     def nothing(self) -> Plan:
         return Plan()
-
-    def committed(self, batch: Batch, work: Work[Plan]) -> None:
-        """This stage keeps nothing between batches."""
 
     async def _drop_finished(self, work: Work[Plan], fresh: dict[UUID, tuple[Record, Utterance]]) -> None:
         """An utterance that the segmenter produced twice is transcribed once."""

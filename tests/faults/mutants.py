@@ -58,11 +58,11 @@ def acknowledge_first() -> None:
     """Step 6 comes before step 3, and Kafka's committed offset is believed."""
     whole = workers.loop.Loop._partition
 
-    async def first(self: Any, partition: int, events: Sequence[Any]) -> None:
+    async def first(self: Any, partition: int, events: Sequence[Any], suspects: Any) -> None:
         for event in events:
             event.ack()
         await asyncio.sleep(COMMIT_SECONDS)
-        await whole(self, partition, events)
+        await whole(self, partition, events, suspects)
 
     workers.loop.Loop._partition = first  # type: ignore[method-assign,assignment]
     no_seek()
@@ -84,11 +84,11 @@ def no_ledger_no_key() -> None:
     store.ledger.advance = always  # type: ignore[assignment]
     whole = workers.loop.Loop._partition
 
-    async def everything(self: Any, partition: int, events: Sequence[Any]) -> None:
+    async def everything(self: Any, partition: int, events: Sequence[Any], suspects: Any) -> None:
         owned = self._ownership.partitions.get(partition)
         if owned is not None:
             owned.position = replace(owned.position, next_offset=0)
-        await whole(self, partition, events)
+        await whole(self, partition, events, suspects)
 
     workers.loop.Loop._partition = everything  # type: ignore[method-assign,assignment]
     for name in ("_REVIEWS", "_REVIEW_TEXTS", "_MENTIONS"):

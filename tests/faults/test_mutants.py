@@ -54,10 +54,10 @@ def test_without_ledger_and_key_records_come_twice(stack: Stack) -> None:
 def acknowledges_first(patch: pytest.MonkeyPatch) -> None:
     whole = workers.loop.Loop._partition
 
-    async def first(self: Any, partition: int, events: Any) -> None:
+    async def first(self: Any, partition: int, events: Any, suspects: Any) -> None:
         for event in events:
             event.ack()
-        await whole(self, partition, events)
+        await whole(self, partition, events, suspects)
 
     patch.setattr(workers.loop.Loop, "_partition", first)
 
@@ -65,7 +65,7 @@ def acknowledges_first(patch: pytest.MonkeyPatch) -> None:
 def acknowledges_out_of_order(patch: pytest.MonkeyPatch) -> None:
     whole = workers.loop.Loop._partition
 
-    async def reversed_acks(self: Any, partition: int, events: Any) -> None:
+    async def reversed_acks(self: Any, partition: int, events: Any, suspects: Any) -> None:
         held: list[Any] = []
 
         class Later:
@@ -75,7 +75,7 @@ def acknowledges_out_of_order(patch: pytest.MonkeyPatch) -> None:
             def ack(self) -> None:
                 held.append(self._event)
 
-        await whole(self, partition, [Later(event) for event in events])
+        await whole(self, partition, [Later(event) for event in events], suspects)
         for event in reversed(held):
             event.ack()
 
@@ -118,12 +118,21 @@ def forgives_missing_verdicts(patch: pytest.MonkeyPatch) -> None:
 
 
 def counts_every_try_as_a_death(patch: pytest.MonkeyPatch) -> None:
-    whole = workers.loop.Loop._until_committed
+    whole = workers.loop.Loop._deaths_at
 
-    async def first_try_is_the_fifth(self: Any, owned: Any, batch: Any, deaths: int | None = None) -> bool:
-        return await whole(self, owned, batch, 5)
+    async def first_try_is_the_fifth(self: Any, owned: Any, offset: int, alone: bool) -> int:
+        return await whole(self, owned, offset, alone) + workers.loop.GIVE_UP_AFTER
 
-    patch.setattr(workers.loop.Loop, "_until_committed", first_try_is_the_fifth)
+    patch.setattr(workers.loop.Loop, "_deaths_at", first_try_is_the_fifth)
+
+
+def counts_deaths_against_neighbours(patch: pytest.MonkeyPatch) -> None:
+    whole = workers.loop.Loop._deaths_at
+
+    async def whoever_is_in_hand(self: Any, owned: Any, offset: int, alone: bool) -> int:
+        return await whole(self, owned, offset, True)
+
+    patch.setattr(workers.loop.Loop, "_deaths_at", whoever_is_in_hand)
 
 
 Caught = Callable[..., Awaitable[None]]
@@ -137,6 +146,7 @@ PAIRS: list[tuple[Callable[[pytest.MonkeyPatch], None], Caught]] = [
     (commits_twice_over, test_loop.test_a_backend_that_dies_before_the_commit_is_transient_or_unknown),
     (forgives_missing_verdicts, test_loop.test_a_record_without_a_verdict_rolls_everything_back),
     (counts_every_try_as_a_death, test_loop.test_deaths_that_are_no_records_fault_bury_nothing),
+    (counts_deaths_against_neighbours, test_loop.test_a_death_counts_against_no_record_of_another_partition),
 ]
 
 
