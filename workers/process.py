@@ -25,7 +25,7 @@ from store.engine import create
 from stream.events import Topics
 from workers import health, kafka
 from workers.access import check_access
-from workers.app import ended, log_ends, make_app
+from workers.app import Left, ended, log_ends, make_app
 from workers.consumer import LogStarts, WatermarkApp
 from workers.cutting import Cutter
 from workers.decoder import Decoder
@@ -188,7 +188,10 @@ class Worker:
             resources.push_async_callback(runner.cleanup)
         resources.push_async_callback(self._release, ownership)
         resources.push_async_callback(app.stop)
-        await app.start()
+        try:
+            await app.start()
+        except KafkaError as err:  # it was there a moment ago; faust starts only once in a process
+            raise Left(f"Kafka went away while faust started ({type(err).__name__})") from err
         log.info("worker.started", stage=self._name, run_id=str(stage.run_id), topic=stage.topic)
 
     async def _patiently(self, ask: Callable[[], Awaitable[Any]]) -> Any:
