@@ -148,12 +148,12 @@ class Segmenter:
         return cuts
 
     def _work(self, jobs: Sequence[_Job]) -> None:
-        todo = [job for job in jobs if job.windows]
-        while todo:
+        unfinished = [job for job in jobs if job.windows]
+        while unfinished:
             # The longest first: at step k the channels that still have a window are a prefix.
-            todo.sort(key=lambda job: -job.windows)
-            self._slab(todo)
-            todo = [job for job in todo if job.windows]
+            unfinished.sort(key=lambda job: -job.windows)
+            self._slab(unfinished)
+            unfinished = [job for job in unfinished if job.windows]
         for job in jobs:
             job.state.tail = job.inputs.copy() if job.inputs.base is not None else job.inputs
 
