@@ -6,10 +6,17 @@ numpy is imported. A tensor is an array here; each side wraps it in its own clas
     in   AUDIO FP32[n] (optional)   RATE INT32[1]   TASK STRING[1]   TEXT STRING[1] (optional)
          LANGUAGE STRING[1] (optional)   MAX_TOKENS INT32[1] (optional)
     out  TEXT FINISH_REASON MODEL VERSION STRING[1]   TOKENS_IN TOKENS_OUT INT32[1]   MEAN_LOGPROB INFER_MS FP32[1]
+
+An engine that streams takes and gives more (EXTRA_INPUTS, EXTRA_OUTPUTS):
+
+    in   STREAM INT32[1] (optional, 1: deltas come before the answer)
+    out  DELTA STRING[1] and RESTART INT32[1] in the responses before the answer: text to append; RESTART 1: drop what came
+         before first.  DETAILS STRING[1] in the answer: JSON, what only this engine can tell
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
@@ -21,6 +28,8 @@ from numpy.typing import NDArray
 from errors import Permanent
 
 __all__ = [
+    "EXTRA_INPUTS",
+    "EXTRA_OUTPUTS",
     "INPUTS",
     "INVALID_PREFIX",
     "OUTPUTS",
@@ -29,6 +38,7 @@ __all__ = [
     "FinishReason",
     "InvalidRequest",
     "SpeechAnswer",
+    "SpeechDelta",
     "SpeechRequest",
     "Task",
     "TensorSpec",
@@ -51,6 +61,7 @@ class Task(StrEnum):
     TRANSCRIBE = "transcribe"
     SUMMARIZE = "summarize"
     TRANSLATE = "translate"
+    TRANSLATE_CHAIN = "translate_chain"  # writes the transcript first, then its translation
     GENERATE = "generate"
 
 
@@ -61,6 +72,8 @@ class FinishReason(StrEnum):
     LENGTH = "length"  # the token limit
     NO_SPEECH = "no_speech"  # the text is empty: nothing was said
     REPETITION = "repetition"  # the engine repeated itself in every window it tried
+    LOOP = "loop"  # stopped while repeating itself, also after the audio was split
+    CANCELLED = "cancelled"  # the caller no longer wants it; the text is what there was
 
 
 class InvalidRequest(Permanent):
@@ -115,6 +128,12 @@ OUTPUTS = (
     TensorSpec(name="MODEL", datatype="BYTES"),
     TensorSpec(name="VERSION", datatype="BYTES"),
 )
+EXTRA_INPUTS = (TensorSpec(name="STREAM", datatype="INT32", optional=True),)
+EXTRA_OUTPUTS = (
+    TensorSpec(name="DETAILS", datatype="BYTES", optional=True),
+    TensorSpec(name="DELTA", datatype="BYTES", optional=True),
+    TensorSpec(name="RESTART", datatype="INT32", optional=True),
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -129,7 +148,10 @@ class Capabilities:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class SpeechRequest:
-    """One request. `audio` is float32 [n], -1..1, one channel at `rate` Hz; `language` an ISO 639-1 code."""
+    """One request. `audio` is float32 [n], -1..1, one channel at `rate` Hz; `language` an ISO 639-1 code.
+
+    The language is that of the audio, or for the translations that of the result. `stream` asks for deltas.
+    """
 
     task: Task
     audio: NDArray[np.float32] | None = None
@@ -137,6 +159,7 @@ class SpeechRequest:
     text: str | None = None
     language: str | None = None
     max_tokens: int | None = None
+    stream: bool = False
 
     def tensors(self) -> Tensors:
         """The request's tensors by name; absent optional ones are left out."""
@@ -149,7 +172,21 @@ class SpeechRequest:
             tensors["LANGUAGE"] = _string(self.language)
         if self.max_tokens is not None:
             tensors["MAX_TOKENS"] = _int(self.max_tokens)
+        if self.stream:
+            tensors["STREAM"] = _int(1)
         return tensors
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SpeechDelta:
+    """A piece of an answer's text, whole characters. `restart`: first drop the text so far, the engine begins anew."""
+
+    text: str
+    restart: bool = False
+
+    def tensors(self) -> Tensors:
+        """The delta's tensors by name."""
+        return {"DELTA": _string(self.text), "RESTART": _int(int(self.restart))}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -164,10 +201,12 @@ class SpeechAnswer:
     infer_ms: float
     model: str
     version: str
+    details: dict[str, Any] | None = None
 
     def tensors(self) -> Tensors:
-        """The answer's tensors by name."""
-        return {
+        """The answer's tensors by name; DETAILS is left out where there are none."""
+        details = {} if self.details is None else {"DETAILS": _string(json.dumps(self.details, ensure_ascii=False))}
+        return details | {
             "TEXT": _string(self.text),
             "FINISH_REASON": _string(self.finish_reason),
             "TOKENS_IN": _int(self.tokens_in),
@@ -181,12 +220,12 @@ class SpeechAnswer:
 
 def parse_request(tensors: Mapping[str, NDArray[Any]]) -> SpeechRequest:
     """The request in `tensors`; InvalidRequest for a wrong type, shape or value, UnsupportedTask for an unknown task."""
-    _check(tensors, INPUTS)
+    _check(tensors, INPUTS + EXTRA_INPUTS)
     name = _text(tensors["TASK"], "TASK")
     try:
         task = Task(name)
     except ValueError as err:
-        raise UnsupportedTask("unknown task: use transcribe, summarize, translate or generate") from err
+        raise UnsupportedTask(f"unknown task: use {', '.join(Task)}") from err
     max_tokens = int(tensors["MAX_TOKENS"][0]) if "MAX_TOKENS" in tensors else None
     if max_tokens is not None and max_tokens < 1:
         raise InvalidRequest("MAX_TOKENS must be at least 1")
@@ -197,13 +236,14 @@ def parse_request(tensors: Mapping[str, NDArray[Any]]) -> SpeechRequest:
         text=_text(tensors["TEXT"], "TEXT") if "TEXT" in tensors else None,
         language=_text(tensors["LANGUAGE"], "LANGUAGE") if "LANGUAGE" in tensors else None,
         max_tokens=max_tokens,
+        stream="STREAM" in tensors and bool(tensors["STREAM"][0]),
     )
 
 
 def parse_answer(tensors: Mapping[str, NDArray[Any]]) -> SpeechAnswer:
     """The answer in `tensors`; ValueError where the server's tensors are not the contract's (numpy 2 in its environment?)."""
     try:
-        _check(tensors, OUTPUTS)
+        _check(tensors, OUTPUTS + EXTRA_OUTPUTS)
         return SpeechAnswer(
             text=_text(tensors["TEXT"], "TEXT"),
             finish_reason=FinishReason(_text(tensors["FINISH_REASON"], "FINISH_REASON")),
@@ -213,6 +253,7 @@ def parse_answer(tensors: Mapping[str, NDArray[Any]]) -> SpeechAnswer:
             infer_ms=float(tensors["INFER_MS"][0]),
             model=_text(tensors["MODEL"], "MODEL"),
             version=_text(tensors["VERSION"], "VERSION"),
+            details=json.loads(_text(tensors["DETAILS"], "DETAILS")) if "DETAILS" in tensors else None,
         )
     except InvalidRequest as err:
         raise ValueError(f"the speech model's answer breaks the contract: {err.detail}") from err

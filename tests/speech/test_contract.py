@@ -5,6 +5,7 @@ from __future__ import annotations
 import pickle
 import subprocess
 import sys
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -14,11 +15,13 @@ from hypothesis import strategies as st
 
 from errors import Permanent
 from speech.contract import (
+    EXTRA_INPUTS,
     INPUTS,
     OUTPUTS,
     FinishReason,
     InvalidRequest,
     SpeechAnswer,
+    SpeechDelta,
     SpeechRequest,
     Task,
     UnsupportedTask,
@@ -43,14 +46,17 @@ def test_importing_it_loads_nothing_heavy() -> None:
     text=st.none() | st.text(),
     language=st.none() | st.sampled_from(("en", "de")),
     max_tokens=st.none() | st.integers(1, 4_096),
+    stream=st.booleans(),
 )
 def test_a_request_survives(
-    task: Task, rate: int, text: str | None, language: str | None, max_tokens: int | None
+    task: Task, rate: int, text: str | None, language: str | None, max_tokens: int | None, stream: bool
 ) -> None:
-    request = SpeechRequest(task=task, rate=rate, text=text, language=language, max_tokens=max_tokens)
+    request = SpeechRequest(task=task, rate=rate, text=text, language=language, max_tokens=max_tokens, stream=stream)
     back = parse_request(request.tensors())
     assert (back.task, back.rate, back.text, back.language, back.max_tokens) == (task, rate, text, language, max_tokens)
-    assert set(request.tensors()) <= {spec.name for spec in INPUTS}
+    assert back.stream == stream
+    known = INPUTS + EXTRA_INPUTS if stream else INPUTS
+    assert set(request.tensors()) <= {spec.name for spec in known}
 
 
 @given(text=st.text(), reason=st.sampled_from(FinishReason), tokens=st.integers(0, 500))
@@ -67,6 +73,14 @@ def test_an_answer_survives(text: str, reason: FinishReason, tokens: int) -> Non
     )
     assert parse_answer(answer.tensors()) == answer
     assert set(answer.tensors()) == {spec.name for spec in OUTPUTS}
+    detailed = replace(answer, details={"splits": 1, "text": text})
+    assert parse_answer(detailed.tensors()) == detailed
+
+
+def test_a_delta_is_told_from_an_answer() -> None:
+    tensors = SpeechDelta(text="né", restart=True).tensors()
+    assert (tensors["DELTA"][0].decode(), int(tensors["RESTART"][0])) == ("né", 1)
+    assert not {spec.name for spec in OUTPUTS} & set(tensors)
 
 
 @pytest.mark.parametrize(
