@@ -114,8 +114,8 @@ class Inference:
             answer = parse_answer(out)
         except ValueError as err:
             raise Transient(f"{self.speech_model}: {err}") from err
-        if not np.isfinite(answer.mean_logprob):
-            raise Transient(f"{self.speech_model} answered with a log-probability that is no number")
+        if not (np.isfinite(answer.mean_logprob) and np.isfinite(answer.infer_ms)):
+            raise Transient(f"{self.speech_model} answered with what is no number")
         return Transcript(answer=answer, queue_ms=max(0.0, (perf_counter() - started) * 1000 - answer.infer_ms))
 
     async def aspects(self, text: str, deadline: Deadline, *, queue: bool = True) -> tuple[list[AspectSpan], str]:
@@ -138,7 +138,7 @@ class Inference:
         ]
         if not all(0 <= span.start < span.end <= len(text) and 0 <= span.confidence <= 1 for span in spans):
             raise Transient("aspects answered with a span outside the text")
-        return spans, text_of(out["VERSION"])
+        return spans, text_of(out["VERSION"], "aspects")
 
     async def polarities(
         self, text: str, spans: Sequence[AspectSpan], deadline: Deadline, *, queue: bool = True
@@ -161,7 +161,7 @@ class Inference:
         if rows.shape != (len(spans), 3) or not np.allclose(rows.sum(axis=1), 1, atol=1e-3):
             raise Transient("cvib answered with what are no probabilities")
         polarities = [Polarity(negative=float(n), neutral=float(o), positive=float(p)) for n, o, p in rows]
-        return polarities, text_of(out["VERSION"])
+        return polarities, text_of(out["VERSION"], "cvib")
 
     async def _infer(
         self, model: str, inputs: Mapping[str, Array], outputs: Sequence[str], deadline: Deadline, *, queue: bool
@@ -212,6 +212,8 @@ def int32(*values: int) -> Array:
     return np.array(values, dtype=np.int32)
 
 
-def text_of(value: Array) -> str:
+def text_of(value: Array, model: str) -> str:
+    if value.shape != (1,):
+        raise Transient(f"{model} answered without its version")
     raw = value[0]
     return raw.decode() if isinstance(raw, bytes) else str(raw)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from stack.stack import Stack
-from tests.conftest import TEST_MODELS
+from tests.conftest import make_stack
 from tests.faults.chaos import undisturbed
 from tests.faults.load import Load
 from tests.faults.oracle import content, examine
@@ -38,7 +38,7 @@ def own_stack() -> Iterator[Stack]:
     """Servers of a test's own, because it kills them."""
     home = Path(tempfile.mkdtemp(prefix="earful-test-"))
     try:
-        with Stack(home, model_repositories=[TEST_MODELS]) as stack:
+        with make_stack(home) as stack:
             yield stack
     finally:
         shutil.rmtree(home, ignore_errors=True)

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import re
+import sys
 
 import numpy as np
 import triton_python_backend_utils as pb_utils
+
+sys.path.append(os.environ["EARFUL_HOME"])
+from tests.faults.ills import suffer, taint
 
 ASPECTS = ("battery", "delivery", "price", "service", "screen", "staff")
 _PATTERN = re.compile(rf"\b(?:{'|'.join(ASPECTS)})\b", re.IGNORECASE)
@@ -25,13 +30,13 @@ class TritonPythonModel:
         except UnicodeDecodeError:
             error = pb_utils.TritonError("invalid: TEXT is not UTF-8", pb_utils.TritonError.INVALID_ARG)
             return pb_utils.InferenceResponse([], error)
+        ill = suffer("aspects", text)
         found = list(_PATTERN.finditer(text))
-        return pb_utils.InferenceResponse(
-            [
-                pb_utils.Tensor("START", np.array([match.start() for match in found], np.int32)),
-                pb_utils.Tensor("END", np.array([match.end() for match in found], np.int32)),
-                pb_utils.Tensor("CONFIDENCE", np.full(len(found), 0.9, np.float32)),
-                pb_utils.Tensor("ASPECT_ID", np.array([match[0].lower().encode() for match in found], np.object_)),
-                pb_utils.Tensor("VERSION", np.array([b"test-aspects-1"], np.object_)),
-            ]
-        )
+        answer = {
+            "START": np.array([match.start() for match in found], np.int32),
+            "END": np.array([match.end() for match in found], np.int32),
+            "CONFIDENCE": np.full(len(found), 0.9, np.float32),
+            "ASPECT_ID": np.array([match[0].lower().encode() for match in found], np.object_),
+            "VERSION": np.array([b"test-aspects-1"], np.object_),
+        }
+        return pb_utils.InferenceResponse([pb_utils.Tensor(*one) for one in taint(ill, answer).items()])

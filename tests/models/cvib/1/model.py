@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import re
+import sys
 
 import numpy as np
 import triton_python_backend_utils as pb_utils
+
+sys.path.append(os.environ["EARFUL_HOME"])
+from tests.faults.ills import suffer, taint
 
 _GOOD = re.compile(r"\b(?:good|great|fair|friendly|kind|works|love|happy)\b", re.IGNORECASE)
 _BAD = re.compile(r"\b(?:bad|died|late|high|cracked|not|nobody|hate|broken)\b", re.IGNORECASE)
@@ -28,13 +33,10 @@ class TritonPythonModel:
         if any(not 0 <= start < end <= len(text) for start, end in spans):
             error = pb_utils.TritonError("invalid: a span is outside the text", pb_utils.TritonError.INVALID_ARG)
             return pb_utils.InferenceResponse([], error)
+        ill = suffer("cvib", text)
         rows = np.array([_row(text, start, end) for start, end in spans], np.float32).reshape(-1, 3)
-        return pb_utils.InferenceResponse(
-            [
-                pb_utils.Tensor("PROBABILITIES", rows),
-                pb_utils.Tensor("VERSION", np.array([b"test-cvib-1"], np.object_)),
-            ]
-        )
+        answer = {"PROBABILITIES": rows, "VERSION": np.array([b"test-cvib-1"], np.object_)}
+        return pb_utils.InferenceResponse([pb_utils.Tensor(*one) for one in taint(ill, answer).items()])
 
 
 def _row(text: str, start: int, end: int) -> list[float]:

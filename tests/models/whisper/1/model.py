@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import os
+import sys
 
 import numpy as np
 import triton_python_backend_utils as pb_utils
+
+sys.path.append(os.environ["EARFUL_HOME"])
+from tests.faults.ills import suffer, taint
 
 WORDS = (
     "the battery is great", "the battery died", "delivery was late", "the price is too high", "the price is fair",
@@ -35,30 +40,26 @@ class TritonPythonModel:
         digest = hashlib.sha256(samples.tobytes()).digest()
         words = [WORDS[byte % len(WORDS)] for byte in digest[: 1 + digest[31] % 3]] if samples.size else []
         text = ", ".join(words)
-        return pb_utils.InferenceResponse(
-            [
-                _strings("TEXT", text),
-                _strings("FINISH_REASON", "stop"),
-                _number("TOKENS_IN", samples.size // 320, np.int32),
-                _number("TOKENS_OUT", len(text.split()), np.int32),
-                _number("MEAN_LOGPROB", -digest[30] / 256, np.float32),
-                _number("INFER_MS", 0.1, np.float32),
-                _strings("MODEL", "whisper"),
-                _strings("VERSION", "test-whisper-1"),
-            ]
-        )
+        ill = suffer("whisper", text)
+        answer = {
+            "TEXT": _strings(text),
+            "FINISH_REASON": _strings("stop"),
+            "TOKENS_IN": np.array([samples.size // 320], np.int32),
+            "TOKENS_OUT": np.array([len(text.split())], np.int32),
+            "MEAN_LOGPROB": np.array([-digest[30] / 256], np.float32),
+            "INFER_MS": np.array([0.1], np.float32),
+            "MODEL": _strings("whisper"),
+            "VERSION": _strings("test-whisper-1"),
+        }
+        return pb_utils.InferenceResponse([pb_utils.Tensor(*one) for one in taint(ill, answer).items()])
 
 
 def _text(request: object, name: str) -> str:
     return pb_utils.get_input_tensor_by_name(request, name).as_numpy().reshape(-1)[0].decode()
 
 
-def _strings(name: str, text: str) -> object:
-    return pb_utils.Tensor(name, np.array([text.encode()], np.object_))
-
-
-def _number(name: str, value: float, dtype: type) -> object:
-    return pb_utils.Tensor(name, np.array([value], dtype))
+def _strings(text: str) -> np.ndarray:
+    return np.array([text.encode()], np.object_)
 
 
 def _error(text: str, code: int) -> object:
