@@ -26,6 +26,15 @@ setup: .venv/.made .venv-triton/.made
 	.venv-triton/bin/python $(PIP) --no-deps --require-hashes -r requirements/triton-server.txt
 	@touch $@
 
+# The product's packages and torch. For the tests and for Phi-4 only: `make setup` and `make demo` do without.
+.venv-torch/.made: requirements/torch.txt pyproject.toml stack/preflight.py
+	@python=$$(sh stack/find-python.sh) || exit 1; \
+	echo "setting up .venv-torch with $$python (about 6 GB on disk: torch brings CUDA's libraries)"; \
+	test -x .venv-torch/bin/python || "$$python" -m venv .venv-torch
+	.venv-torch/bin/python $(PIP) --require-hashes -r requirements/torch.txt
+	.venv-torch/bin/python $(PIP) --no-deps --no-build-isolation --config-settings editable_mode=compat --editable .
+	@touch $@
+
 demo: setup
 	@.venv/bin/earful demo
 
@@ -35,8 +44,14 @@ up: setup
 down: setup
 	@.venv/bin/earful down
 
-test: setup
-	@.venv/bin/python -m pytest
+# What needs torch runs in its environment, without the fixtures of tests/conftest.py; then all else in the product's,
+# whose closing line is the last one. A failure of either fails both.
+TORCH_TESTS = $(wildcard tests/speech/phi4 tests/sentiment/test_torch.py)
+test: setup .venv-torch/.made
+	@status=0; \
+	.venv-torch/bin/python -m pytest --confcutdir tests/speech $(TORCH_TESTS) || status=$$?; \
+	.venv/bin/python -m pytest $(addprefix --ignore=,$(TORCH_TESTS)) || status=$$?; \
+	exit $$status
 
 check: setup
 	.venv/bin/ruff check .
@@ -52,10 +67,11 @@ UV = .venv/bin/uv pip compile --generate-hashes --no-emit-index-url --python-ver
 lock:
 	$(UV) pyproject.toml --extra stack --group dev -o requirements/all.txt
 	$(UV) pyproject.toml -o requirements/runtime.txt
+	$(UV) pyproject.toml requirements/torch.in -o requirements/torch.txt
 	$(UV) requirements/triton.in -o requirements/triton.txt
 	$(UV) requirements/triton-server.in --no-deps -o requirements/triton-server.txt
 	.venv/bin/python -m stack.jars --lock
 
 clean:
 	@if test -x .venv/bin/earful; then .venv/bin/earful down; fi
-	rm -rf .venv .venv-triton .earful bench.json
+	rm -rf .venv .venv-triton .venv-torch .earful bench.json

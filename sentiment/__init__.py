@@ -1,7 +1,7 @@
 """Aspect sentiment: which aspects a text names, and how it feels about each (CVIB).
 
 Serving needs numpy, onnxruntime and tokenizers only (`encode`, `segment`, `serve`, `taxonomy`, `predict`);
-`gates`, `losses`, `model`, `train`, `tagger` and `export` need torch (requirements/train.txt).
+`gates`, `losses`, `model`, `train`, `tagger` and `export` need torch (requirements/torch.txt).
 """
 
 from __future__ import annotations

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 torch = pytest.importorskip(
-    "torch", reason="torch is not in the product environment; run these in .venv-train (docs/cvib.md)"
+    "torch", reason="torch is not in the product environment; run these in .venv-torch (docs/cvib.md)"
 )
-transformers = pytest.importorskip("transformers", reason="transformers is in the training environment only")
+transformers = pytest.importorskip("transformers", reason="transformers is in .venv-torch only")
 
 from sentiment.batches import length_batches  # noqa: E402
 from sentiment.export import folded, to_onnx  # noqa: E402
@@ -84,8 +84,8 @@ def test_kl_weighs_real_length() -> None:
     gates = Gates(2, 4)
     one = gates.kl(torch.tensor([3, 5]), per_channel=False)
     total = sum(float(g.kl().sum().detach()) for g in gates.each())
-    assert float(one) == pytest.approx(4 * total, rel=1e-5)
-    assert float(gates.kl(torch.tensor([3, 5]), per_channel=True)) == pytest.approx(total / 8, rel=1e-5)
+    assert float(one.detach()) == pytest.approx(4 * total, rel=1e-5)
+    assert float(gates.kl(torch.tensor([3, 5]), per_channel=True).detach()) == pytest.approx(total / 8, rel=1e-5)
 
 
 @pytest.mark.parametrize("symmetric", [False, True])
