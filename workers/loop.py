@@ -196,7 +196,7 @@ class Loop(Generic[P]):
         log.warning("batch.suspect", stage=batch.key.stage, partition=batch.key.partition, records=len(batch.records))
         for record in batch.records:
             owned.untried = alone  # each is counted before it is tried
-            if not await self._until_committed(owned, Batch(key=batch.key, records=[record]), alone):
+            if not await self._until_committed(owned, batch.only(record), alone):
                 return False
         return True
 

@@ -128,7 +128,9 @@ class ReviewerStage(Stateless):
         if isinstance(event, ReviewDeleted):
             return
         try:
-            found = await find_mentions(self._inference, event.text, deadline)
+            found = await batch.ask_once(
+                one.record.offset, lambda: find_mentions(self._inference, event.text, deadline)
+            )
         except Permanent as err:
             work.bury(batch, one.record, err)
             return

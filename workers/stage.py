@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Hashable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar, cast
 from uuid import UUID
 
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -20,14 +20,29 @@ from workers.deadline import Deadline
 __all__ = ["Batch", "Stage", "Stateless", "Work"]
 
 P = TypeVar("P")
+A = TypeVar("A")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Batch:
-    """Records of one partition in offset order, all at or above the watermark."""
+    """Records of one partition in offset order, all at or above the watermark.
+
+    `answers` is what models said in an earlier try of these records: a batch that is tried again asks only for the rest.
+    """
 
     key: LedgerKey
     records: Sequence[Record]
+    answers: dict[Hashable, object] = field(default_factory=dict, repr=False, compare=False)
+
+    async def ask_once(self, name: Hashable, ask: Callable[[], Awaitable[A]]) -> A:
+        """What `ask` says, or said in an earlier try. An error is not kept."""
+        if name not in self.answers:
+            self.answers[name] = await ask()
+        return cast(A, self.answers[name])
+
+    def only(self, record: Record) -> Batch:
+        """One of the records by itself, with what is known already."""
+        return Batch(key=self.key, records=[record], answers=self.answers)
 
 
 @dataclass(slots=True, kw_only=True)

@@ -108,7 +108,7 @@ class SummarizerStage(Stateless):
         mentions: list[AspectMentionRow] = []
 
         async def find(one: CallUtterance) -> None:
-            found = await find_mentions(self._inference, one.text, deadline)
+            found = await batch.ask_once(one.utterance_id, lambda: find_mentions(self._inference, one.text, deadline))
             subject = Subject(
                 source="utterance",
                 identity=one.utterance_id,

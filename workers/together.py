@@ -1,4 +1,4 @@
-"""Several coroutines side by side, whose first error is one error again."""
+"""Several coroutines side by side, whose errors are one error again."""
 
 from __future__ import annotations
 
@@ -12,14 +12,23 @@ __all__ = ["together"]
 
 
 async def together(work: Iterable[Coroutine[Any, Any, None]]) -> None:
-    """Run all; on an error cancel the rest and raise it bare. An unknown error goes before a Transient one."""
+    """Run all. A Transient error waits for the others, whose answers are kept; any other cancels them. Raised bare."""
+    failed: list[Transient] = []
+
+    async def finish(one: Coroutine[Any, Any, None]) -> None:
+        try:
+            await one
+        except Transient as err:
+            failed.append(err)
+
     try:
         async with asyncio.TaskGroup() as group:
             for one in work:
-                group.create_task(one)
+                group.create_task(finish(one))
     except BaseExceptionGroup as errors:
-        flat = leaves(errors)
-        raise next((one for one in flat if not isinstance(one, Transient)), flat[0]) from errors
+        raise leaves(errors)[0] from errors
+    if failed:
+        raise failed[0]
 
 
 def leaves(group: BaseExceptionGroup[BaseException]) -> list[BaseException]:

@@ -23,7 +23,7 @@ from stream.audio import decode_flac
 from stream.events import CallClosed, CallTranscribed, Topics, Utterance, parse_utterances, trace_id
 from stream.records import Record
 from workers.deadline import Deadline
-from workers.inference import Inference
+from workers.inference import Inference, Transcript
 from workers.outgoing import outgoing
 from workers.provenance import source_of
 from workers.reading import reading
@@ -115,12 +115,15 @@ class TranscriberStage(Stateless):
             record, _ = fresh.pop(utterance_id)
             work.verdicts[record.offset] = ("duplicate", None)
 
+    async def _ask(self, utterance: Utterance, deadline: Deadline) -> Transcript:
+        pcm, rate = await asyncio.to_thread(decode_flac, utterance.flac)
+        return await self._inference.transcribe(pcm.astype(np.float32) / 32768, rate, deadline)
+
     async def _transcribe(
         self, batch: Batch, work: Work[Plan], record: Record, utterance: Utterance, deadline: Deadline
     ) -> None:
         try:
-            pcm, rate = await asyncio.to_thread(decode_flac, utterance.flac)
-            transcript = await self._inference.transcribe(pcm.astype(np.float32) / 32768, rate, deadline)
+            transcript = await batch.ask_once(record.offset, lambda: self._ask(utterance, deadline))
         except Permanent as err:
             work.bury(batch, record, err)
             return
