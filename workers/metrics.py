@@ -13,6 +13,7 @@ __all__ = [
     "LOST_OFFSETS",
     "OUTBOX_DEPTH",
     "RECORDS",
+    "RELAY_FAILURES",
 ]
 
 RECORDS = Counter("earful_records", "Records that got a verdict", ["stage", "verdict"])
@@ -22,4 +23,7 @@ INFERENCES = Counter("earful_inferences", "Requests answered by Triton", ["model
 INFERENCE_SECONDS = Histogram("earful_inference_seconds", "Seconds a request to Triton took", ["model"])
 LAG = Gauge("earful_lag_records", "Records between the ledger's watermark and the end of the log", ["stage"])
 OUTBOX_DEPTH = Gauge("earful_outbox_rows", "Outbox rows that wait for the broker")
+RELAY_FAILURES = Counter(
+    "earful_relay_failures", "Messages that Kafka did not take; each stays in the outbox", ["topic"]
+)
 LOST_OFFSETS = Counter("earful_lost_offsets", "Offsets that Kafka dropped before they were read", ["stage"])

@@ -1,11 +1,14 @@
-"""The relay: what the outbox holds goes to Kafka, in id order, at least once.
+"""The relay: what the outbox holds goes to Kafka, in id order per key, at least once.
 
-Every worker offers itself; a Postgres advisory lock on a connection of its own lets one do it.
+Every worker offers itself; a Postgres advisory lock on a connection of its own lets one do it. A key's next message is sent when
+the one before is acknowledged, so that a message that fails holds back only what is newer.
 """
 
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
+from collections.abc import Sequence
 
 import structlog
 from aiokafka import AIOKafkaProducer
@@ -15,7 +18,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from errors import Transient
 from store import outbox
-from workers.metrics import OUTBOX_DEPTH
+from store.outbox import StoredMessage
+from workers.metrics import OUTBOX_DEPTH, RELAY_FAILURES
 from workers.reading import reading
 from workers.together import together
 
@@ -69,21 +73,41 @@ class Relay:
             await asyncio.sleep(1.0)
 
     async def _publish(self, connection: AsyncConnection) -> None:
-        """Holds the lock as long as the connection lives."""
+        """Holds the lock as long as the connection lives. Raises KafkaError when a message was not taken."""
         log.info("relay.started")
         while True:
             rows = await outbox.take(connection, ROUND)
             if not rows:
                 await asyncio.sleep(self._pause_seconds)
                 continue
-            pending = [
-                await self._producer.send(
-                    row.topic,
-                    key=row.key,
-                    value=row.value,
-                    headers=[*row.headers, ("outbox_id", str(row.id).encode())],
-                )
-                for row in rows
-            ]
-            await asyncio.gather(*pending)
-            await outbox.delete(connection, [row.id for row in rows])
+            for turn in turns(rows):
+                outcomes = await asyncio.gather(*(self._send(row) for row in turn), return_exceptions=True)
+                taken = [row.id for row, error in zip(turn, outcomes, strict=True) if error is None]
+                await outbox.delete(connection, taken)
+                for error in outcomes:
+                    if error is not None:
+                        raise error
+
+    async def _send(self, row: StoredMessage) -> None:
+        """Returns when the broker has it."""
+        headers = [*row.headers, ("outbox_id", str(row.id).encode())]
+        try:
+            await self._producer.send_and_wait(row.topic, key=row.key, value=row.value, headers=headers)
+        except KafkaError as err:
+            RELAY_FAILURES.labels(topic=row.topic).inc()
+            log.warning("relay.refused", topic=row.topic, outbox_id=row.id, why=type(err).__name__)
+            raise
+
+
+def turns(rows: Sequence[StoredMessage]) -> list[list[StoredMessage]]:
+    """In order, and no key twice in one turn. What has no key has no order."""
+    out: list[list[StoredMessage]] = []
+    seen: Counter[tuple[str, bytes]] = Counter()
+    for row in rows:
+        turn = seen[row.topic, row.key]
+        if row.key:
+            seen[row.topic, row.key] += 1
+        if turn == len(out):
+            out.append([])
+        out[turn].append(row)
+    return out

@@ -1,4 +1,4 @@
-"""The relay's bound on the outbox holds for the worker that relays, too."""
+"""The relay: order per key whatever fails, and a bound that holds for the worker that relays, too."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import asyncio
 from typing import Any
 
 import pytest
+from aiokafka.errors import KafkaTimeoutError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from errors import Transient
@@ -20,9 +21,9 @@ class Away:
     def __init__(self) -> None:
         self.asked = asyncio.Event()
 
-    async def send(self, *args: Any, **kwargs: Any) -> Any:
+    async def send_and_wait(self, *args: Any, **kwargs: Any) -> Any:
         self.asked.set()
-        return asyncio.get_running_loop().create_future()
+        await asyncio.get_running_loop().create_future()
 
 
 async def test_the_relay_sees_the_outbox_grow_while_it_waits_for_kafka(engine: AsyncEngine) -> None:
@@ -45,6 +46,42 @@ async def test_the_relay_sees_the_outbox_grow_while_it_waits_for_kafka(engine: A
         running.cancel()
         with pytest.raises(asyncio.CancelledError):
             await running
+
+
+class Refusing:
+    """A broker that refuses one value twice, and takes all else."""
+
+    def __init__(self, value: bytes) -> None:
+        self.taken: list[tuple[bytes, bytes]] = []
+        self._value = value
+        self._left = 2
+
+    async def send_and_wait(self, topic: str, *, key: bytes, value: bytes, headers: Any) -> None:
+        await asyncio.sleep(0)
+        if value == self._value and self._left:
+            self._left -= 1
+            raise KafkaTimeoutError
+        self.taken.append((key, value))
+
+
+async def test_a_message_that_fails_is_not_overtaken_by_a_newer_one_of_its_key(engine: AsyncEngine) -> None:
+    producer = Refusing(b"k1")
+    async with engine.begin() as connection:
+        names = [(key, b"%s%d" % (key, number)) for number in range(3) for key in (b"j", b"k")]
+        messages = [OutboxMessage(topic="t", key=key, headers=[], value=value) for key, value in names]
+        await outbox.put(connection, messages)
+    relay = Relay(engine, producer, limit=9)  # type: ignore[arg-type]
+    running = asyncio.create_task(relay.run())
+    try:
+        async with asyncio.timeout(20):
+            while len(producer.taken) < 6:
+                await asyncio.sleep(0.05)
+    finally:
+        running.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await running
+    assert [value for key, value in producer.taken if key == b"k"] == [b"k0", b"k1", b"k2"]
+    assert sorted(producer.taken) == sorted(names)  # what went well is not sent again
 
 
 async def put(engine: AsyncEngine, count: int) -> None:
