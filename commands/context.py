@@ -24,7 +24,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from errors import Transient
 from settings import Settings, load
 from store.engine import create
-from workers.access import AccessRefused, check_access
+from workers.access import AccessRefused, check_access, postgres_refuses
 from workers.kafka import topic_ids
 
 __all__ = [
@@ -47,9 +47,6 @@ __all__ = [
 T = TypeVar("T")
 
 FAILED, WRONG, UNAVAILABLE = 1, 2, 3
-
-#: What libpq says when a server is there and does not want us: starting another time helps nobody.
-REFUSALS = ("authentication failed", "certificate", "does not exist", "no pg_hba.conf entry", "SSL", "not permitted")
 
 console = Console()
 errors = Console(stderr=True)
@@ -131,7 +128,7 @@ def explained(err: BaseException | None) -> tuple[str, int]:
     if state == "42501":
         return f'this login may not do that ({said}); see "Least rights" in docs/own-servers.md', FAILED
     if isinstance(err, psycopg.OperationalError) and state is None:
-        if any(word in said for word in REFUSALS):
+        if postgres_refuses(str(err)):
             return f"Postgres refuses the connection: {said}", FAILED
         return f"Postgres does not answer: {said}. `earful up` starts the local one.", UNAVAILABLE
     return f"Postgres: {said}", FAILED

@@ -25,6 +25,7 @@ def create(
     lock_timeout_seconds: float = 10.0,
     idle_in_transaction_seconds: float = 120.0,
     connect_timeout_seconds: int = 10,
+    pool_timeout_seconds: float = 30.0,
 ) -> AsyncEngine:
     """An async engine; each connection says who it is and gives up on slow statements, locks and dead peers.
 
@@ -36,6 +37,7 @@ def create(
         hide_parameters=True,  # an error must not carry what somebody said
         pool_size=pool_size,
         max_overflow=0,
+        pool_timeout=pool_timeout_seconds,
         connect_args={
             "application_name": application_name,
             "connect_timeout": connect_timeout_seconds,

@@ -24,7 +24,7 @@ from store import partitions, runs, schema
 from store.engine import create
 from stream.events import Topics
 from workers import health, kafka
-from workers.access import check_access
+from workers.access import AccessRefused, check_access
 from workers.app import Left, ended, log_ends, make_app
 from workers.consumer import LogStarts, WatermarkApp
 from workers.cutting import Cutter
@@ -53,8 +53,8 @@ MODELS: Mapping[str, tuple[str, ...]] = {
     "summarizer": ("aspects", "cvib"),
     "reviewer": ("aspects", "cvib"),
 }
-#: sysexits.h: EX_OK, EX_SOFTWARE (an error to look at), EX_TEMPFAIL (start me again).
-OK, SOFTWARE, TEMPFAIL = 0, 70, 75
+#: sysexits.h: EX_OK, EX_SOFTWARE (an error to look at), EX_TEMPFAIL (start me again), EX_NOPERM (a person has to mend it).
+OK, SOFTWARE, TEMPFAIL, NOPERM = 0, 70, 75, 77
 #: faust gives up a seek without a word after 90 s (its broker_request_timeout) and then never consumes: leave before.
 SEEK_SECONDS = 60.0
 #: A stop that takes longer is cut off: the ledger makes that harmless.
@@ -116,10 +116,9 @@ class Worker:
         """A background task that dies takes the process with it: the ledger makes leaving harmless."""
         if task.cancelled() or (error := task.exception()) is None:
             return
-        expected = isinstance(error, EarfulError)
-        code = TEMPFAIL if expected else SOFTWARE
+        code = code_of(error)
         why = f"{type(error).__name__}: {error}"
-        log.error("worker.leaves", stage=self._name, why=why, exc_info=None if expected else error)
+        log.error("worker.leaves", stage=self._name, why=why, exc_info=error if code == SOFTWARE else None)
         self._end(code)
 
     async def _start(self, resources: AsyncExitStack, tasks: list[asyncio.Task[None]]) -> None:
@@ -301,7 +300,7 @@ class Worker:
     async def _leave(self, event: str, error: Exception) -> NoReturn:
         """End the process, and keep the caller from going on meanwhile."""
         log.error(event, stage=self._name, why=f"{type(error).__name__}: {error}", exc_info=error)
-        self._end(TEMPFAIL if isinstance(error, EarfulError | TimeoutError) else SOFTWARE)
+        self._end(code_of(error))
         await asyncio.Future()
         raise AssertionError("nobody settles that future")
 
@@ -327,3 +326,10 @@ class Worker:
         except (Transient, KafkaError):
             return False
         return await inference.canary(models)
+
+
+def code_of(error: BaseException) -> int:
+    """The exit code of a worker that this error ends."""
+    if isinstance(error, AccessRefused):
+        return NOPERM
+    return TEMPFAIL if isinstance(error, EarfulError | TimeoutError) else SOFTWARE

@@ -1,4 +1,4 @@
-"""Connections whose failures are Transient, because nothing was committed yet."""
+"""Connections whose failures are Transient where they pass by themselves, because nothing was committed yet."""
 
 from __future__ import annotations
 
@@ -10,8 +10,14 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from errors import Transient
+from workers.access import AccessRefused, postgres_refuses
 
 __all__ = ["reading"]
+
+#: Classes of SQLSTATE that pass by themselves: the connection, a transaction rolled back for others' sake, resources, an
+#: object in use, an operator, the system below; 25006 is a server that is only just promoted.
+PASSING = frozenset({"08", "40", "53", "55", "57", "58"})
+READ_ONLY = "25006"
 
 
 def first_line(err: SQLAlchemyError) -> str:
@@ -20,15 +26,32 @@ def first_line(err: SQLAlchemyError) -> str:
     return " ".join(str(cause).partition("\n")[0].split()) or type(err).__name__
 
 
+def passes(err: DBAPIError) -> bool:
+    """Whether the same statement may succeed later. What Postgres gave no SQLSTATE never reached it."""
+    state: str | None = getattr(err.orig, "sqlstate", None)
+    if state is None:
+        return isinstance(err, OperationalError | InterfaceError)
+    return state[:2] in PASSING or state == READ_ONLY
+
+
 @asynccontextmanager
 async def reading(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
-    """A connection; Postgres away, a broken connection or a lock timeout become Transient. Rolled back unless committed inside."""
+    """A connection, rolled back unless committed inside.
+
+    Raises Transient for what passes by itself: Postgres away, a broken connection, a lock timeout, a full pool or disk;
+    AccessRefused where Postgres does not let us in. Any other error of a statement stays as it is.
+    """
     try:
         async with engine.connect() as connection:
             yield connection
-    except (OperationalError, InterfaceError, PoolTimeout) as err:
-        raise Transient(f"Postgres does not answer: {first_line(err)}") from err
+    except PoolTimeout as err:
+        raise Transient("every connection to Postgres is in use") from err
     except DBAPIError as err:
+        said = first_line(err)
+        if postgres_refuses(said):
+            raise AccessRefused(f"Postgres refuses the connection: {said}") from err
+        if passes(err):
+            raise Transient(f"Postgres does not answer: {said}") from err
         if not err.connection_invalidated:
             raise
         raise Transient("the connection to Postgres broke") from err

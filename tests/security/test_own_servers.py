@@ -203,7 +203,7 @@ def test_a_worker_leaves_when_kafka_refuses_it(deployment: Deployment) -> None:
     worker = deployment.start_worker("own-refused", "reviewer", EARFUL_KAFKA_SASL_PASSWORD="wrong")
     wait_for(lambda: worker.returncode is not None, "its end", worker)
     lines = worker.log.read_text().splitlines()
-    assert worker.returncode == 75
+    assert worker.returncode == 77
     assert len(lines) == 1, lines
     assert f"refuses user '{USER}'" in lines[0]
 
