@@ -11,7 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from commands.context import console, database, fail, print_json, settings
-from report import read, render
+from report import DEFAULT_CALLS, DEFAULT_REVIEWS, read, render
 
 __all__ = ["print_report", "report", "sql"]
 
@@ -23,16 +23,26 @@ def print_report(connection: Connection[Any]) -> None:
     console.print(render(read(connection)))
 
 
-def report(as_json: Annotated[bool, typer.Option("--json", help="For programs")] = False) -> None:
+def report(
+    call: Annotated[list[str] | None, typer.Option(help="Only this call; may be given several times")] = None,
+    calls: Annotated[int, typer.Option(min=0, help="The newest so many calls")] = DEFAULT_CALLS,
+    reviews: Annotated[int, typer.Option(min=0, help="The newest so many reviews")] = DEFAULT_REVIEWS,
+    as_json: Annotated[bool, typer.Option("--json", help="For programs")] = False,
+) -> None:
     """Transcripts, summaries, aspects of calls and reviews side by side, completeness.
 
-    Example: earful report --json | jq '.calls[0].issue'
+    Example: earful report --call late-delivery --reviews 0
     """
     with database(settings().postgres_url.get_secret_value()) as connection:
-        if as_json:
-            print_json(read(connection).to_dict())
-        else:
-            print_report(connection)
+        found = read(connection, call_ids=call or None, calls=calls, reviews=reviews)
+    known = {one.call_id for one in found.calls}
+    missing = [one for one in call or () if one not in known]
+    if missing:
+        fail(f"no such call: {', '.join(missing)}; `earful explain call ID` says what is known of one")
+    if as_json:
+        print_json(found.to_dict())
+    else:
+        console.print(render(found))
 
 
 def sql(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from report.model import Report
-from report.queries import read
+from report.queries import DEFAULT_CALLS, DEFAULT_REVIEWS, read
 from report.render import render
 
-__all__ = ["Report", "read", "render"]
+__all__ = ["DEFAULT_CALLS", "DEFAULT_REVIEWS", "Report", "read", "render"]
