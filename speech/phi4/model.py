@@ -1,0 +1,248 @@
+"""Phi-4-Multimodal's speech path behind one class: clips to embeddings, embeddings to logits, over a slotted cache.
+
+    model = Phi4Model.load(folder, device="cpu", dtype=torch.float32)
+    cache = model.new_cache(slots=4, slot_tokens=512)
+    audio = model.encode([Clip(samples=samples, rate=16_000)])[0]
+    logits = model.prefill(cache, [PrefillRow(slot=0, start=0, embeds=..., mode=Mode.SPEECH, long_rope=False)])
+    logits = model.decode_rows(cache, [DecodeRow(slot=0, length=n, token=t, mode=Mode.SPEECH, long_rope=False)])
+
+It keeps no state but weights: slots, lengths and stopping are the caller's. Not for concurrent use on one cache.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from speech.phi4.attention import Rows
+from speech.phi4.audio import Clip, FrontEnd, Narrowband, audio_tokens, check_clip, front_end
+from speech.phi4.cache import Cache
+from speech.phi4.config import Phi4Config
+from speech.phi4.decoder import Decoder
+from speech.phi4.encoder import Encoder
+from speech.phi4.loading import load_parts
+from speech.phi4.lora import LoraMode
+from speech.phi4.mel import log_mel
+from speech.phi4.modes import Mode, UnsupportedMode, check_mode
+from speech.phi4.projector import Projector
+
+__all__ = [
+    "Cache",
+    "Clip",
+    "DecodeRow",
+    "FrontEnd",
+    "LoraMode",
+    "Mode",
+    "Narrowband",
+    "Phi4Model",
+    "PrefillRow",
+    "UnsupportedMode",
+    "audio_tokens",
+    "check_clip",
+]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class PrefillRow:
+    """Some tokens of one prompt: `embeds` [n, hidden] go to positions `start`... of `slot`; start > 0 continues it."""
+
+    slot: int
+    start: int
+    embeds: Tensor
+    mode: Mode
+    long_rope: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DecodeRow:
+    """One sequence's next step: `token` goes to position `length`, which is how many tokens `slot` holds already."""
+
+    slot: int
+    length: int
+    token: int
+    mode: Mode
+    long_rope: bool
+
+
+class Phi4Model:
+    """See the module. Attributes: `config`, `device`, `dtype`, `lora`, `narrowband`."""
+
+    def __init__(
+        self,
+        config: Phi4Config,
+        encoder: Encoder,
+        projector: Projector,
+        decoder: Decoder,
+        *,
+        device: torch.device,
+        dtype: torch.dtype,
+        lora: LoraMode,
+        narrowband: Narrowband,
+    ) -> None:
+        self.config = config
+        self.device = device
+        self.dtype = dtype
+        self.lora = lora
+        self.narrowband = narrowband
+        self._encoder = encoder
+        self._projector = projector
+        self._decoder = decoder
+
+    @classmethod
+    def load(
+        cls,
+        folder: str | Path,
+        *,
+        device: str | torch.device = "cpu",
+        dtype: torch.dtype = torch.float32,
+        lora: LoraMode = "merged",
+        narrowband: Narrowband = Narrowband.FILLZERO,
+        stock_padding: bool = False,
+        tile_frames: int = 4096,
+    ) -> Phi4Model:
+        """Loads a checkpoint in the native layout from a local folder; raises CheckpointError with what to do.
+
+        lora: "merged" keeps a second copy of the decoder's linear layers; "unmerged" computes the adapter at every
+        call and takes less memory; "off" leaves SPEECH without it. stock_padding: attend to the zeros of a clip's
+        last block over 40 s, as transformers does. tile_frames: the subsampler's tiles, a multiple of 8.
+        """
+        place = torch.device(device)
+        with torch.inference_mode():
+            parts = load_parts(
+                Path(folder), device=place, dtype=dtype, lora=lora, stock_padding=stock_padding, tile_frames=tile_frames
+            )
+        return cls(
+            parts.config, parts.encoder, parts.projector, parts.decoder,
+            device=place, dtype=dtype, lora=lora, narrowband=narrowband,
+        )  # fmt: skip
+
+    def audio_tokens(self, clip: Clip) -> int:
+        """Audio tokens that `clip` takes in a prompt; raises InvalidRequest if it is too short or of a strange rate."""
+        return audio_tokens(len(clip.samples), clip.rate, self.narrowband)
+
+    def front_end(self, clip: Clip) -> FrontEnd:
+        """Which way `clip` goes into features."""
+        return front_end(clip.rate, self.narrowband)
+
+    def encode(self, clips: Sequence[Clip], mode: Mode = Mode.SPEECH) -> list[Tensor]:
+        """Each clip's embeddings [audio tokens, hidden], computed as for the clip alone, whatever shares the call.
+
+        Any number of clips of any length. Raises InvalidRequest for a clip that `check_clip` refuses.
+        """
+        if check_mode(mode) is not Mode.SPEECH:
+            raise UnsupportedMode("audio is encoded for speech only")
+        for clip in clips:
+            check_clip(clip)
+        if not clips:
+            return []
+        with torch.inference_mode():
+            encoded = self._encoder(log_mel(clips, device=self.device, narrowband=self.narrowband))
+            projected = self._projector(torch.cat(encoded))
+        return list(projected.split([len(tokens) for tokens in encoded]))
+
+    def new_cache(self, *, slots: int | None = None, slot_tokens: int | Sequence[int]) -> Cache:
+        """A KV cache of `slots` slots of `slot_tokens` tokens each; or, with a sequence, one slot of each size in it."""
+        if isinstance(slot_tokens, int):
+            sizes = [slot_tokens] * (1 if slots is None else slots)
+        else:
+            sizes = list(slot_tokens)
+        return Cache(
+            sizes,
+            layers=self.config.layers,
+            kv_heads=self.config.kv_heads,
+            head_dim=self.config.head_dim,
+            device=self.device,
+            dtype=self.dtype,
+        )
+
+    def embed(self, ids: Sequence[int] | Tensor) -> Tensor:
+        """Token ids [n] to embeddings [n, hidden]."""
+        with torch.inference_mode():
+            return self._decoder.embed(torch.as_tensor(ids, dtype=torch.int64, device=self.device))
+
+    def prefill(self, cache: Cache, rows: Sequence[PrefillRow]) -> Tensor:
+        """Runs prompts, or parts of them, packed without padding; logits [rows, vocabulary] of each row's last token.
+
+        Rows of both modes may be mixed, each slot at most once. Raises IndexError where a row does not fit its slot,
+        ValueError for an empty row or a short sequence beyond the short factors' positions.
+        """
+        for row in rows:
+            self._check(cache, row.slot, row.start + len(row.embeds), row.mode, row.long_rope)
+            if len(row.embeds) < 1:
+                raise ValueError("a prefill row needs at least one token")
+        logits = torch.empty(len(rows), self.config.vocab, device=self.device, dtype=self.dtype)
+        with torch.inference_mode():
+            for mode in (Mode.LANGUAGE, Mode.SPEECH):
+                chosen = [i for i, row in enumerate(rows) if row.mode is mode]
+                if chosen:
+                    logits[chosen] = self._prefill(cache, mode, [rows[i] for i in chosen])
+        return logits
+
+    def decode(self, cache: Cache, mode: Mode, ids: Tensor, slots: Tensor, lengths: Tensor, long: Tensor) -> Tensor:
+        """One step of sequences of one mode; logits [rows, vocabulary].
+
+        All on the model's device: `ids`, `slots`, `lengths` int64 [rows], `long` bool [rows]. On CUDA nothing here
+        waits for the host or depends on values, so that a step can be captured in a graph; that a token fits its
+        slot is therefore the caller's to see (`lengths` < slot size, and < 4,096 where not long).
+        """
+        with torch.inference_mode():
+            starts = cache.starts[slots]
+            rows = Rows(
+                query_starts=torch.arange(len(ids) + 1, device=self.device, dtype=torch.int32),
+                key_starts=torch.nn.functional.pad(starts, (0, 1)).to(torch.int32),
+                key_lengths=(lengths + 1).to(torch.int32),
+                most_queries=1,
+                most_keys=cache.longest,
+            )
+            x = self._decoder.embed(ids)
+            x = self._decoder(x, mode, cache, positions=lengths, long=long, places=starts + lengths, rows=rows)
+            return self._decoder.logits(x)
+
+    def decode_rows(self, cache: Cache, rows: Sequence[DecodeRow]) -> Tensor:
+        """`decode` from the host's values and with both modes mixed; logits [rows, vocabulary]. Raises as `prefill`."""
+        for row in rows:
+            self._check(cache, row.slot, row.length + 1, row.mode, row.long_rope)
+        logits = torch.empty(len(rows), self.config.vocab, device=self.device, dtype=self.dtype)
+        for mode in (Mode.LANGUAGE, Mode.SPEECH):
+            chosen = [i for i, row in enumerate(rows) if row.mode is mode]
+            if not chosen:
+                continue
+            values = torch.tensor([[rows[i].token, rows[i].slot, rows[i].length, rows[i].long_rope] for i in chosen])
+            ids, slots, lengths, long = values.to(self.device).unbind(1)
+            logits[chosen] = self.decode(cache, mode, ids, slots, lengths, long.bool())
+        return logits
+
+    def _prefill(self, cache: Cache, mode: Mode, rows: Sequence[PrefillRow]) -> Tensor:
+        counts = [len(row.embeds) for row in rows]
+        firsts = [cache.first_tokens[row.slot] for row in rows]
+        ends = [row.start + count for row, count in zip(rows, counts, strict=True)]
+        positions = torch.cat([torch.arange(row.start, end) for row, end in zip(rows, ends, strict=True)])
+        repeats = torch.tensor(counts)
+        long = torch.tensor([row.long_rope for row in rows]).repeat_interleave(repeats)
+        places = positions + torch.tensor(firsts).repeat_interleave(repeats)
+        lasts = repeats.cumsum(0)
+        packed = Rows(
+            query_starts=torch.nn.functional.pad(lasts, (1, 0)).to(self.device, torch.int32),
+            key_starts=torch.tensor([*firsts, 0], dtype=torch.int32).to(self.device),
+            key_lengths=torch.tensor(ends, dtype=torch.int32).to(self.device),
+            most_queries=max(counts),
+            most_keys=max(ends),
+        )
+        x = self._decoder(
+            torch.cat([row.embeds for row in rows]).to(self.dtype), mode, cache,
+            positions=positions.to(self.device), long=long.to(self.device), places=places.to(self.device), rows=packed,
+        )  # fmt: skip
+        return self._decoder.logits(x[(lasts - 1).to(self.device)])
+
+    def _check(self, cache: Cache, slot: int, end: int, mode: Mode, long: bool) -> None:
+        check_mode(mode)
+        if not 0 <= slot < len(cache.sizes) or end > cache.sizes[slot]:
+            raise IndexError(f"{end} tokens do not fit slot {slot} of {len(cache.sizes)}")
+        if not long and end > self.config.rope.original_positions:
+            raise ValueError(
+                f"{end} tokens with the short RoPE factors, which end at {self.config.rope.original_positions}"
+            )
