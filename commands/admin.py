@@ -14,7 +14,7 @@ from typing import Annotated
 from uuid import UUID
 
 import typer
-from kafka import KafkaAdminClient
+from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition
 from kafka.admin import NewTopic
 from kafka.errors import BrokerResponseError, KafkaError, TopicAlreadyExistsError
 from sqlalchemy.exc import DBAPIError, IntegrityError
@@ -32,6 +32,7 @@ from commands.context import (
 )
 from errors import EarfulError
 from settings import Settings
+from store import ledger
 from store import migrate as migrations
 from store import runs as store_runs
 from store.schema import SchemaMismatch
@@ -136,6 +137,52 @@ def admin(using: Settings) -> Iterator[KafkaAdminClient]:
         fail(f"Kafka refuses: {type(err).__name__.removesuffix('Error')}: {err.description or err}")
     except KafkaError as err:
         fail(f"Kafka does not answer at {using.kafka_bootstrap_servers} ({type(err).__name__})", UNAVAILABLE)
+
+
+@topics.command("pad")
+def topics_pad() -> None:
+    """Fill partitions that Kafka lost records of up to where Earful is done; see docs/operations.md before.
+
+    Example: earful topics pad
+    """
+    padded = pad(settings())
+    for place, count in padded.items():
+        console.print(f"{place}: {count} empty records")
+    if not padded:
+        console.print("no partition ends before its watermark")
+
+
+def pad(using: Settings) -> dict[str, int]:
+    """How many empty records each partition got, so that no offset that is done is given to another record."""
+    names = list(Topics(using.topic_prefix).consumed)
+    require_kafka(using, *names)
+    ids = asyncio.run(kafka.topic_ids(using, names))
+    rows = in_transaction(using, ledger.rows)
+    wanted: dict[TopicPartition, int] = {}
+    for row in rows:
+        place = TopicPartition(row.key.topic, row.key.partition)
+        if ids.get(row.key.topic) == row.key.topic_id:
+            wanted[place] = max(row.next_offset, wanted.get(place, 0))
+    padded: dict[str, int] = {}
+    with admin(using):  # its errors are these, too
+        consumer = KafkaConsumer(**kafka.aio_options(using))
+        producer = KafkaProducer(**kafka.aio_options(using), acks="all", enable_idempotence=True)
+        try:
+            ends = consumer.end_offsets(list(wanted))
+            for place, watermark in sorted(wanted.items()):
+                missing = range(ends[place], watermark)
+                sent = [
+                    producer.send(place.topic, key=b"earful.pad", value=None, partition=place.partition)
+                    for _ in missing
+                ]
+                for one in sent:
+                    one.get(timeout=30)
+                if missing:
+                    padded[f"{place.topic}/{place.partition}"] = len(missing)
+        finally:
+            producer.close()
+            consumer.close()
+    return padded
 
 
 @topics.command("check")

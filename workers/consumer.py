@@ -13,12 +13,13 @@ import faust
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 
-__all__ = ["LogStarts", "Seek", "WatermarkApp"]
+__all__ = ["AskLog", "Seek", "WatermarkApp"]
 
-#: Asks Kafka: assigned partition -> first offset of its log.
-LogStarts = Callable[[], Awaitable[Mapping[int, int]]]
-#: Answers where each assigned partition goes on; may ask for the assignment again, which may change meanwhile.
-Seek = Callable[[LogStarts], Awaitable[Mapping[int, int]]]
+#: Asks Kafka: assigned partition -> an offset of its log.
+AskLog = Callable[[], Awaitable[Mapping[int, int]]]
+#: Answers where each assigned partition goes on, given who knows where the logs start and end. May ask more than once: the
+#: assignment may change meanwhile.
+Seek = Callable[[AskLog, AskLog], Awaitable[Mapping[int, int]]]
 
 
 class WatermarkConsumer(driver.Consumer):
@@ -30,8 +31,13 @@ class WatermarkConsumer(driver.Consumer):
             starts = await self.earliest_offsets(*assigned) if assigned else {}
             return {tp.partition: offset for tp, offset in starts.items()}
 
+        async def log_ends() -> Mapping[int, int]:
+            assigned = sorted(self.assignment())
+            ends = await self.highwaters(*assigned) if assigned else {}
+            return {tp.partition: offset for tp, offset in ends.items()}
+
         app: Any = self.app
-        offsets = await app.seek_partitions(log_starts)
+        offsets = await app.seek_partitions(log_starts, log_ends)
         found = {tp: offsets[tp.partition] for tp in sorted(self.assignment()) if tp.partition in offsets}
         for tp, offset in found.items():
             await self._seek(tp, offset)

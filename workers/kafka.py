@@ -18,7 +18,20 @@ from errors import Transient
 from settings import Settings
 from stream.records import Message
 
-__all__ = ["admin", "aio_options", "credentials", "first_offset_from", "produce", "producer", "security", "topic_ids"]
+__all__ = [
+    "admin",
+    "aio_options",
+    "credentials",
+    "first_offset_from",
+    "only_markers",
+    "produce",
+    "producer",
+    "security",
+    "topic_ids",
+]
+
+#: A healthy broker answers such a question within milliseconds.
+ANSWER_SECONDS = 10.0
 
 
 def ssl_context(settings: Settings) -> ssl.SSLContext | None:
@@ -112,9 +125,28 @@ async def first_offset_from(settings: Settings, topic: str, partition: int, offs
         place = TopicPartition(topic, partition)
         consumer.assign([place])
         consumer.seek(place, offset)
-        record = await asyncio.wait_for(consumer.getone(place), timeout=10)
+        record = await asyncio.wait_for(consumer.getone(place), timeout=ANSWER_SECONDS)
         return int(record.offset)
     except (TimeoutError, aiokafka.errors.KafkaError) as err:
         raise Transient(f"no record of {topic}/{partition} could be read at offset {offset}") from err
+    finally:
+        await consumer.stop()
+
+
+async def only_markers(settings: Settings, topic: str, partition: int, first: int, end: int) -> bool:
+    """Whether the offsets first..end-1 hold no record, only what ends a producer's transaction."""
+    consumer = AIOKafkaConsumer(**aio_options(settings), enable_auto_commit=False)
+    try:
+        await consumer.start()
+        place = TopicPartition(topic, partition)
+        consumer.assign([place])
+        consumer.seek(place, first)
+        async with asyncio.timeout(ANSWER_SECONDS):
+            while await consumer.position(place) < end:
+                if await consumer.getmany(place, timeout_ms=200, max_records=1):
+                    return False
+        return True
+    except (TimeoutError, aiokafka.errors.KafkaError) as err:
+        raise Transient(f"{topic}/{partition} could not be read at offset {first}") from err
     finally:
         await consumer.stop()

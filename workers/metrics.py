@@ -14,6 +14,7 @@ __all__ = [
     "OUTBOX_DEPTH",
     "RECORDS",
     "RELAY_FAILURES",
+    "TRUNCATED_OFFSETS",
 ]
 
 RECORDS = Counter("earful_records", "Records that got a verdict", ["stage", "verdict"])
@@ -27,3 +28,8 @@ RELAY_FAILURES = Counter(
     "earful_relay_failures", "Messages that Kafka did not take; each stays in the outbox", ["topic"]
 )
 LOST_OFFSETS = Counter("earful_lost_offsets", "Offsets that Kafka dropped before they were read", ["stage"])
+TRUNCATED_OFFSETS = Gauge(
+    "earful_truncated_offsets",
+    "Offsets that are done and that Kafka has no more at its log's end",
+    ["stage", "partition"],
+)

@@ -2,21 +2,41 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from uuid import UUID
 
 import structlog
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from errors import Transient
 from store import ledger
 from store.ledger import LedgerKey, Position
-from workers.metrics import LOST_OFFSETS
+from workers.metrics import LOST_OFFSETS, TRUNCATED_OFFSETS
 from workers.reading import reading
 from workers.stage import Stage
 
-__all__ = ["Owned", "Ownership"]
+__all__ = ["LogTruncated", "Owned", "Ownership", "check_end"]
 
 log = structlog.get_logger()
+
+
+class LogTruncated(Transient):
+    """Kafka lost records that have their verdicts already, and would give their offsets to others.
+
+    Those would look like what is done, and be dropped; and an offset cannot have two verdicts. So nothing is read until a
+    person has decided; it passes as soon as the log is as long again.
+    """
+
+
+def check_end(key: LedgerKey, next_offset: int, log_end: int) -> None:
+    """Raises LogTruncated where the log ends before the watermark."""
+    missing = max(0, next_offset - log_end)
+    TRUNCATED_OFFSETS.labels(stage=key.stage, partition=key.partition).set(missing)
+    if missing:
+        raise LogTruncated(
+            f"{key.topic}/{key.partition} ends at offset {log_end}, but {missing} records behind it are done already: Kafka"
+            ' has lost them; nothing is read until somebody decides, see "Kafka lost records" in docs/operations.md'
+        )
 
 
 class Owned:
@@ -38,13 +58,16 @@ class Ownership:
         self._engine = engine
         self._stage = stage
         self.generation = 0
+        self.ready = False  # whether what Kafka assigned is owned
         self.partitions: dict[int, Owned] = {}
 
-    async def take_over(self, topic_id: UUID, log_starts: Mapping[int, int]) -> dict[int, int]:
+    async def take_over(
+        self, topic_id: UUID, log_starts: Mapping[int, int], log_ends: Callable[[], Awaitable[Mapping[int, int]]]
+    ) -> dict[int, int]:
         """Fence the former owners of these partitions and load the stage's state.
 
         `log_starts` maps each assigned partition to its first offset. Returns the offset where each goes on. Raises
-        Transient when Postgres is away; a repeat is harmless, nothing is owned until it returns.
+        Transient when Postgres is away, LogTruncated; a repeat is harmless, nothing is owned until it returns.
         """
         # Before the epoch rises: a batch in hand that it fences sees that it is this process's own doing.
         self._drop()
@@ -63,13 +86,15 @@ class Ownership:
                 owned[partition] = Owned(key, position, generation)
             await self._stage.assigned(connection, [one.key for one in owned.values()])
             await connection.commit()
-        for one in owned.values():
+        ends = await log_ends()  # asked now: until the epoch rose a former owner went on
+        for partition, one in owned.items():
+            check_end(one.key, one.position.next_offset, ends.get(partition, one.position.next_offset))
             if one.position.lost:
                 LOST_OFFSETS.labels(stage=self._stage.name).inc(one.position.lost[1] - one.position.lost[0] + 1)
                 first, last = one.position.lost
                 log.error("offsets.lost", topic=one.key.topic, partition=one.key.partition, first=first, last=last)
         if self.generation == generation:
-            self.partitions = owned
+            self.partitions, self.ready = owned, True
         return {partition: one.position.next_offset for partition, one in owned.items()}
 
     async def release(self) -> None:
@@ -85,6 +110,6 @@ class Ownership:
             await connection.commit()
 
     def _drop(self) -> dict[int, Owned]:
-        former, self.partitions = self.partitions, {}
+        former, self.partitions, self.ready = self.partitions, {}, False
         self.generation += 1
         return former

@@ -26,7 +26,7 @@ from stream.events import Topics
 from workers import health, kafka
 from workers.access import AccessRefused, check_access
 from workers.app import Left, ended, log_ends, make_app
-from workers.consumer import LogStarts, WatermarkApp
+from workers.consumer import AskLog, WatermarkApp
 from workers.cutting import Cutter
 from workers.decoder import Decoder
 from workers.heap import settle_heap
@@ -156,9 +156,7 @@ class Worker:
             topic_id=lambda: self._topic_id(stage.topic),
             healthy=lambda: self._healthy(engine, inference, producer),
             tries=lambda: loop.tries,
-            first_offset_from=lambda partition, offset: kafka.first_offset_from(
-                settings, stage.topic, partition, offset
-            ),
+            only_markers=lambda partition, first, end: kafka.only_markers(settings, stage.topic, partition, first, end),
             patience_seconds=settings.watchdog_seconds,
         )
         background: list[Coroutine[Any, Any, None]] = [relay.run(), watchdog.run(), self._refresh(engine), ended(app)]
@@ -182,7 +180,7 @@ class Worker:
                 settings.health_host,
                 settings.health_port,
                 live=lambda: watchdog.alive,
-                ready=lambda: ownership.generation > 0,
+                ready=lambda: ownership.ready,
             )
             resources.push_async_callback(runner.cleanup)
         resources.push_async_callback(self._release, ownership)
@@ -277,9 +275,9 @@ class Worker:
         )
 
     def _app(self, stage: Stage[Any], ownership: Ownership, loop: Loop[Any]) -> WatermarkApp:
-        async def seek(log_starts: LogStarts) -> Mapping[int, int]:
+        async def seek(log_starts: AskLog, log_ends: AskLog) -> Mapping[int, int]:
             async def take_over() -> dict[int, int]:
-                return await ownership.take_over(await self._topic_id(stage.topic), await log_starts())
+                return await ownership.take_over(await self._topic_id(stage.topic), await log_starts(), log_ends)
 
             try:
                 async with asyncio.timeout(SEEK_SECONDS):

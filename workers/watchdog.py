@@ -11,7 +11,7 @@ import structlog
 
 from errors import EarfulError, Transient
 from workers.metrics import LAG
-from workers.ownership import Ownership
+from workers.ownership import LogTruncated, Ownership, check_end
 
 __all__ = ["NoProgress", "TopicReplaced", "Watchdog"]
 
@@ -20,6 +20,8 @@ log = structlog.get_logger()
 EVERY_SECONDS = 2.0
 #: Each asking takes a connection of its own; a topic is hardly ever deleted and made again.
 TOPIC_ID_SECONDS = 30.0
+#: A partition that stands still for so long before the end of its log may have reached its last record.
+MARKER_SECONDS = 4.0
 
 
 class NoProgress(EarfulError):
@@ -43,7 +45,7 @@ class Watchdog:
         healthy: Callable[[], Awaitable[bool]],
         patience_seconds: float,
         tries: Callable[[], int],
-        first_offset_from: Callable[[int, int], Awaitable[int]],
+        only_markers: Callable[[int, int, int], Awaitable[bool]],
     ) -> None:
         self._stage = stage
         self._ownership = ownership
@@ -52,10 +54,12 @@ class Watchdog:
         self._healthy = healthy
         self._patience_seconds = patience_seconds
         self._tries = tries
-        self._first_offset_from = first_offset_from
+        self._only_markers = only_markers
         self._still_since = self._asked_topic_id = monotonic()
         self._seen: tuple[dict[int, int], int] = ({}, 0)
         self._ends: Mapping[int, int] = {}  # at the last look
+        self._offset_since: dict[int, tuple[int, float]] = {}  # partition -> offset, and since when it is there
+        self._asked: dict[int, tuple[int, int, bool]] = {}  # partition -> offset, end, whether no record lies between
         self.caught_up_since: dict[int, float] = {}  # partition -> monotonic seconds
 
     @property
@@ -63,7 +67,7 @@ class Watchdog:
         return monotonic() - self._still_since < self._patience_seconds
 
     async def run(self) -> None:
-        """Returns never; raises NoProgress or TopicReplaced when it is time to leave."""
+        """Returns never; raises NoProgress, TopicReplaced or LogTruncated when it is time to leave."""
         while True:
             await asyncio.sleep(EVERY_SECONDS)
             await self._try_to_look()
@@ -71,6 +75,8 @@ class Watchdog:
     async def _try_to_look(self) -> None:
         try:
             await self._look()
+        except LogTruncated:
+            raise
         except Transient as err:
             log.warning("watchdog.blind", stage=self._stage, why=str(err))
             self._still_since = monotonic()
@@ -78,8 +84,11 @@ class Watchdog:
 
     async def _look(self) -> None:
         owned = dict(self._ownership.partitions)
-        ends = await self._log_ends()
         offsets = {partition: one.position.next_offset for partition, one in owned.items()}
+        ends = await self._log_ends()  # asked after the offsets, which cannot lie behind it
+        for partition, one in owned.items():
+            check_end(one.key, offsets[partition], ends.get(partition, offsets[partition]))
+        ends = await self._ends_of_records(offsets, ends)
         lag = {partition: ends.get(partition, offset) - offset for partition, offset in offsets.items()}
         LAG.labels(stage=self._stage).set(sum(lag.values()))
         now = monotonic()
@@ -99,6 +108,20 @@ class Watchdog:
         if seen != self._seen or not any(lag.values()) or not await self._healthy():
             self._seen, self._still_since = seen, now
         elif now - self._still_since > self._patience_seconds:
-            # Raises Transient where the log ends with what is no record, as a transaction's marker: nothing waits.
-            await self._first_offset_from(*next((place, offsets[place]) for place, behind in lag.items() if behind))
             raise NoProgress(f"{self._stage}: {sum(lag.values())} records wait since {self._patience_seconds:.0f} s")
+
+    async def _ends_of_records(self, offsets: Mapping[int, int], ends: Mapping[int, int]) -> dict[int, int]:
+        """The ends, but where only a transaction's markers lie before one: there nothing waits. Kafka is asked once a place."""
+        now, out = monotonic(), dict(ends)
+        for partition, offset in offsets.items():
+            end = ends.get(partition, offset)
+            since = self._offset_since.get(partition, (-1, now))
+            if since[0] != offset:
+                self._offset_since[partition] = since = (offset, now)
+            asked = self._asked.get(partition, (-1, -1, False))
+            known = asked[0] == offset and (asked[1] == end or not asked[2])
+            if offset < end and now - since[1] >= MARKER_SECONDS and not known:
+                self._asked[partition] = asked = (offset, end, await self._only_markers(partition, offset, end))
+            if asked == (offset, end, True):
+                out[partition] = offset
+        return out

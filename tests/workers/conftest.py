@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import AsyncIterator, Iterator
 from itertools import count
 
@@ -27,7 +28,7 @@ def pipeline(stack: Stack) -> Iterator[Pipeline]:
 
 def new_database(stack: Stack) -> str:
     """URL of a fresh migrated database."""
-    url, name = stack.endpoints["postgres_url"], f"alone{next(_numbers)}"
+    url, name = stack.endpoints["postgres_url"], f"alone{os.getpid()}n{next(_numbers)}"
     with psycopg.connect(url, autocommit=True) as admin:
         admin.execute(f"CREATE DATABASE {name} TEMPLATE {template(stack)}")
     return url.rpartition("/")[0] + f"/{name}"

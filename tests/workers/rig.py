@@ -105,6 +105,7 @@ class Owner:
         self.generation = 0
         self.healthy = True  # whether the dependencies are
         self._on_ack = on_ack
+        self.log = log
         self.ownership = Ownership(engine, self.stage)  # type: ignore[arg-type]
         self.loop = Loop(
             stage=self.stage,
@@ -128,7 +129,10 @@ class Owner:
     async def own(self, partitions: Sequence[int] = (0,), log_start: int = 0) -> dict[int, int]:
         """A new assignment. Returns where each partition goes on."""
         self.generation += 1
-        return await self.ownership.take_over(TOPIC_ID, dict.fromkeys(partitions, log_start))
+        return await self.ownership.take_over(TOPIC_ID, dict.fromkeys(partitions, log_start), self._log_ends)
+
+    async def _log_ends(self) -> dict[int, int]:
+        return dict.fromkeys(range(10), max(self.log.offsets) + 1)
 
     async def take(self, offsets: Sequence[int], *, partition: int = 0, generation: int | None = None) -> None:
         """Hand over a batch of one partition, or [(partition, offset)] of several."""

@@ -166,8 +166,12 @@ async def test_a_header_without_a_value_is_an_empty_one(engine: AsyncEngine, dat
 async def test_taking_over_while_postgres_is_away_is_transient(engine: AsyncEngine) -> None:
     away = create("postgresql://nobody@127.0.0.1:1/none", application_name="test", pool_size=1)
     ownership = Ownership(away, Owner(engine, LOG).stage)  # type: ignore[arg-type]
+
+    async def nobody() -> dict[int, int]:
+        raise AssertionError("Kafka is asked for nothing")
+
     with pytest.raises(Transient):
-        await ownership.take_over(TOPIC_ID, {0: 0})
+        await ownership.take_over(TOPIC_ID, {0: 0}, nobody)
     with pytest.raises(Transient):
         await ownership.release()
     assert ownership.partitions == {}

@@ -17,6 +17,7 @@ from errors import Transient
 from store.engine import create
 from tests.workers.rig import Log, Owner, make_table
 from workers.loop import CommitUnknown, Fenced, OffsetsBroken
+from workers.ownership import LogTruncated
 from workers.stage import Batch
 
 LOG = Log(range(1_000))
@@ -239,6 +240,19 @@ async def test_a_log_trimmed_past_the_watermark_is_noted(engine: AsyncEngine, da
     await owner.take([7])
     assert ask(database, "SELECT first_offset, last_offset FROM ingest.lost_ranges") == [(2, 6)]
     assert seen(database) == [0, 1, 7]
+
+
+async def test_a_log_that_ends_before_the_watermark_is_not_read(engine: AsyncEngine, database: str) -> None:
+    """Kafka lost records that are done: the next ones would get their offsets, and be dropped as done."""
+    await (former := Owner(engine, LOG)).own()
+    await former.take([0, 1, 2, 3])
+    owner = Owner(engine, Log(range(2)))
+    with pytest.raises(LogTruncated, match="ends at offset 2, but 2 records"):
+        await owner.own()
+    assert (owner.ownership.partitions, owner.ownership.ready) == ({}, False)
+    owner.log.offsets = range(4)  # it is as long again
+    assert await owner.own() == {0: 4}
+    assert owner.ownership.ready
 
 
 class Died(Exception):

@@ -10,6 +10,9 @@ from uuid import UUID
 import pytest
 
 from errors import Transient
+from store.ledger import LedgerKey
+from workers import watchdog
+from workers.ownership import LogTruncated
 from workers.watchdog import NoProgress, Watchdog
 
 TOPIC_ID = UUID(int=3)
@@ -22,7 +25,8 @@ class Scene:
         self.end = self.offset = self.tries = 0
         self.healthy = True
         self.kafka_away = False
-        self.only_markers = False  # behind the watermark
+        self.markers_only = False  # behind the watermark
+        self.questions = 0
         self.watchdog = Watchdog(
             stage="reviewer",
             ownership=self._ownership(),
@@ -30,7 +34,7 @@ class Scene:
             topic_id=self._topic_id,
             healthy=self._healthy,
             tries=lambda: self.tries,
-            first_offset_from=self._first_offset_from,
+            only_markers=self._only_markers,
             patience_seconds=patience_seconds,
         )
 
@@ -42,7 +46,8 @@ class Scene:
             def next_offset(self) -> int:
                 return scene.offset
 
-        owned = SimpleNamespace(position=Position(), key=SimpleNamespace(topic_id=TOPIC_ID))
+        key = LedgerKey(stage="reviewer", run_id=TOPIC_ID, topic="t", topic_id=TOPIC_ID, partition=0)
+        owned = SimpleNamespace(position=Position(), key=key)
         return SimpleNamespace(partitions={0: owned})
 
     async def _log_ends(self) -> Mapping[int, int]:
@@ -50,10 +55,9 @@ class Scene:
             raise Transient("Kafka is away")
         return {0: self.end}
 
-    async def _first_offset_from(self, partition: int, offset: int) -> int:
-        if self.only_markers:
-            raise Transient("no record could be read")
-        return offset
+    async def _only_markers(self, partition: int, first: int, end: int) -> bool:
+        self.questions += 1
+        return self.markers_only
 
     async def _topic_id(self) -> UUID:
         return TOPIC_ID
@@ -108,8 +112,23 @@ async def test_waiting_for_a_dependency_is_no_standing_still() -> None:
         await scene.look(end=10, offset=3)
 
 
-async def test_the_marker_of_a_transaction_at_the_end_of_the_log_waits_for_nobody() -> None:
-    scene = Scene()
-    scene.only_markers = True
+async def test_the_marker_of_a_transaction_at_the_end_of_the_log_waits_for_nobody(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(watchdog, "MARKER_SECONDS", 0.0)
+    scene = Scene(patience_seconds=60)
+    scene.markers_only = True
     for _ in range(3):
-        await scene.look(end=11, offset=10)
+        assert await scene.look(end=11, offset=10)
+    assert scene.questions == 1
+    scene.markers_only = False  # now a record came behind the marker
+    assert await scene.look(end=12, offset=10)  # which was not there at the last look
+    assert not await scene.look(end=12, offset=10)
+
+
+async def test_a_log_that_ends_before_the_watermark_is_noticed() -> None:
+    """Its next records would get offsets that are done already."""
+    scene = Scene()
+    assert await scene.look(end=10, offset=10)
+    with pytest.raises(LogTruncated, match="ends at offset 4, but 6 records"):
+        await scene.look(end=4, offset=10)
