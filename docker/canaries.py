@@ -2,7 +2,7 @@
 
 `python3 canaries.py MODEL_REPOSITORY [http://127.0.0.1:8000]` exits 1 naming the models that fail. Standard
 library only, over the HTTP port that listens inside the container alone. Ready is not enough: Triton says ready while
-a Python model's process is dead.
+a Python model's process is dead. A decoupled model is asked through /generate, and may answer that it is "busy".
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import math
 import sys
+import urllib.error
 import urllib.request
 from pathlib import Path
 
@@ -35,14 +36,24 @@ def _ask(server: str, folder: Path) -> None:
             return
     canary = json.loads(path.read_text())
     inputs = [{"data": [0] * math.prod(entry["shape"]), **entry} for entry in canary["inputs"]]
+    model = f"{server}/v2/models/{folder.name}"
+    with urllib.request.urlopen(f"{model}/config", timeout=5) as answer:
+        decoupled = json.load(answer).get("model_transaction_policy", {}).get("decoupled", False)
+    body = {entry["name"]: entry["data"] for entry in inputs} if decoupled else {"inputs": inputs}
     request = urllib.request.Request(
-        f"{server}/v2/models/{folder.name}/infer",
-        data=json.dumps({"inputs": inputs}).encode(),
+        f"{model}/{'generate' if decoupled else 'infer'}",
+        data=json.dumps(body).encode(),
         headers={"Content-Type": "application/json"},
     )
-    with urllib.request.urlopen(request, timeout=canary.get("timeout_seconds", 5)) as answer:
-        if not json.load(answer).get("outputs"):
-            raise ValueError("an answer without outputs")
+    try:
+        with urllib.request.urlopen(request, timeout=canary.get("timeout_seconds", 5)) as answer:
+            found = json.load(answer)
+    except urllib.error.HTTPError as err:
+        if "busy" in canary and canary["busy"] in err.read().decode(errors="replace"):
+            return
+        raise
+    if not (found.keys() - {"model_name", "model_version"} if decoupled else found.get("outputs")):
+        raise ValueError("an answer without outputs")
 
 
 if __name__ == "__main__":

@@ -7,6 +7,9 @@ A model's folder says in canary.json what to send, beside config.pbtxt:
                 {"name": "AUDIO", "datatype": "FP32", "shape": [16000]}]}
 
 An input without data is zeros. A folder without the file gets no canary, only "is it ready?".
+
+A decoupled model is asked through a stream. The server counts its requests when it takes them, not when it answers, so
+only the canary's own answer counts; "busy" is a part of the error with which a model shows that it is alive and full.
 """
 
 from __future__ import annotations
@@ -14,6 +17,8 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
+from queue import Empty, SimpleQueue
+from typing import Any
 
 import numpy as np
 from tritonclient.grpc import InferenceServerClient, InferInput
@@ -31,8 +36,10 @@ class Canary:
     model: str
     inputs: list[InferInput] | None
     timeout_seconds: float
+    busy: str | None = None
     _succeeded: int = field(default=-1)
     _priority: int | None = field(default=None)
+    _decoupled: bool = field(default=False)
 
     @classmethod
     def read(cls, folder: Path) -> Canary:
@@ -44,9 +51,10 @@ class Canary:
             spec = json.loads(path.read_text())
             inputs = [_tensor(entry) for entry in spec["inputs"]]
             timeout = float(spec.get("timeout_seconds", _TIMEOUT_SECONDS))
+            busy = spec.get("busy")
         except (KeyError, TypeError, ValueError, InferenceServerException) as err:
             raise ValueError(f"{path}: {err}") from err
-        return cls(model=folder.name, inputs=inputs, timeout_seconds=timeout)
+        return cls(model=folder.name, inputs=inputs, timeout_seconds=timeout, busy=busy)
 
     def sing(self, client: InferenceServerClient) -> bool:
         """Whether the model answers, or has answered anybody since the last call."""
@@ -65,20 +73,41 @@ class Canary:
                 config = client.get_model_config(self.model, client_timeout=self.timeout_seconds).config
                 # 1 is the highest priority; 0 means that the model's queue has none.
                 self._priority = 1 if config.dynamic_batching.priority_levels else 0
-            result = client.infer(
-                self.model,
-                self.inputs,
-                priority=self._priority,
-                timeout=int(self.timeout_seconds * 1e6),  # in the server's queue, microseconds
-                client_timeout=self.timeout_seconds,
-            )
+                self._decoupled = config.model_transaction_policy.decoupled
+            result = self._streamed(client) if self._decoupled else self._asked(client, self._priority)
             outputs = result.get_response().outputs
             # A numpy 2 in the backend's environment gives outputs without content.
             return bool(outputs) and all(result.as_numpy(output.name) is not None for output in outputs)
-        except InferenceServerException:
+        except InferenceServerException as err:
+            return self.busy is not None and self.busy in (err.message() or "")
+        except Empty:
             return False
 
+    def _asked(self, client: InferenceServerClient, priority: int) -> Any:
+        return client.infer(
+            self.model,
+            self.inputs,
+            priority=priority,
+            timeout=int(self.timeout_seconds * 1e6),  # in the server's queue, microseconds
+            client_timeout=self.timeout_seconds,
+        )
+
+    def _streamed(self, client: InferenceServerClient) -> Any:
+        """The first answer of a stream of one request, which is cancelled then. Raises its error, or Empty."""
+        answers: SimpleQueue[tuple[Any, InferenceServerException | None]] = SimpleQueue()
+        client.start_stream(lambda result, error: answers.put((result, error)), stream_timeout=self.timeout_seconds)
+        try:
+            client.async_stream_infer(self.model, self.inputs)
+            result, error = answers.get(timeout=self.timeout_seconds)
+        finally:
+            client.stop_stream(cancel_requests=True)
+        if error is not None:
+            raise error
+        return result
+
     def _count(self, client: InferenceServerClient) -> int:
+        if self._decoupled:
+            return 0
         try:
             statistics = client.get_inference_statistics(self.model, client_timeout=3)
         except InferenceServerException:

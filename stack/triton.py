@@ -18,6 +18,7 @@ from stack.home import remove_shared_memory, shm_prefix
 from stack.ports import Ports
 from stack.preflight import libpython_folder
 from stack.process import Child, StackError
+from stack.served import environment_of, link, served
 
 __all__ = ["Triton"]
 
@@ -31,10 +32,10 @@ _PYTHON_VARIABLES = ("PYTHONHOME", "PYTHONPATH", "VIRTUAL_ENV", "PYTHONSTARTUP")
 
 
 class Triton:
-    """A Triton server that serves every model of the given repositories, its files in home/triton.
+    """A Triton server that serves the models of the given repositories (stack/served.py), its files in home/triton.
 
-    The models run in `environment` (made by `make setup`: numpy < 2, and this Python's version), with
-    EARFUL_HOME naming the project, so that a model.py can import speech/ and sentiment/.
+    The server comes from `environment` (made by `make setup`: numpy < 2, and this Python's version), where the models
+    run too unless one needs another; EARFUL_HOME names the project, so that a model.py can import speech/ and sentiment/.
     """
 
     name = "triton"
@@ -75,8 +76,8 @@ class Triton:
 
     @property
     def models(self) -> list[str]:
-        """The names of the models served, from the repositories' folders."""
-        return sorted(config.parent.name for path in self._repositories for config in path.glob("*/config.pbtxt"))
+        """The names of the models served."""
+        return [folder.name for folder in self._folders()]
 
     def start(self, seconds: float = 120) -> None:
         """Starts and returns when every model has answered its canary. Raises StackError otherwise."""
@@ -84,9 +85,7 @@ class Triton:
         remove_shared_memory(self._home)
         backends = self._copy_backend()
         self._child.start(self._command(backends), env=self._env(), cwd=_PROJECT)
-        self._canaries = [
-            Canary.read(config.parent) for path in self._repositories for config in sorted(path.glob("*/config.pbtxt"))
-        ]
+        self._canaries = [Canary.read(folder) for folder in self._folders()]
         try:
             self._child.wait_until(self.healthy, seconds=seconds)
         except StackError:
@@ -120,6 +119,9 @@ class Triton:
             self._forget_client()  # a channel that failed once backs off for up to a minute
             return self.models
 
+    def _folders(self) -> list[Path]:
+        return served(self._repositories, os.environ | self._extra_env)
+
     def _forget_client(self) -> None:
         if self._client is not None:
             with contextlib.suppress(InferenceServerException):
@@ -127,10 +129,9 @@ class Triton:
         self._client = None
 
     def _command(self, backends: Path) -> list[str | Path]:
-        command: list[str | Path] = [self._packages() / "pytriton" / "tritonserver" / "bin" / "tritonserver"]
-        command += [f"--model-repository={path}" for path in self._repositories]
         return [
-            *command,
+            self._packages() / "pytriton" / "tritonserver" / "bin" / "tritonserver",
+            f"--model-repository={link(self._folders(), self._home / 'triton' / 'models')}",
             f"--backend-directory={backends}",
             f"--backend-config=python,shm-region-prefix-name={self._shm_prefix}",
             "--model-control-mode=none",
@@ -152,10 +153,11 @@ class Triton:
         libraries = [str(self._packages() / "nvidia_pytriton.libs"), libpython_folder() or ""]
         if env.get("LD_LIBRARY_PATH"):
             libraries.append(env["LD_LIBRARY_PATH"])
+        python = environment_of(self._folders(), _PROJECT, self._environment)
         return {
             **env,
             # The stub takes the first python3 on PATH for its prefix, and so for its packages.
-            "PATH": f"{self._environment / 'bin'}{os.pathsep}{env.get('PATH', os.defpath)}",
+            "PATH": f"{python / 'bin'}{os.pathsep}{env.get('PATH', os.defpath)}",
             "LD_LIBRARY_PATH": os.pathsep.join(libraries),
             "EARFUL_HOME": str(_PROJECT),
             "PYTHONDONTWRITEBYTECODE": "1",  # nothing is written into the model repository

@@ -1,0 +1,57 @@
+"""Which models of the repositories a server loads, and in which Python environment.
+
+A model's folder may say in needs.json, beside config.pbtxt, what must be there before it is served:
+
+    {"variable": "PHI4_WEIGHTS", "environment": ".venv-torch"}
+
+Without the environment variable the model is left out, as if it were not in the repository. Where one model needs an
+environment of its own, all Python models run in it (it holds the packages of the default one too).
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from stack.process import StackError
+
+__all__ = ["environment_of", "link", "served"]
+
+
+def served(repositories: Sequence[Path], env: Mapping[str, str]) -> list[Path]:
+    """The folders of the models to serve, by name. An empty variable counts as none."""
+    folders = sorted((path.parent for each in repositories for path in each.glob("*/config.pbtxt")), key=_name)
+    return [folder for folder in folders if (variable := _needs(folder).get("variable")) is None or env.get(variable)]
+
+
+def environment_of(folders: Sequence[Path], project: Path, default: Path) -> Path:
+    """The environment in which these models run. Raises StackError where it was not made."""
+    for folder in folders:
+        name = _needs(folder).get("environment")
+        if name is not None:
+            environment = project / name
+            if not (environment / "bin" / "python3").exists():
+                raise StackError(f"triton: {folder.name} runs in {name}, which is not there: run `make {name}/.made`")
+            return environment
+    return default
+
+
+def link(folders: Sequence[Path], to: Path) -> Path:
+    """A model repository in `to` that holds exactly these models, as links."""
+    shutil.rmtree(to, ignore_errors=True)
+    to.mkdir(parents=True)
+    for folder in folders:
+        (to / folder.name).symlink_to(folder, target_is_directory=True)
+    return to
+
+
+def _name(folder: Path) -> str:
+    return folder.name
+
+
+def _needs(folder: Path) -> dict[str, str]:
+    path = folder / "needs.json"
+    needs: dict[str, str] = json.loads(path.read_text()) if path.exists() else {}
+    return needs
