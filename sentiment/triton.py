@@ -9,21 +9,28 @@ from typing import Any
 
 from sentiment.serve import InvalidInput
 
-__all__ = ["cancelled", "invalid", "text_of", "vector"]
+__all__ = ["cancelled", "counts_of", "invalid", "texts_of", "vector"]
 
 
-def text_of(pb_utils: Any, request: Any) -> str:
-    """The TEXT tensor's one string. Raises InvalidInput for bytes that are not UTF-8 or another count of strings."""
+def texts_of(pb_utils: Any, request: Any) -> list[str]:
+    """The TEXT tensor's strings. Raises InvalidInput for bytes that are not UTF-8."""
     values = pb_utils.get_input_tensor_by_name(request, "TEXT").as_numpy().reshape(-1)
-    if len(values) != 1:
-        raise InvalidInput(f"TEXT holds {len(values)} strings, one is expected")
-    raw = values[0]
-    if isinstance(raw, str):
-        return raw
     try:
-        return bytes(raw).decode("utf-8")
+        return [raw if isinstance(raw, str) else bytes(raw).decode("utf-8") for raw in values]
     except UnicodeDecodeError as err:
         raise InvalidInput("TEXT is not UTF-8") from err
+
+
+def counts_of(pb_utils: Any, request: Any, texts: int, spans: int) -> list[int]:
+    """How many of the spans belong to each text: the COUNT tensor, which a request with one text may leave out.
+
+    Raises InvalidInput where they do not add up.
+    """
+    given = pb_utils.get_input_tensor_by_name(request, "COUNT")
+    counts = [spans] if given is None else [int(v) for v in given.as_numpy().reshape(-1)]
+    if len(counts) != texts or min(counts, default=0) < 0 or sum(counts) != spans:
+        raise InvalidInput(f"COUNT does not share {spans} spans among {texts} texts")
+    return counts
 
 
 def vector(pb_utils: Any, request: Any, name: str) -> list[int]:

@@ -17,7 +17,7 @@ from workers.inference import AspectSpan, Inference
 TEXT = "The battery is great."
 SPAN = AspectSpan(start=4, end=11, confidence=0.9, aspect_id="battery")
 OUTPUTS = {
-    "aspects": {"START": "i", "END": "i", "CONFIDENCE": "f", "ASPECT_ID": "O", "VERSION": "O"},
+    "aspects": {"COUNT": "i", "START": "i", "END": "i", "CONFIDENCE": "f", "ASPECT_ID": "O", "VERSION": "O"},
     "cvib": {"PROBABILITIES": "f", "VERSION": "O"},
     "whisper": {
         "TEXT": "O", "FINISH_REASON": "O", "TOKENS_IN": "i", "TOKENS_OUT": "i", "MEAN_LOGPROB": "f", "INFER_MS": "f",

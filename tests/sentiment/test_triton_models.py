@@ -70,6 +70,28 @@ def test_cvib_like_the_library(client: InferenceServerClient) -> None:
     assert got.as_numpy("VERSION")[0].decode() == library.version
 
 
+def test_several_texts_in_a_request_answer_as_each_alone(client: InferenceServerClient) -> None:
+    texts = InferInput("TEXT", [len(TEXTS)], "BYTES")
+    texts.set_data_from_numpy(np.array([text.encode() for text in TEXTS], np.object_))
+    got = client.infer("aspects", [texts], client_timeout=30)
+    counts = got.as_numpy("COUNT")
+    alone = [infer(client, "aspects", text) for text in TEXTS]
+    assert counts.tolist() == [len(one.as_numpy("START")) for one in alone]
+    for name in ("START", "END", "CONFIDENCE"):
+        assert np.array_equal(got.as_numpy(name), np.concatenate([one.as_numpy(name) for one in alone]))
+    inputs = [texts]
+    for name, values in (("COUNT", counts), ("START", got.as_numpy("START")), ("END", got.as_numpy("END"))):
+        inputs.append(InferInput(name, [len(values)], "INT32"))
+        inputs[-1].set_data_from_numpy(values)
+    rows = client.infer("cvib", inputs, client_timeout=30).as_numpy("PROBABILITIES")
+    each = [
+        infer(client, "cvib", text, START=one.as_numpy("START").tolist(), END=one.as_numpy("END").tolist())
+        for text, one in zip(TEXTS, alone, strict=True)
+    ]
+    assert len(rows) > 3
+    assert np.array_equal(rows, np.concatenate([one.as_numpy("PROBABILITIES") for one in each]))
+
+
 def test_the_version_stands_in_the_config(client: InferenceServerClient) -> None:
     for model in ("cvib", "aspects"):
         config = client.get_model_config(model).config
@@ -92,6 +114,7 @@ def test_a_bad_request_fails_alone(client: InferenceServerClient) -> None:
             bad("cvib", TEXTS[0], START=[4], END=[999]),
             bad("cvib", TEXTS[0], START=[4, 5], END=[10]),
             bad("cvib", b"\xff\xfe", START=[0], END=[1]),
+            bad("cvib", TEXTS[0], START=[4], END=[10], COUNT=[2]),
             bad("aspects", b"\xff\xfe"),
             bad("aspects", "x" * (MAX_CHARACTERS + 1)),
         ]

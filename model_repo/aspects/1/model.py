@@ -12,7 +12,7 @@ import triton_python_backend_utils as pb_utils
 sys.path.insert(0, os.environ["EARFUL_HOME"])
 
 from sentiment.serve import AspectModel, InvalidInput
-from sentiment.triton import cancelled, invalid, text_of
+from sentiment.triton import cancelled, invalid, texts_of
 
 
 class TritonPythonModel:
@@ -30,14 +30,16 @@ class TritonPythonModel:
         if request.is_cancelled():
             return cancelled(pb_utils)
         try:
-            found = self._model.find(text_of(pb_utils, request))
+            found = [self._model.find(text) for text in texts_of(pb_utils, request)]
         except InvalidInput as err:
             return invalid(pb_utils, err)
+        aspects = [a for one in found for a in one]
         outputs = {
-            "START": np.array([a.start for a in found], np.int32),
-            "END": np.array([a.end for a in found], np.int32),
-            "CONFIDENCE": np.array([a.confidence for a in found], np.float32),
-            "ASPECT_ID": np.array([a.aspect_id.encode() for a in found], np.object_),
+            "COUNT": np.array([len(one) for one in found], np.int32),
+            "START": np.array([a.start for a in aspects], np.int32),
+            "END": np.array([a.end for a in aspects], np.int32),
+            "CONFIDENCE": np.array([a.confidence for a in aspects], np.float32),
+            "ASPECT_ID": np.array([a.aspect_id.encode() for a in aspects], np.object_),
             "VERSION": np.array([self._model.version.encode()], np.object_),
         }
         return pb_utils.InferenceResponse([pb_utils.Tensor(name, value) for name, value in outputs.items()])

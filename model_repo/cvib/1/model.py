@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ import triton_python_backend_utils as pb_utils
 sys.path.insert(0, os.environ["EARFUL_HOME"])
 
 from sentiment.serve import InvalidInput, PolarityModel
-from sentiment.triton import cancelled, invalid, text_of, vector
+from sentiment.triton import cancelled, counts_of, invalid, texts_of, vector
 
 
 class TritonPythonModel:
@@ -30,15 +31,19 @@ class TritonPythonModel:
         if request.is_cancelled():
             return cancelled(pb_utils)
         try:
-            text, starts, ends = (
-                text_of(pb_utils, request),
-                vector(pb_utils, request, "START"),
-                vector(pb_utils, request, "END"),
-            )
+            texts = texts_of(pb_utils, request)
+            starts, ends = vector(pb_utils, request, "START"), vector(pb_utils, request, "END")
             if len(starts) != len(ends):
                 raise InvalidInput("START and END have different lengths")
-            rows = self._model.probabilities(text, list(zip(starts, ends, strict=True)))
+            spans = iter(zip(starts, ends, strict=True))
+            counts = counts_of(pb_utils, request, len(texts), len(starts))
+            rows = [
+                self._model.probabilities(text, list(islice(spans, n))) for text, n in zip(texts, counts, strict=True)
+            ]
         except InvalidInput as err:
             return invalid(pb_utils, err)
-        version = np.array([self._model.version.encode()], np.object_)
-        return pb_utils.InferenceResponse([pb_utils.Tensor("PROBABILITIES", rows), pb_utils.Tensor("VERSION", version)])
+        outputs = {
+            "PROBABILITIES": np.concatenate([np.zeros((0, 3), np.float32), *rows]),
+            "VERSION": np.array([self._model.version.encode()], np.object_),
+        }
+        return pb_utils.InferenceResponse([pb_utils.Tensor(name, value) for name, value in outputs.items()])

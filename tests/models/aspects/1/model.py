@@ -24,19 +24,23 @@ class TritonPythonModel:
         return [self._answer(request) for request in requests]
 
     def _answer(self, request: object) -> object:
-        raw = pb_utils.get_input_tensor_by_name(request, "TEXT").as_numpy().reshape(-1)[0]
+        raw = pb_utils.get_input_tensor_by_name(request, "TEXT").as_numpy().reshape(-1)
         try:
-            text = raw.decode()
+            texts = [one.decode() for one in raw]
         except UnicodeDecodeError:
             error = pb_utils.TritonError("invalid: TEXT is not UTF-8", pb_utils.TritonError.INVALID_ARG)
             return pb_utils.InferenceResponse([], error)
-        ill = suffer("aspects", text)
-        found = list(_PATTERN.finditer(text))
+        ills = [suffer("aspects", text) for text in texts]
+        each = [list(_PATTERN.finditer(text)) for text in texts]
+        found = [match for one in each for match in one]
         answer = {
+            "COUNT": np.array([len(one) for one in each], np.int32),
             "START": np.array([match.start() for match in found], np.int32),
             "END": np.array([match.end() for match in found], np.int32),
             "CONFIDENCE": np.full(len(found), 0.9, np.float32),
             "ASPECT_ID": np.array([match[0].lower().encode() for match in found], np.object_),
             "VERSION": np.array([b"test-aspects-1"], np.object_),
         }
-        return pb_utils.InferenceResponse([pb_utils.Tensor(*one) for one in taint(ill, answer).items()])
+        return pb_utils.InferenceResponse(
+            [pb_utils.Tensor(*one) for one in taint(next(filter(None, ills), {}), answer).items()]
+        )

@@ -26,17 +26,23 @@ class TritonPythonModel:
         return [self._answer(request) for request in requests]
 
     def _answer(self, request: object) -> object:
-        text = pb_utils.get_input_tensor_by_name(request, "TEXT").as_numpy().reshape(-1)[0].decode()
-        starts = pb_utils.get_input_tensor_by_name(request, "START").as_numpy()
-        ends = pb_utils.get_input_tensor_by_name(request, "END").as_numpy()
-        spans = list(zip(starts.tolist(), ends.tolist(), strict=True))
-        if any(not 0 <= start < end <= len(text) for start, end in spans):
+        def tensor(name: str) -> np.ndarray | None:
+            given = pb_utils.get_input_tensor_by_name(request, name)
+            return None if given is None else given.as_numpy().reshape(-1)
+
+        texts, counts = [one.decode() for one in tensor("TEXT")], tensor("COUNT")
+        spans = list(zip(tensor("START").tolist(), tensor("END").tolist(), strict=True))
+        owners = np.repeat(np.arange(len(texts)), [len(spans)] if counts is None else counts)
+        asked = [(texts[owner], *span) for owner, span in zip(owners, spans, strict=True)]
+        if any(not 0 <= start < end <= len(text) for text, start, end in asked):
             error = pb_utils.TritonError("invalid: a span is outside the text", pb_utils.TritonError.INVALID_ARG)
             return pb_utils.InferenceResponse([], error)
-        ill = suffer("cvib", text)
-        rows = np.array([_row(text, start, end) for start, end in spans], np.float32).reshape(-1, 3)
+        ills = [suffer("cvib", text) for text in texts]
+        rows = np.array([_row(text, start, end) for text, start, end in asked], np.float32).reshape(-1, 3)
         answer = {"PROBABILITIES": rows, "VERSION": np.array([b"test-cvib-1"], np.object_)}
-        return pb_utils.InferenceResponse([pb_utils.Tensor(*one) for one in taint(ill, answer).items()])
+        return pb_utils.InferenceResponse(
+            [pb_utils.Tensor(*one) for one in taint(next(filter(None, ills), {}), answer).items()]
+        )
 
 
 def _row(text: str, start: int, end: int) -> list[float]:
