@@ -1,7 +1,7 @@
 # Everything a person types. Nothing here needs an activated environment.
-#   make demo | test | check | up | down | bench | clean        PYTHON=python3.12 chooses the interpreter
+#   make demo | test | chaos | mutants | check | up | down | bench | clean        PYTHON=python3.12 chooses the interpreter
 .DELETE_ON_ERROR:
-.PHONY: setup demo test check up down bench clean lock
+.PHONY: setup demo test chaos mutants check up down bench clean lock
 .DEFAULT_GOAL := setup
 
 PIP = -m pip install --quiet --disable-pip-version-check --no-input
@@ -52,6 +52,14 @@ test: setup .venv-torch/.made
 	.venv-torch/bin/python -m pytest --confcutdir tests/speech $(TORCH_TESTS) || status=$$?; \
 	.venv/bin/python -m pytest $(addprefix --ignore=,$(TORCH_TESTS)) || status=$$?; \
 	exit $$status
+
+# What `make test` leaves out, hours in all; goes on where it was broken off. FORMS chooses of: starred short long
+FORMS ?= short long
+chaos: setup
+	@.venv/bin/python -m tests.faults.campaign $(FORMS)
+
+mutants: setup
+	@.venv/bin/python -m tests.faults.mutate
 
 check: setup
 	.venv/bin/ruff check .

@@ -14,6 +14,7 @@ from tests.conftest import make_stack
 from tests.faults.chaos import undisturbed
 from tests.faults.load import Load
 from tests.faults.oracle import content, examine
+from tests.faults.results import Figures
 
 SMALL = Load(seed=7, reviews=200, calls=8)
 
@@ -42,3 +43,11 @@ def own_stack() -> Iterator[Stack]:
             yield stack
     finally:
         shutil.rmtree(home, ignore_errors=True)
+
+
+@pytest.fixture
+def figures(request: pytest.FixtureRequest) -> Figures:
+    """What a test says of itself for docs/results/chaos.json."""
+    made = Figures()
+    request.node.figures = made
+    return made

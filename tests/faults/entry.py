@@ -1,7 +1,7 @@
 """A worker as `python -m workers` starts it, but doomed: `python -m tests.faults.entry STAGE`.
 
 FAULT_STEP names a step of workers.loop at which it ends itself with FAULT_SIGNAL (default KILL) at the FAULT_NTH time;
-"5:commit" is inside COMMIT: sent, its answer never read. FAULT_MUTANT names a mutant of tests.faults.mutants.
+"5:commit" is inside COMMIT: sent, its answer never read.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 import workers.loop
 from settings import load
-from tests.faults import mutants
 from workers.log import configure
 from workers.process import run_worker
 
@@ -48,9 +47,6 @@ async def commit_and_die(connection: AsyncConnection) -> None:
 if __name__ == "__main__":
     settings = load()
     configure(settings.log_level)
-    mutant = os.environ.get("FAULT_MUTANT")
-    if mutant:
-        mutants.MUTANTS[mutant]()
     step, nth = os.environ.get("FAULT_STEP", ""), int(os.environ.get("FAULT_NTH", "1"))
     on_step = doom(step, nth, signal.Signals[f"SIG{os.environ.get('FAULT_SIGNAL', 'KILL')}"])
     if step == "5:commit":

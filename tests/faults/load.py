@@ -86,7 +86,10 @@ class Load:
         streams = [iter(self._call(number, dice, topics)) for number in range(self.calls)]
         streams.append(self._reviews(dice, topics))
         streams.append(self._poison(dice, topics))
-        weights = [self.call_ms // 500 + 2.0] * self.calls + [float(self.reviews), self.reviews * self.poison + 1]
+        weights = [self.call_ms // 500 + 2.0] * self.calls + [
+            float(self.reviews) or 1.0,
+            self.reviews * self.poison + 1,
+        ]
         out: list[Item] = []
         while streams:
             chosen = dice.choices(range(len(streams)), weights)[0]

@@ -1,124 +1,244 @@
-"""The product with one of its protections taken out: what the tests of this folder must notice.
+"""The product with one of its protections taken out, and the tests that must turn red then.
 
-Each function changes the modules of the process it is called in.
+`python -m tests.faults.mutate` applies each in a copy; test_tables.py sees that each still fits the code.
 """
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
-from typing import Any
+from dataclasses import dataclass
 
-import sqlalchemy as sa
+from settings import PROJECT
 
-import store.facts
-import store.ledger
-import workers.consumer
-import workers.loop
-from store.unnest import Insert
-from workers.ownership import Owned
+__all__ = ["MUTANTS", "OUTCOMES", "Edit", "Mutant"]
 
-__all__ = ["MUTANTS", "WITHOUT_KEYS"]
+OUTCOMES = PROJECT / "docs" / "results" / "mutants.json"
 
-#: What the database of a mutant without ledger and keys has lost too.
-WITHOUT_KEYS = (
-    "ALTER TABLE ingest.verdicts DROP CONSTRAINT verdicts_one_per_offset, DROP CONSTRAINT verdicts_pkey",
-    "ALTER TABLE ingest.reviews DROP CONSTRAINT reviews_pkey",
-    "ALTER TABLE pii.review_texts DROP CONSTRAINT review_texts_pkey",
-    "ALTER TABLE ingest.aspect_mentions DROP CONSTRAINT aspect_mentions_pkey",
+LOOP, TEST_LOOP = "workers/loop.py", "tests/workers/test_loop.py::"
+
+
+@dataclass(frozen=True, slots=True)
+class Edit:
+    """`old` stands exactly once in the file."""
+
+    path: str
+    old: str
+    new: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mutant:
+    """`text` completes "the product, but"; `proofs` are the numbers of the tests that it stands against."""
+
+    name: str
+    text: str
+    proofs: tuple[int, ...]
+    edits: tuple[Edit, ...]
+    tests: tuple[str, ...]
+
+
+ACK_FIRST = Edit(
+    LOOP,
+    "        owned = self._ownership.partitions.get(partition)\n        if owned is None:\n            return\n        records",
+    "        for event in events:\n            event.ack()\n        await asyncio.sleep(SECONDS)\n"
+    "        owned = self._ownership.partitions.get(partition)\n        if owned is None:\n            return\n        records",
 )
-
-#: Longer than faust takes to commit what is acknowledged (1 s).
-COMMIT_SECONDS = 2.5
-
-
-def no_seek() -> None:
-    """Reading begins where Kafka's committed offset says."""
-    consumer: Any = workers.consumer.WatermarkConsumer
-    whole = consumer.seek_to_committed
-
-    async def committed(self: Any) -> Any:
-        await whole(self)  # the ledger is asked as ever, and then not listened to
-        for place in self.assignment():
-            await self._seek(place, 0)
-        return await super(consumer, self).seek_to_committed()
-
-    consumer.seek_to_committed = committed
+NO_GAP_CHECK = Edit(LOOP, "            if record.offset != expected:", "            if False:")
+NO_SEEK = Edit(
+    "workers/consumer.py",
+    "        return found\n",
+    "        for tp in found:\n            await self._seek(tp, 0)\n        return await super().seek_to_committed()\n",
+)
+NO_WATERMARK = Edit("store/ledger.py", " AND next_offset = :old AND epoch = :epoch", " AND :old >= 0 AND :epoch > 0")
 
 
-def no_gap_check() -> None:
-    async def passes(self: Any, owned: Owned, records: Sequence[Any]) -> None:
-        pass
-
-    workers.loop.Loop._check_gaps = passes  # type: ignore[method-assign,assignment]
+def with_pause(edit: Edit, seconds: float) -> Edit:
+    return Edit(edit.path, edit.old, edit.new.replace("SECONDS", str(seconds)))
 
 
-def acknowledge_first() -> None:
-    """Step 6 comes before step 3, and Kafka's committed offset is believed."""
-    whole = workers.loop.Loop._partition
-
-    async def first(self: Any, partition: int, events: Sequence[Any], suspects: Any) -> None:
-        for event in events:
-            event.ack()
-        await asyncio.sleep(COMMIT_SECONDS)
-        await whole(self, partition, events, suspects)
-
-    workers.loop.Loop._partition = first  # type: ignore[method-assign,assignment]
-    no_seek()
-    no_gap_check()
-
-
-def no_ledger_no_key() -> None:
-    """Whatever Kafka delivers is worked on and written."""
-    no_seek()
-    no_gap_check()
-
-    async def always(conn: Any, position: Any, new_offset: int) -> bool:
-        await conn.execute(
-            sa.text("UPDATE ingest.ledger SET next_offset = :new WHERE ledger_id = :id"),
-            {"new": new_offset, "id": position.ledger_id},
-        )
-        return True
-
-    store.ledger.advance = always  # type: ignore[assignment]
-    whole = workers.loop.Loop._partition
-
-    async def everything(self: Any, partition: int, events: Sequence[Any], suspects: Any) -> None:
-        owned = self._ownership.partitions.get(partition)
-        if owned is not None:
-            owned.position = replace(owned.position, next_offset=0)
-        await whole(self, partition, events, suspects)
-
-    workers.loop.Loop._partition = everything  # type: ignore[method-assign,assignment]
-    for name in ("_REVIEWS", "_REVIEW_TEXTS", "_MENTIONS"):
-        setattr(store.facts, name, keyless(getattr(store.facts, name)))
-
-
-def keyless(insert: Insert) -> Insert:
-    class Keyless(Insert):
-        @property
-        def sql(self) -> str:
-            head, _, tail = super().sql.partition(" ON CONFLICT ")
-            _, _, returning = tail.partition(" RETURNING ")
-            return head + (f" RETURNING {returning}" if returning else "")
-
-    fields: Mapping[str, Any] = {
-        name: getattr(insert, name) for name in ("table", "columns", "key", "conflict", "where", "returning")
-    }
-    return Keyless(**fields)
-
-
-def no_epoch() -> None:
-    """A watermark where it was left is enough to write."""
-    store.ledger._ADVANCE = sa.text(
-        "UPDATE ingest.ledger SET next_offset = :new, updated_at = now()"
-        " WHERE ledger_id = :ledger_id AND next_offset = :old AND CAST(:epoch AS bigint) IS NOT NULL"
-    )
-
-
-MUTANTS: Mapping[str, Callable[[], None]] = {
-    "acknowledge_first": acknowledge_first,
-    "no_ledger_no_key": no_ledger_no_key,
-    "no_epoch": no_epoch,
-}
+MUTANTS: tuple[Mutant, ...] = (
+    Mutant(
+        name="ack_first_and_believe_kafka",
+        text="it acknowledges before the commit, and believes Kafka's committed offset",
+        proofs=(1, 3),
+        # Longer than faust takes to commit what is acknowledged (1 s).
+        edits=(with_pause(ACK_FIRST, 2.5), NO_GAP_CHECK, NO_SEEK),
+        tests=("tests/faults/test_kill.py::test_killed_once[4:inferred]",),
+    ),
+    Mutant(
+        name="ack_first",
+        text="it acknowledges before the commit",
+        proofs=(2, 3),
+        edits=(with_pause(ACK_FIRST, 0),),
+        tests=(
+            TEST_LOOP + "test_acknowledges_in_order_and_only_after_the_commit",
+            TEST_LOOP + "test_an_unknown_error_leaves_everything_unacknowledged",
+        ),
+    ),
+    Mutant(
+        name="ack_out_of_order",
+        text="it acknowledges out of order",
+        proofs=(2,),
+        edits=(
+            Edit(
+                LOOP,
+                '        self._on_step("5:committed")\n        for event in events:',
+                '        self._on_step("5:committed")\n        for event in reversed(events):',
+            ),
+        ),
+        tests=(TEST_LOOP + "test_acknowledges_in_order_and_only_after_the_commit",),
+    ),
+    Mutant(
+        name="no_ledger",
+        text="no ledger: whatever Kafka delivers is worked on, whatever the watermark says",
+        proofs=(1, 3, 12),
+        edits=(
+            NO_WATERMARK,
+            NO_GAP_CHECK,
+            NO_SEEK,
+            Edit(LOOP, "if record.offset >= owned.position.next_offset]", "if record.offset >= 0]"),
+            # The watermark may go back, and the second verdict goes nowhere: else Postgres itself would refuse it.
+            Edit("store/ledger.py", "    if new_offset < position.next_offset:", "    if False:"),
+            Edit(
+                "store/ledger.py",
+                '_VERDICTS.sql.partition(" ON CONFLICT")[0]',
+                '_VERDICTS.sql.partition(" ON CONFLICT")[0] + " ON CONFLICT DO NOTHING"',
+            ),
+        ),
+        tests=("tests/faults/test_kill.py::test_killed_once[5:committed]",),
+    ),
+    Mutant(
+        name="no_key",
+        text="no key: an utterance's id comes from chance, not from its content",
+        proofs=(1, 3),
+        edits=(
+            Edit(
+                "stream/ids.py",
+                '    return uuid5(\n        NAMESPACE, json.dumps(["utterance"',
+                '    from uuid import uuid4\n\n    return uuid5(\n        uuid4(), json.dumps(["utterance"',
+            ),
+        ),
+        tests=("tests/faults/test_kill.py::test_a_segmenter_killed_between_kafka_and_postgres",),
+    ),
+    Mutant(
+        name="no_epoch",
+        text="no epoch: a watermark where it was left is enough to write",
+        proofs=(6, 22),
+        edits=(Edit("store/ledger.py", " AND epoch = :epoch", " AND :epoch > 0"),),
+        tests=(
+            TEST_LOOP + "test_a_former_owner_writes_nothing_even_before_the_new_one_did",
+            "tests/store/test_ledger.py::test_any_history_of_owners",
+        ),
+    ),
+    Mutant(
+        name="no_compare_and_set",
+        text="no compare-and-set: neither epoch nor watermark is compared",
+        proofs=(6, 22),
+        edits=(NO_WATERMARK,),
+        tests=(
+            TEST_LOOP + "test_a_former_owner_writes_nothing_even_before_the_new_one_did",
+            "tests/store/test_ledger.py::test_any_history_of_owners",
+        ),
+    ),
+    Mutant(
+        name="no_gap_check",
+        text="it does not look at gaps in the offsets",
+        proofs=(12,),
+        edits=(NO_GAP_CHECK,),
+        tests=(TEST_LOOP + "test_a_gap_in_the_delivery_is_no_progress",),
+    ),
+    Mutant(
+        name="commit_again",
+        text="an unknown outcome of COMMIT is tried again in place",
+        proofs=(3, 8),
+        edits=(Edit(LOOP, "        raise CommitUnknown(f", "        raise Transient(f"),),
+        tests=(TEST_LOOP + "test_a_backend_that_dies_before_the_commit_is_transient_or_unknown",),
+    ),
+    Mutant(
+        name="verdict_forgiven",
+        text="a record without a verdict is forgiven",
+        proofs=(22,),
+        edits=(
+            Edit(
+                LOOP,
+                "            if set(work.verdicts) != {record.offset for record in batch.records}:",
+                "            if False:",
+            ),
+        ),
+        tests=(TEST_LOOP + "test_a_record_without_a_verdict_rolls_everything_back",),
+    ),
+    Mutant(
+        name="deaths_of_others",
+        text="deaths that are no record's fault count against it",
+        proofs=(10,),
+        edits=(Edit(LOOP, "        return before\n", "        return before + GIVE_UP_AFTER\n"),),
+        tests=(TEST_LOOP + "test_deaths_that_are_no_records_fault_bury_nothing",),
+    ),
+    Mutant(
+        name="deaths_of_neighbours",
+        text="a death counts against every partition in hand",
+        proofs=(10,),
+        edits=(Edit(LOOP, "            if alone or before < SUSPECT_AFTER:", "            if True:"),),
+        tests=(TEST_LOOP + "test_a_death_counts_against_no_record_of_another_partition",),
+    ),
+    Mutant(
+        name="published_outside",
+        text="messages are published outside the transaction",
+        proofs=(3,),
+        edits=(
+            Edit(
+                LOOP,
+                "            await outbox.put(connection, [*work.outbox, *buried])",
+                "            async with self._engine.begin() as other:\n"
+                "                await outbox.put(other, [*work.outbox, *buried])\n"
+                "            await asyncio.sleep(1.5)  # the relay is quick",
+            ),
+        ),
+        tests=("tests/faults/test_kill.py::test_killed_once[5:written]",),
+    ),
+    Mutant(
+        name="closed_too_early",
+        text="call.closed is produced before the call's last utterance",
+        proofs=(1, 3),
+        edits=(
+            Edit(
+                "workers/segmenter.py",
+                "        await self._produce(utterances)\n        await self._produce(ends)",
+                "        await self._produce(ends)\n        await self._produce(utterances)",
+            ),
+        ),
+        tests=("tests/workers/test_repeats.py::test_no_end_of_a_call_reaches_kafka_before_its_utterances",),
+    ),
+    Mutant(
+        name="wrong_answers_believed",
+        text="answers with NaN are believed",
+        proofs=(9,),
+        edits=(
+            Edit(
+                "workers/inference.py",
+                "        if not (np.isfinite(answer.mean_logprob) and np.isfinite(answer.infer_ms)):",
+                "        if False:",
+            ),
+        ),
+        tests=("tests/faults/test_answers.py::test_a_wrong_answer_is_no_result[whisper-MEAN_LOGPROB-nan]",),
+    ),
+    Mutant(
+        name="unbounded_outbox",
+        text="the outbox has no bound",
+        proofs=(8, 11),
+        edits=(Edit("workers/relay.py", "        if self._depth > self._limit:", "        if False:"),),
+        tests=("tests/workers/test_relay.py::test_the_relay_sees_the_outbox_grow_while_it_waits_for_kafka",),
+    ),
+    Mutant(
+        name="letters_too_large",
+        text="a dead letter is published with its value, however large",
+        proofs=(11,),
+        edits=(
+            Edit(
+                "workers/dead_letter.py",
+                "    if value is not None and size(key, [*theirs, *ours], value) > LARGEST_RECORD:",
+                "    if False:",
+            ),
+        ),
+        tests=("tests/workers/test_dead_letter.py::test_any_record_that_kafka_took_fits_its_dead_letter_topic",),
+    ),
+)

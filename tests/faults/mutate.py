@@ -1,0 +1,122 @@
+"""`make mutants`: each mutant in a copy of the tree, where its tests must turn red.
+
+    python -m tests.faults.mutate [NAME ...]      without a name: all
+
+First the same tests must be green on the copy as it is. One set of servers serves all. Outcomes go into
+docs/results/mutants.json and the table of docs/guarantees.md.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from settings import PROJECT
+from tests.conftest import BORROWED, make_stack
+from tests.faults.mutants import MUTANTS, OUTCOMES, Mutant
+from tests.faults.tables import write_tables
+
+SECONDS = 900
+#: pytest ran, and a test failed; anything above is pytest's own trouble.
+RED = 1
+
+
+def copy_tree(to: Path) -> None:
+    """What git knows, as it is in the working tree; the environments by link."""
+    names = subprocess.run(["git", "ls-files", "-z"], cwd=PROJECT, capture_output=True, text=True, check=True).stdout
+    for name in filter(None, names.split("\0")):
+        if (PROJECT / name).is_file():
+            (to / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(PROJECT / name, to / name)
+    for name in (".venv", ".venv-triton"):
+        (to / name).symlink_to(PROJECT / name)
+
+
+def run(tree: Path, tests: Sequence[str], stack: Path) -> tuple[int, str]:
+    """pytest's exit code, and what it said."""
+    # Also the long forms and those of `make chaos` may catch a mutant.
+    command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", "-m", "", *tests]
+    environment = {**os.environ, BORROWED: str(stack), "PYTHONPATH": str(tree), "PYTHONDONTWRITEBYTECODE": "1"}
+    try:
+        done = subprocess.run(
+            command, cwd=tree, env=environment, capture_output=True, text=True, timeout=SECONDS, check=False
+        )
+    except subprocess.TimeoutExpired:
+        return RED, f"E   not done in {SECONDS} s"
+    return done.returncode, done.stdout + done.stderr
+
+
+def judge(tree: Path, mutant: Mutant, stack: Path) -> dict[str, str]:
+    """Applies the mutant, runs its tests, takes it out again."""
+    whole = {edit.path: (tree / edit.path).read_text() for edit in mutant.edits}
+    try:
+        for edit in mutant.edits:
+            text = (tree / edit.path).read_text()
+            if text.count(edit.old) != 1:
+                return {"outcome": "does not fit the code", "why": edit.path}
+            (tree / edit.path).write_text(text.replace(edit.old, edit.new))
+        greens, why = [], ""
+        for test in mutant.tests:
+            code, said = run(tree, [test], stack)
+            if code != RED:
+                greens.append(test)
+            else:
+                why = why or first_error(said)
+        return {"outcome": f"GREEN: {', '.join(greens)}" if greens else "red", "why": why}
+    finally:
+        for path, text in whole.items():
+            (tree / path).write_text(text)
+
+
+def first_error(said: str) -> str:
+    found = re.search(r"^E\s+(.*)$", said, re.MULTILINE)
+    return found[1][:200] if found else said[-200:]
+
+
+def main(names: Sequence[str]) -> int:
+    chosen = [one for one in MUTANTS if not names or one.name in names]
+    outcomes = json.loads(OUTCOMES.read_text()) if OUTCOMES.exists() else {}
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    home = Path(tempfile.mkdtemp(prefix="earful-mutants-"))
+    home.chmod(0o755)
+    tree = home / "tree"
+    tree.mkdir()
+    bad = 0
+    try:
+        copy_tree(tree)
+        with make_stack(home / "stack") as stack, Progress(*columns, console=Console(stderr=True)) as progress:
+            task = progress.add_task("the product itself", total=len(chosen) + 1)
+            tests = sorted({test for one in chosen for test in one.tests})
+            code, said = run(tree, tests, stack.home)
+            if code:
+                progress.console.print(said[-5_000:], markup=False)
+                return 1
+            for one in chosen:
+                progress.advance(task)
+                progress.update(task, description=one.name)
+                outcome = judge(tree, one, stack.home)
+                bad += outcome["outcome"] != "red"
+                outcomes[one.name] = {**outcome, "date": f"{datetime.now(UTC):%Y-%m-%d}"}
+                progress.console.print(f"{one.name}: {outcome['outcome']}  {outcome['why']}", markup=False)
+                OUTCOMES.parent.mkdir(parents=True, exist_ok=True)
+                OUTCOMES.write_text(json.dumps(dict(sorted(outcomes.items())), indent=1, ensure_ascii=False) + "\n")
+            progress.advance(task)
+    finally:
+        shutil.rmtree(home, ignore_errors=True)
+    write_tables()
+    return 1 if bad else 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main(sys.argv[1:]))

@@ -1,0 +1,52 @@
+"""Test 3, one death at a time: a reviewer that is killed once at a step, and every message it publishes counted."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import pytest
+
+from stack.stack import Stack
+from tests.faults.chaos import Chaos
+from tests.faults.load import Load
+from tests.faults.oracle import examine
+from tests.faults.results import Figures
+
+REVIEWS = Load(seed=3, reviews=150, calls=0)
+CALLS = Load(seed=3, reviews=0, calls=3)
+
+
+@pytest.mark.proof(3)
+@pytest.mark.timeout(200)
+@pytest.mark.parametrize("step", ["4:inferred", "5:written", "5:committed"])
+def test_killed_once(stack: Stack, figures: Figures, step: str) -> None:
+    """At the fourth batch. Killed before the commit, that batch was not published; so nothing is published twice by it."""
+    with Chaos(stack, partitions=1, review_batch=16) as p:
+        p.send(REVIEWS.items(p.topics))
+        first = {"FAULT_NTH": "1"} if step == "5:written" else {"FAULT_NTH": "4"}
+        p.doomed("reviewer", [{"FAULT_STEP": step, **first}], instance_id=f"{p.name}-reviewer")
+        p.wait(lambda: p.tend() or (p.exits and p.settled()), "everything is done", 90)
+        found = examine(p, p.manifest)
+        figures.oracle(found)
+        figures.note(load="150 reviews, 1 poison", faults=f"SIGKILL at {step}", seed=REVIEWS.seed)
+        assert found.clean, found
+        assert not p.bad_exits(), p.why()
+        if step == "5:written":
+            told = Counter(dict(one.headers)["ce_id"] for one in p.records(p.topics.insights))
+            assert set(told.values()) == {1}
+
+
+@pytest.mark.proof(3)
+@pytest.mark.timeout(200)
+def test_a_segmenter_killed_between_kafka_and_postgres(stack: Stack, figures: Figures) -> None:
+    """Utterances are in Kafka, the watermark is not moved: they come again, as the same utterances."""
+    with Chaos(stack, partitions=1, audio_batch=8) as p:
+        p.send(CALLS.items(p.topics))
+        p.doomed("segmenter", [{"FAULT_STEP": "4:inferred", "FAULT_NTH": "5"}], instance_id=f"{p.name}-segmenter")
+        p.start(("transcriber", "summarizer"))
+        p.wait(lambda: p.tend() or (p.exits and p.settled()), "everything is done", 90)
+        found = examine(p, p.manifest)
+        figures.oracle(found)
+        figures.note(load="3 calls", faults="SIGKILL of the segmenter at 4:inferred", seed=CALLS.seed)
+        assert found.clean, found
+        assert not p.bad_exits(), p.why()
