@@ -82,6 +82,7 @@ class Call:
     duration_ms: int = 0
     gap_ms: int = 0
     late_chunks: int = 0
+    late_ms: int = 0
     paused: bool = False
     metadata: Mapping[str, object] = field(default_factory=dict)
     trace_id: str | None = None
@@ -117,12 +118,13 @@ _COLUMNS = {
     "duration_ms": "int8",
     "gap_ms": "int8",
     "late_chunks": "int4",
+    "late_ms": "int8",
     "paused": "bool",
     "metadata": "jsonb",
     "trace_id": "text",
 }
 # What the first record fixed is not in this list: a different one is a dead letter, decided before.
-_UPDATED = ("product", "received", "last_seq", "duration_ms", "gap_ms", "late_chunks", "paused", "metadata")
+_UPDATED = ("product", "received", "last_seq", "duration_ms", "gap_ms", "late_chunks", "late_ms", "paused", "metadata")
 _UPSERT = Insert(
     table="ingest.calls",
     columns=_COLUMNS,

@@ -237,6 +237,7 @@ calls = define(
     column("duration_ms", sa.BigInteger, "Length of the audio so far, ms", server_default="0"),
     column("gap_ms", sa.BigInteger, "Audio that never came, ms", server_default="0"),
     column("late_chunks", sa.Integer, "Chunks that came when the call was over", server_default="0"),
+    column("late_ms", sa.BigInteger, "Audio of the late chunks, ms, as their producer says", server_default="0"),
     column("paused", sa.Boolean, "The producer paused the call", server_default=sa.false()),
     column("metadata", pg.JSONB, "What call.started carried beside the known fields", server_default=sa.text("'{}'")),
     column("trace_id", sa.Text, "W3C trace id, 32 hex digits", nullable=True),

@@ -81,6 +81,28 @@ def test_the_code_knows_the_newest_revision() -> None:
     assert migrate.head() == REVISION
 
 
+def test_each_step_down_and_up_again(new_database: NewDatabase) -> None:
+    """The same columns, comments and rights as after the first step up."""
+
+    def described() -> list[tuple[object, ...]]:
+        with psycopg.connect(url) as conn:
+            return conn.execute(
+                "SELECT c.oid::regclass::text, a.attname, format_type(a.atttypid, a.atttypmod),"
+                " col_description(c.oid, a.attnum), obj_description(c.oid), c.relacl::text FROM pg_class c"
+                " JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped"
+                " WHERE c.relnamespace::regnamespace::text IN ('ingest', 'pii', 'analytics_v1') ORDER BY 1, 2"
+            ).fetchall()
+
+    url = new_database(None)
+    migrate.upgrade(url, from_month=FIRST, to_month=FIRST)
+    newest = described()
+    assert migrate.downgrade(url, "0001") == "0001"
+    first = described()
+    assert ("late_ms" in {row[1] for row in newest}, "late_ms" in {row[1] for row in first}) == (True, False)
+    migrate.upgrade(url, from_month=FIRST, to_month=FIRST)
+    assert described() == newest
+
+
 async def test_a_worker_accepts_its_own_schema(conn: AsyncConnection) -> None:
     await schema.check(conn)
 

@@ -28,6 +28,7 @@ from stack.process import Child
 from stack.stack import Stack
 from store import migrate, runs
 from store.engine import create
+from store.schema import REVISION
 from stream.events import Message, Record, Topics
 from stream.partitioner import partition_for
 
@@ -44,7 +45,7 @@ _numbers = count()
 
 def template(stack: Stack) -> str:
     """Name of a migrated database on the stack's server, to be copied; made once a server."""
-    name = "pipeline_template"
+    name = f"pipeline_template_{REVISION}"
     url = stack.endpoints["postgres_url"]
     with psycopg.connect(url, autocommit=True) as admin:
         if admin.execute("SELECT 1 FROM pg_database WHERE datname = %s", [name]).fetchone() is None:
