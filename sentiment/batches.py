@@ -61,11 +61,11 @@ class TagBatch:
     labels: Tensor
 
 
-def pairs(sentences: Sequence[Sentence], encoder: TextEncoder) -> list[Pair]:
-    """One example per mention."""
+def pairs(sentences: Sequence[Sentence], encoder: TextEncoder, *, second: bool = True) -> list[Pair]:
+    """One example per mention; `second`: with the aspect as second segment."""
     return [
         Pair(
-            encoded=encoder.pair(s.text, m.start, m.end),
+            encoded=encoder.pair(s.text, m.start, m.end, second=second),
             label=POLARITIES.index(m.polarity),
             domain=s.domain,
             group=s.group,
@@ -75,15 +75,15 @@ def pairs(sentences: Sequence[Sentence], encoder: TextEncoder) -> list[Pair]:
     ]
 
 
-def pair_batch(chosen: Sequence[Pair], pad_id: int) -> PairBatch:
+def pair_batch(chosen: Sequence[Pair], pad_id: int, device: str = "cpu") -> PairBatch:
     """Padded to the longest."""
     ids = [p.encoded.ids for p in chosen]
     return PairBatch(
-        ids=torch.from_numpy(pad(ids, pad_id)),
-        mask=torch.from_numpy(pad([[1] * len(r) for r in ids])),
-        types=torch.from_numpy(pad([p.encoded.types for p in chosen])),
-        aspect=torch.from_numpy(pad([p.encoded.aspect for p in chosen])),
-        labels=torch.tensor([p.label for p in chosen]),
+        ids=torch.from_numpy(pad(ids, pad_id)).to(device),
+        mask=torch.from_numpy(pad([[1] * len(r) for r in ids])).to(device),
+        types=torch.from_numpy(pad([p.encoded.types for p in chosen])).to(device),
+        aspect=torch.from_numpy(pad([p.encoded.aspect for p in chosen])).to(device),
+        labels=torch.tensor([p.label for p in chosen]).to(device),
     )
 
 

@@ -49,12 +49,16 @@ class Mention:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sentence:
-    """A text with every aspect it names (none: the annotator found none). `group` joins variants of one original."""
+    """A text with every aspect it names (none: the annotator found none). `group` joins variants of one original.
+
+    `variant` is ARTS's: "" the original, adv1 the target's polarity reversed, adv2 the others' reversed, adv3 aspects added.
+    """
 
     text: str
     mentions: tuple[Mention, ...]
     domain: str
     group: str = ""
+    variant: str = ""
 
 
 def _checked(text: str, term: str, start: int, end: int, where: str) -> None:
@@ -117,14 +121,15 @@ def read_arts(path: Path, domain: str) -> list[Sentence]:
     Items whose stated span is not their term (3 a domain) are placed at the term's first occurrence, or dropped.
     """
     out = []
-    for item in json.loads(path.read_text(encoding="utf-8")).values():
+    for key, item in json.loads(path.read_text(encoding="utf-8")).items():
         text, term, start = item["sentence"], item["term"], int(item["from"])
         if text[start : start + len(term)] != term:
             start = text.casefold().find(term.casefold())
         if start < 0 or item["polarity"] not in POLARITIES:
             continue
         mention = Mention(start=start, end=start + len(term), polarity=item["polarity"])
-        out.append(Sentence(text=text, mentions=(mention,), domain=domain, group=item["id"]))
+        variant = key.rpartition("_")[2] if "_adv" in key else ""
+        out.append(Sentence(text=text, mentions=(mention,), domain=domain, group=item["id"], variant=variant))
     return out
 
 

@@ -60,9 +60,10 @@ class TextEncoder:
     def _encode(self, text: str) -> Encoding:
         return self._tokenizer.encode(text, add_special_tokens=False)
 
-    def pair(self, text: str, start: int, end: int) -> EncodedPair:
+    def pair(self, text: str, start: int, end: int, *, second: bool = True) -> EncodedPair:
         """The pair for the aspect text[start:end]; a long sentence is cut to a window around the aspect.
 
+        Without `second` the aspect stands only inside the sentence: [CLS] sentence [SEP].
         Raises ValueError when the span lies outside the text or holds no token (only spaces, say).
         """
         if not 0 <= start < end <= len(text):
@@ -71,16 +72,18 @@ class TextEncoder:
         marked = [i for i, (a, b) in enumerate(sentence.offsets) if a < end and start < b]
         if not marked:
             raise ValueError(f"span {start}:{end} holds nothing to read")
-        aspect = [sentence.ids[i] for i in marked][:MAX_ASPECT_TOKENS]
-        room = self.max_tokens - len(aspect) - len(self._middle) - 2
+        tail = [self._sep]
+        if second:
+            tail = [*self._middle, *[sentence.ids[i] for i in marked][:MAX_ASPECT_TOKENS], self._sep]
+        room = self.max_tokens - len(tail) - 1
         low = 0
         if len(sentence.ids) > room:  # centre the window on the aspect, and keep it inside the sentence
             low = min(max(0, (marked[0] + marked[-1] + 1 - room) // 2), len(sentence.ids) - room)
             low = min(low, marked[0])
         body = sentence.ids[low : low + room]
         hit = set(marked)
-        ids = [self._cls, *body, *self._middle, *aspect, self._sep]
-        first = 1 + len(body) + len(self._middle)
+        ids = [self._cls, *body, *tail]
+        first = 1 + len(body) + (len(self._middle) if second else 1)
         types = [0] * first + [1] * (len(ids) - first)
         mask = [0, *(int(low + i in hit) for i in range(len(body)))]
         return EncodedPair(ids=ids, types=types, aspect=mask + [0] * (len(ids) - len(mask)))

@@ -6,22 +6,24 @@ python -m sentiment.tagger --absa DIR --out DIR --epochs 4
 from __future__ import annotations
 
 import argparse
+import copy
 import json
 import random
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from safetensors.torch import save_file
-from torch import Tensor, nn
+from torch import nn
 from torch.nn import functional as F
 from tqdm import tqdm
 
 from sentiment.batches import IGNORED, Tagged, length_batches, tag_batch, tagged
-from sentiment.corpora import clauses_without_aspect, lowered, shipped
+from sentiment.checkpoint import restore, save
+from sentiment.corpora import clauses_without_aspect, lowered, parts_only, shipped
 from sentiment.data import Sentence
 from sentiment.encode import TextEncoder
 from sentiment.metrics import fit_temperature, span_scores
@@ -36,10 +38,11 @@ __all__ = ["predict_tags", "score", "train"]
 def predict_tags(net: TagNet, examples: Sequence[Tagged], pad_id: int, size: int = 64) -> list[NDArray[np.float32]]:
     """Per window, logits [words, 3]."""
     net.eval()
+    device = str(next(net.parameters()).device)
     out: list[NDArray[np.float32]] = [np.zeros((0, 3), np.float32)] * len(examples)
     for index in length_batches([len(t.words.ids) for t in examples], size, None):
         batch = tag_batch([examples[i] for i in index], pad_id)
-        logits = net(batch.ids, batch.mask).float().numpy()
+        logits = net(batch.ids.to(device), batch.mask.to(device)).float().cpu().numpy()
         for row, i in enumerate(index):
             out[i] = logits[row, examples[i].words.first]
     net.train()
@@ -68,11 +71,19 @@ def train(
     epochs: int,
     seed: int,
     lr: float,
+    device: str = "cpu",
+    bar: bool = True,
+    state: Path | None = None,
+    identity: Mapping[str, object] | None = None,
 ) -> tuple[TagNet, list[dict[str, object]]]:
-    """The network of the epoch with the best dev F1, and the log."""
+    """The network of the epoch with the best dev score (F1 less half the false-span rate), and the log.
+
+    `state` is a file written after every epoch, from which a killed run goes on to the same weights.
+    """
     torch.manual_seed(seed)
     rng = random.Random(seed)
-    net = TagNet(load_encoder(source), dropout=0.1)
+    net = TagNet(load_encoder(source), dropout=0.1).to(device)
+    best_net = copy.deepcopy(net)
     examples = tagged(sentences, encoder)
     lengths = [len(t.words.ids) for t in examples]
     optimizer = torch.optim.AdamW(
@@ -80,30 +91,43 @@ def train(
         weight_decay=0.01,
     )
     total = (len(examples) // 32 + 1) * epochs
-    schedule = torch.optim.lr_scheduler.LambdaLR(
-        optimizer, lambda s: min((s + 1) / (0.06 * total), max(0.0, (total - s) / (0.94 * total)))
-    )
-    best, state, log = -1.0, dict[str, Tensor](), list[dict[str, object]]()
-    began = time.monotonic()
-    for epoch in range(epochs):
-        for index in tqdm(list(length_batches(lengths, 32, rng)), desc=f"epoch {epoch + 1}", mininterval=10):
+    rates = [float(group["lr"]) for group in optimizer.param_groups]
+    nets = {"net": net, "best": best_net}
+    same = {"epochs": epochs, "seed": seed, "lr": lr, "examples": len(examples), **(identity or {})}
+    best, step, spent, log = -1.0, 0, 0.0, list[dict[str, object]]()
+    found = restore(state, nets, optimizer, rng, same) if state else None
+    if found:
+        log, step, best, spent = found["log"], found["step"], found["best"], found["minutes"]  # type: ignore[assignment]
+        report({"resumed": str(state), "epochs": len(log)})
+    began = time.monotonic() - spent * 60
+    while len(log) < epochs:
+        batches = list(length_batches(lengths, 32, rng))
+        for index in tqdm(batches, desc=f"epoch {len(log) + 1}", disable=not bar, mininterval=10):
             batch = tag_batch([examples[i] for i in index], encoder.pad_id)
-            with torch.autocast("cpu", dtype=torch.bfloat16):
-                logits = net(batch.ids, batch.mask)
-            loss = F.cross_entropy(logits.float().flatten(0, 1), batch.labels.flatten(), ignore_index=IGNORED)
+            with torch.autocast(device, dtype=torch.bfloat16):
+                logits = net(batch.ids.to(device), batch.mask.to(device))
+            labels = batch.labels.flatten().to(device)
+            loss = F.cross_entropy(logits.float().flatten(0, 1), labels, ignore_index=IGNORED)
             loss.backward()
+            scale = min((step + 1) / (0.06 * total), max(0.0, (total - step) / (0.94 * total)))
+            for group, rate in zip(optimizer.param_groups, rates, strict=True):
+                group["lr"] = rate * scale
             nn.utils.clip_grad_norm_(net.parameters(), 1.0)
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
-            schedule.step()
+            step += 1
         got = score(net, dev, encoder)
-        row: dict[str, object] = {"epoch": epoch + 1, "dev": got, "minutes": round((time.monotonic() - began) / 60, 1)}
+        minutes = (time.monotonic() - began) / 60
+        row: dict[str, object] = {"epoch": len(log) + 1, "dev": got, "minutes": round(minutes, 1)}
         report(row)
         log.append(row)
-        if got["f1"] > best:
-            best, state = got["f1"], {k: v.detach().clone() for k, v in net.state_dict().items()}
-    net.load_state_dict(state)
-    return net, log
+        value = got["f1"] - got["false_span_rate"] / 2
+        if value > best:
+            best = value
+            best_net.load_state_dict(net.state_dict())
+        if state:
+            save(state, nets, optimizer, rng, same, {"log": log, "step": step, "best": best, "minutes": minutes})
+    return best_net, log
 
 
 def main() -> None:
@@ -123,26 +147,32 @@ def main() -> None:
         help="times our own sentences are seen per epoch, beside a lower-cased copy",
     )
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    parser.add_argument("--quiet", action="store_true", help="no progress bar")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     source = args.encoder or minilm_dir()
     encoder = TextEncoder.load(source / "tokenizer.json")
     splits = shipped(args.absa)
-    public = [s for s in splits.train if s.domain in ("mams", "tsa_md")]
+    public = [s if s.domain == "mams" else parts_only(s) for s in splits.train if s.domain in ("mams", "tsa_md")]
+    selection = [parts_only(s) if s.domain == "tsa_md" else s for s in splits.dev]
     own = [s for s in splits.train if s.domain not in ("mams", "tsa_md")]
     clauses = clauses_without_aspect(public, args.seed)[: args.clauses]
     spoken = [lowered(s) for s in [*own, *random.Random(args.seed).sample(public, len(public) // 4)]]
     pool = [*public, *clauses, *spoken, *(own * args.own_copies)]
-    net, log = train(pool, splits.dev, source, encoder, epochs=args.epochs, seed=args.seed, lr=args.lr)
-    dev = tagged(splits.dev, encoder)
+    args.out.mkdir(parents=True, exist_ok=True)
+    net, log = train(
+        pool, selection, source, encoder, epochs=args.epochs, seed=args.seed, lr=args.lr, device=args.device,
+        bar=not args.quiet, state=args.out / "resume.safetensors", identity={"files": splits.files},
+    )  # fmt: skip
+    dev = tagged(selection, encoder)
     logits = np.concatenate(predict_tags(net, dev, encoder.pad_id))
     temperature = fit_temperature(logits, np.concatenate([np.array(t.tags) for t in dev]))
-    args.out.mkdir(parents=True, exist_ok=True)
-    save_file({k: v.contiguous() for k, v in net.state_dict().items()}, args.out / "model.safetensors")
+    save_file({k: v.cpu().contiguous() for k, v in net.state_dict().items()}, args.out / "model.safetensors")
     record = {
         "arguments": {k: str(v) for k, v in vars(args).items() if k not in ("absa", "out", "encoder")}, "log": log,
         "sentences": {"public": len(public), "own": len(own), "clauses": len(clauses), "spoken": len(spoken), "pool": len(pool)},
-        "dev": len(splits.dev), "temperature": temperature, "files": splits.files, "encoder": source.name,
+        "dev": len(selection), "temperature": temperature, "files": splits.files, "encoder": source.name,
     }  # fmt: skip
     (args.out / "train.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
 

@@ -2,6 +2,8 @@
 
     python -m sentiment.train --absa DIR --out DIR --arm cvib --preset improved --epochs 3
 
+A run that was killed goes on from its last whole epoch when the same command is given again.
+
 main (plain) and sub (gated) start from one encoder. L_main = CE + a * SCL(sub fixed); L_sub = CE + b * KL + a * SCL(main fixed).
 The arm `plain` trains one network with cross-entropy alone: same encoder, head, examples, epochs, selection and seed.
 """
@@ -13,8 +15,7 @@ import dataclasses
 import json
 import random
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -26,50 +27,16 @@ from torch.nn import functional as F
 from tqdm import tqdm
 
 from sentiment.batches import Pair, length_batches, pair_batch, pairs
+from sentiment.checkpoint import restore, save
 from sentiment.corpora import lowered, shipped
 from sentiment.encode import TextEncoder
 from sentiment.losses import self_contrast
 from sentiment.metrics import classification, fit_temperature
 from sentiment.model import PolarityNet, load_encoder, minilm_dir
+from sentiment.recipe import ARMS, INPUTS, PRESETS, Config
 from sentiment.report import report
 
 __all__ = ["ARMS", "PRESETS", "Config", "predict_logits", "train"]
-
-ARMS = ("cvib", "plain", "no_vib", "no_contrast")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Config:
-    """Everything that decides the weights, beside the data's hashes."""
-
-    arm: str = "cvib"
-    epochs: int = 3
-    seed: int = 0
-    batch: int = 32
-    accumulate: int = 1
-    contrast: float = 0.25  # a
-    tau: float = 0.05
-    kl: float = 2.5e-7  # b
-    dropout: float = 0.3
-    encoder_lr: float = 5e-5
-    bias_lr: float = 1e-3  # biases and LayerNorm weights, as the released code does; 0: like the encoder
-    head_lr: float = 1e-3
-    gate_lr: float = 5e-3
-    noise_lr: float = 5e-3  # of logD alone: few steps need a faster one to get from -9 to where channels fall
-    warmup: float = 0.0  # share of the steps; then a linear fall to 0; 0: no schedule
-    label_aware: bool = False
-    symmetric: bool = False
-    kl_per_channel: bool = False
-
-
-PRESETS: dict[str, dict[str, object]] = {
-    "paper": {},
-    # KL per channel: 0.02 presses like the paper's 2.5e-7 does on 12 x 768 channels and about 20 tokens.
-    "improved": {
-        "label_aware": True, "symmetric": True, "kl_per_channel": True, "kl": 0.02,
-        "encoder_lr": 1e-4, "bias_lr": 0.0, "gate_lr": 1e-2, "noise_lr": 3e-2, "warmup": 0.06, "dropout": 0.1,
-    },
-}  # fmt: skip
 
 
 def _groups(net: PolarityNet, config: Config) -> list[dict[str, object]]:
@@ -82,19 +49,20 @@ def _groups(net: PolarityNet, config: Config) -> list[dict[str, object]]:
         {"params": list(net.head.parameters()), "lr": config.head_lr},
     ]
     if net.gates is not None:
-        groups.append({"params": [g.mu for g in net.gates.each()], "lr": config.gate_lr})
-        groups.append({"params": [g.log_d for g in net.gates.each()], "lr": config.noise_lr})
-    return groups
+        groups.append({"params": [g.mu for g in net.gates.each()], "lr": config.gate_lr, "gates": True})
+        groups.append({"params": [g.log_d for g in net.gates.each()], "lr": config.noise_lr, "gates": True})
+    return [{"gates": False, **group} for group in groups]
 
 
 @torch.inference_mode()
 def predict_logits(net: PolarityNet, examples: Sequence[Pair], pad_id: int, size: int = 64) -> NDArray[np.float32]:
     """[n, 3], in the order of the examples."""
     net.eval()
+    device = str(next(net.parameters()).device)
     out = np.zeros((len(examples), 3), dtype=np.float32)
     for index in length_batches([len(p.encoded.ids) for p in examples], size, None):
-        batch = pair_batch([examples[i] for i in index], pad_id)
-        out[index] = net(*batch.inputs)[0].float().numpy()
+        batch = pair_batch([examples[i] for i in index], pad_id, device)
+        out[index] = net(*batch.inputs)[0].float().cpu().numpy()
     net.train()
     return out
 
@@ -122,6 +90,11 @@ def step_loss(
     return loss + config.contrast * contrast
 
 
+def _factor(step: int, total: int, warm: int) -> float:
+    """Share of the rates at a step: a linear rise over the warm-up, then a linear fall to 0."""
+    return min((step + 1) / warm, max(0.0, (total - step) / max(1, total - warm)))
+
+
 def train(
     config: Config,
     examples: list[Pair],
@@ -132,57 +105,78 @@ def train(
     minutes: float,
     bar: bool,
     on_best: Callable[[PolarityNet, list[dict[str, object]]], None],
+    select: str = "best",
+    device: str = "cpu",
+    state: Path | None = None,
+    identity: Mapping[str, object] | None = None,
 ) -> list[dict[str, object]]:
     """Calls on_best with the served network after each epoch that is the best yet on dev (accuracy, then macro-F1).
 
-    Returns the log: one row per epoch.
-    Stops at the end of the epoch in which `minutes` ran out.
+    With select `last` it is called once, after the last epoch, and dev may be empty. Returns the log: one row per epoch.
+    Stops at the end of the epoch in which `minutes` ran out. `state` is a file written after every epoch: a run that
+    finds it goes on from there, to the same weights; `identity` (hashes of the data, say) must then be the same.
     """
     torch.manual_seed(config.seed)
-    np.random.seed(config.seed)
     rng = random.Random(config.seed)
     sub = PolarityNet(load_encoder(source), gated=config.arm in ("cvib", "no_contrast"), dropout=config.dropout)
     main = None
     if config.arm in ("cvib", "no_vib"):
         main = PolarityNet(load_encoder(source), gated=False, dropout=config.dropout)
-    nets: list[nn.Module] = [sub] if main is None else [sub, main]
-    optimizer = torch.optim.AdamW([g for n in nets for g in _groups(n, config)], weight_decay=0.0, fused=True)  # type: ignore[arg-type]
-    lengths = [len(p.encoded.ids) for p in examples]
-    per_epoch = len(range(0, len(examples), config.batch)) // config.accumulate + 1
-    total, warm = per_epoch * config.epochs, max(1, int(per_epoch * config.epochs * config.warmup))
-    schedule = torch.optim.lr_scheduler.LambdaLR(
-        optimizer, lambda s: min((s + 1) / warm, max(0.0, (total - s) / max(1, total - warm))) if config.warmup else 1.0
+    nets = {"sub": sub} if main is None else {"sub": sub, "main": main}
+    for net in nets.values():
+        net.to(device)
+    optimizer = torch.optim.AdamW(
+        [g for n in nets.values() for g in _groups(n, config)], lr=config.encoder_lr, weight_decay=0.0, fused=True
     )
+    rates = [float(group["lr"]) for group in optimizer.param_groups]
+    lengths = [len(p.encoded.ids) for p in examples]
+    per_epoch = -(-len(range(0, len(examples), config.batch)) // config.accumulate)
+    total, warm = per_epoch * config.epochs, max(1, int(per_epoch * config.epochs * config.warmup))
     best: tuple[float, float] = (-1.0, -1.0)
     log: list[dict[str, object]] = []
-    began = time.monotonic()
-    for epoch in range(config.epochs):
+    step, spent = 0, 0.0
+    same = {"config": dataclasses.asdict(config), "examples": len(examples), **(identity or {})}
+    found = restore(state, nets, optimizer, rng, same) if state else None
+    if found:
+        log, step, best, spent = found["log"], found["step"], tuple(found["best"]), found["minutes"]  # type: ignore[assignment, arg-type]
+        report({"resumed": str(state), "epochs": len(log)})
+    began = time.monotonic() - spent * 60
+    while len(log) < config.epochs and time.monotonic() - began < minutes * 60:
         losses = []
         batches = list(length_batches(lengths, config.batch, rng))
-        for n, index in enumerate(tqdm(batches, desc=f"epoch {epoch + 1}", disable=not bar, mininterval=10)):
-            batch = pair_batch([examples[i] for i in index], pad_id)
-            with torch.autocast("cpu", dtype=torch.bfloat16):
+        for n, index in enumerate(tqdm(batches, desc=f"epoch {len(log) + 1}", disable=not bar, mininterval=10)):
+            batch = pair_batch([examples[i] for i in index], pad_id, device)
+            with torch.autocast(device, dtype=torch.bfloat16):
                 loss = step_loss(main, sub, batch.inputs, batch.labels, config)
             (loss / config.accumulate).backward()
             losses.append(loss.item())
             if (n + 1) % config.accumulate == 0 or n + 1 == len(batches):
-                for net in nets:
+                scale = _factor(step, total, warm) if config.warmup else 1.0
+                halved = 0.5 ** (len(log) // config.halve_gates) if config.halve_gates else 1.0
+                for group, rate in zip(optimizer.param_groups, rates, strict=True):
+                    group["lr"] = rate * scale * (halved if group["gates"] else 1.0)
+                for net in nets.values():
                     nn.utils.clip_grad_norm_(net.parameters(), 1.0)
                 optimizer.step()
                 optimizer.zero_grad(set_to_none=True)
-                schedule.step()
-        got = score(sub, dev, pad_id)
-        row: dict[str, object] = {"epoch": epoch + 1, "loss": round(float(np.mean(losses)), 4), "dev": got}
+                step += 1
+        row: dict[str, object] = {"epoch": len(log) + 1, "loss": round(float(np.mean(losses)), 4)}
         row["minutes"] = round((time.monotonic() - began) / 60, 1)
         if sub.gates is not None:
-            row["prune_rates"] = [round(r, 3) for r in sub.gates.prune_rates()]
+            row["prune_rates"] = [round(r, 4) for r in sub.gates.prune_rates()]
+        got = score(sub, dev, pad_id) if dev else None
+        if got is not None:
+            row["dev"] = got
         report(row)
         log.append(row)
-        if (got["accuracy"], got["macro_f1"]) > best:
+        if select == "best" and got is not None and (got["accuracy"], got["macro_f1"]) > best:
             best = (got["accuracy"], got["macro_f1"])
             on_best(sub, log)
-        if time.monotonic() - began > minutes * 60:
-            break
+        if state:
+            progress = {"log": log, "step": step, "best": best, "minutes": (time.monotonic() - began) / 60}
+            save(state, nets, optimizer, rng, same, progress)
+    if select == "last":
+        on_best(sub, log)
     return log
 
 
@@ -206,24 +200,28 @@ def main() -> None:
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
     parser.add_argument("--without-own", action="store_true")
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--input", choices=INPUTS, default="pair")
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     source = args.encoder or minilm_dir()
     encoder = TextEncoder.load(source / "tokenizer.json")
-    config = Config(**{**PRESETS[args.preset], "arm": args.arm, "epochs": args.epochs, "seed": args.seed})  # type: ignore[arg-type]
+    chosen = {"arm": args.arm, "epochs": args.epochs, "seed": args.seed, "input": args.input}
+    config = Config(**{**PRESETS[args.preset], **chosen})  # type: ignore[arg-type]
+    second = args.input == "pair"
     splits = shipped(args.absa, own=not args.without_own)
     own = [s for s in splits.train if s.domain not in ("mams", "tsa_md")]
     rng = random.Random(args.seed)
-    mams = pairs([s for s in splits.train if s.domain == "mams"], encoder)
-    others = pairs([s for s in splits.train if s.domain == "tsa_md"], encoder)
-    ours = pairs([*own, *(lowered(s) for s in own)], encoder) * args.own_copies
+    mams = pairs([s for s in splits.train if s.domain == "mams"], encoder, second=second)
+    others = pairs([s for s in splits.train if s.domain == "tsa_md"], encoder, second=second)
+    ours = pairs([*own, *(lowered(s) for s in own)], encoder, second=second) * args.own_copies
     examples = [*(rng.sample(mams, min(args.mams, len(mams))) if args.mams else mams), *others, *ours]
-    dev = pairs(splits.dev, encoder)
+    dev = pairs(splits.dev, encoder, second=second)
     report({"examples": len(examples), "dev": len(dev), "config": dataclasses.asdict(config)})
     args.out.mkdir(parents=True, exist_ok=True)
 
-    def save(net: PolarityNet, log: list[dict[str, object]]) -> None:
-        save_file({k: v.contiguous() for k, v in net.state_dict().items()}, args.out / "model.safetensors")
+    def keep(net: PolarityNet, log: list[dict[str, object]]) -> None:
+        save_file({k: v.cpu().contiguous() for k, v in net.state_dict().items()}, args.out / "model.safetensors")
         logits = predict_logits(net, dev, encoder.pad_id)
         record = {
             "config": dataclasses.asdict(config),
@@ -237,7 +235,10 @@ def main() -> None:
         }
         (args.out / "train.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
 
-    train(config, examples, dev, source, encoder.pad_id, minutes=args.minutes, bar=not args.quiet, on_best=save)
+    train(
+        config, examples, dev, source, encoder.pad_id, minutes=args.minutes, bar=not args.quiet, on_best=keep,
+        device=args.device, state=args.out / "resume.safetensors", identity={"files": splits.files},
+    )  # fmt: skip
 
 
 if __name__ == "__main__":

@@ -1,0 +1,170 @@
+"""The tables of docs/cvib.md from the grid's result files, whichever machine wrote them.
+
+    python -m sentiment.table docs/results/cvib/*.json --into docs/cvib.md
+
+A cell is the mean and spread (standard deviation) over seeds with their number n and the epochs. What was not run stays empty.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sentiment.scores import paired_bootstrap
+
+__all__ = ["compare", "fill", "load", "main", "render"]
+
+Row = tuple[str, str, str, str, int]  # encoder, preset, arm, input, epochs
+Cells = dict[Row, dict[str, dict[int, Mapping[str, Any]]]]  # row -> training set -> seed -> result
+SETS = ("REST14", "LAP14", "REST15", "REST16", "MAMS", "Twitter")
+# The paper's best test scores (accuracy / macro-F1), chosen on the test sets: anchors, not a like comparison.
+PAPER = {
+    "BERT-SPC (paper)": ("84.11 / 76.68", "77.59 / 73.28", "83.48 / 66.18", "90.10 / 74.16", "83.98 / 83.41", ""),
+    "RGAT-BERT + CVIB (paper)": ("87.59 / 82.03", "81.35 / 77.53", "85.98 / 72.84", "92.86 / 82.87", "84.66 / 84.03", ""),
+}  # fmt: skip
+ARTS_PAPER = {"BERT pair (ARTS authors' predictions)": ("77.05", "54.82", "", "71.82", "50.94", "")}
+BEGIN, END = "<!-- made by sentiment.table: begin -->", "<!-- made by sentiment.table: end -->"
+
+
+def load(paths: Iterable[Path]) -> Cells:
+    """Every grid result among the files, by row, training set and seed."""
+    cells: Cells = {}
+    for path in paths:
+        got = json.loads(path.read_text(encoding="utf-8"))
+        if got.get("kind") == "cvib-grid":
+            c = got["config"]
+            row = (got["encoder"], got["preset"], c["arm"], c["input"], c["epochs"])
+            cells.setdefault(row, {}).setdefault(got["set"], {})[c["seed"]] = got
+    return dict(
+        sorted(cells.items(), key=lambda kv: (kv[0][0], kv[0][1], kv[0][4], kv[0][3], kv[0][2] != "cvib", kv[0][2]))
+    )
+
+
+def _name(row: Row) -> str:
+    encoder, preset, arm, kind, _ = row
+    return f"{encoder}, {preset}, {'plain twin' if arm == 'plain' else arm}" + (
+        "" if kind == "pair" else f", {kind} input"
+    )
+
+
+def _percent(values: Sequence[float]) -> str:
+    a = 100 * np.array(values)
+    return f"{a.mean():.1f}" + (f" ± {a.std(ddof=1):.1f}" if len(a) > 1 else "")
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = ["| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
+    return "\n".join([*lines, *("| " + " | ".join(r) + " |" for r in rows)]) + "\n"
+
+
+def _cell(runs: Mapping[int, Mapping[str, Any]] | None, test: str, *scores: str) -> str:
+    if not runs:
+        return ""
+    tests = [r["tests"][test] for r in runs.values() if test in r["tests"]]
+    if not tests or any(s not in t for t in tests for s in scores):
+        return ""
+    epochs = next(iter(runs.values()))["config"]["epochs"]
+    return " / ".join(_percent([t[s] for t in tests]) for s in scores) + f" (n={len(tests)}, {epochs} ep)"
+
+
+def _by_row(
+    cells: Cells, columns: Sequence[Callable[[dict[str, dict[int, Mapping[str, Any]]]], str]]
+) -> list[list[str]]:
+    rows = [[_name(row), *(column(sets) for column in columns)] for row, sets in cells.items()]
+    return [r for r in rows if any(r[1:])]
+
+
+def compare(cells: Cells, row: Row, name: str) -> dict[str, float] | None:
+    """CVIB (row) less its plain twin on ARTS: difference of ARS with its interval, and of clean accuracy; shared seeds only."""
+    twin = cells.get((row[0], row[1], "plain", row[3], row[4]), {}).get(name, {})
+    mine = cells.get(row, {}).get(name, {})
+    seeds = sorted(set(mine) & set(twin))
+    if not seeds or f"ARTS-{name}" not in mine[seeds[0]]["tests"]:
+        return None
+
+    def flags(runs: Mapping[int, Mapping[str, Any]]) -> np.ndarray:
+        return np.array(
+            [[int(c) for c in runs[s]["tests"][f"ARTS-{name}"]["groups_right"]] for s in seeds], dtype=np.float64
+        )
+
+    mean, low, high = paired_bootstrap([flags(mine) - flags(twin)])
+    clean = [mine[s]["tests"][name]["accuracy"] - twin[s]["tests"][name]["accuracy"] for s in seeds]
+    return {"n": float(len(seeds)), "ars": mean, "low": low, "high": high, "clean": float(np.mean(clean))}
+
+
+def render(cells: Cells) -> str:
+    """All tables as Markdown."""
+    out = ["**Trained and tested on each set** (accuracy / macro-F1):\n"]
+    head = ["", *SETS]
+    rows = _by_row(cells, [lambda sets, t=t: _cell(sets.get(t), t, "accuracy", "macro_f1") for t in SETS])  # type: ignore[misc]
+    out.append(_table(head, [*([name, *values] for name, values in PAPER.items()), *rows]))
+    out.append(
+        "**ARTS** (trained on the domain's own set; all items: accuracy / macro-F1; ARS: an original and all its variants right):\n"
+    )
+    columns: list[Callable[[dict[str, dict[int, Mapping[str, Any]]]], str]] = []
+    head = [""]
+    for t, label in (("REST14", "restaurants"), ("LAP14", "laptops")):
+        head += [f"{label}: all items", "ARS", "RevTgt / RevNon / AddDiff"]
+        for scores in (("accuracy", "macro_f1"), ("ars",), ("revtgt_accuracy", "revnon_accuracy", "adddiff_accuracy")):
+            columns.append(lambda sets, t=t, scores=scores: _cell(sets.get(t), f"ARTS-{t}", *scores))  # type: ignore[misc]
+    out.append(_table(head, [*([name, *values] for name, values in ARTS_PAPER.items()), *_by_row(cells, columns)]))
+    differences = []
+    for row in cells:
+        for t in ("REST14", "LAP14"):
+            d = compare(cells, row, t) if row[2] == "cvib" else None
+            if d:
+                n, ars, low, high, clean = d["n"], *(f"{100 * d[k]:+.1f}" for k in ("ars", "low", "high", "clean"))
+                differences.append([_name(row), t, f"{n:.0f}", str(row[4]), ars, f"{low} to {high}", clean])
+    out.append(
+        "**CVIB less its plain twin**, in points; interval: paired bootstrap over ARTS groups and seeds (no claim on n < 3):\n"
+    )
+    out.append(_table(["", "set", "n", "epochs", "ARS", "95 % interval", "clean accuracy"], differences))
+    out.append(
+        "**More of the same runs:** ECE (no temperature), sentences of several polarities, the other domain, channels pruned:\n"
+    )
+    more = []
+    for row, sets in cells.items():
+        for t, runs in sets.items():
+            other = {"REST14": "LAP14", "LAP14": "REST14"}.get(t, "")
+            prune = [r["log"][-1]["prune_rates"] for r in runs.values() if "prune_rates" in r["log"][-1]]
+            layers = " ".join(f"{100 * v:.1f}" for v in np.mean(prune, axis=0)) if prune else ""
+            seconds = [r["training"]["cpu_s"] for r in runs.values() if "cpu_s" in r["training"]]
+            cpu = f"{np.mean(seconds):.0f}" if seconds else ""
+            more.append([_name(row), t, _cell(runs, t, "ece"), _cell(runs, t, "mixed_accuracy"),
+                         f"{other}: {_cell(runs, other, 'accuracy', 'macro_f1')}" if other else "", layers, cpu])  # fmt: skip
+    out.append(
+        _table(["", "trained on", "ECE", "mixed: accuracy", "cross-domain", "pruned % by layer", "CPU s a run"], more)
+    )
+    return "\n".join(out)
+
+
+def fill(text: str, tables: str) -> str:
+    """The document with everything between its two markers replaced."""
+    before, _, rest = text.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not end:
+        raise ValueError(f"the document lacks the markers {BEGIN} and {END}")
+    return f"{before}{BEGIN}\n\n{tables}\n{END}{after}"
+
+
+def main() -> None:
+    """Print the tables, or put them into a document between its markers."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
+    parser.add_argument("files", nargs="+", type=Path)
+    parser.add_argument("--into", type=Path, default=None)
+    args = parser.parse_args()
+    tables = render(load(args.files))
+    if args.into:
+        args.into.write_text(fill(args.into.read_text(encoding="utf-8"), tables), encoding="utf-8")
+    else:
+        sys.stdout.write(tables)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,191 @@
+"""Training as a whole, with tiny networks: kills, seeds, leaks, the grid's files and the plants. Needs torch."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch", reason="torch is not in the product environment (docs/cvib.md)")
+pytest.importorskip("transformers", reason="transformers is in the training environment only")
+
+from sentiment import grid  # noqa: E402
+from sentiment.checkpoint import StaleCheckpoint  # noqa: E402
+from sentiment.model import PolarityNet, minilm_dir  # noqa: E402
+from sentiment.planted import examples, measure, tiny_encoder  # noqa: E402
+from sentiment.recipe import PRESETS, Config  # noqa: E402
+from sentiment.train import train  # noqa: E402
+
+torch.set_num_threads(1)  # tiny nets: a second thread only waits
+ROOT = Path(__file__).resolve().parents[2]
+Weights = dict[str, "torch.Tensor"]
+
+
+def run(source: Path, state: Path | None, *, seed: int = 3, epochs: int = 4, minutes: float = 1e9) -> Weights:
+    got: Weights = {}
+
+    def keep(net: PolarityNet, log: list[dict[str, object]]) -> None:
+        got.update({k: v.clone() for k, v in net.state_dict().items()})
+
+    config = Config(**{**PRESETS["improved"], "arm": "cvib", "seed": seed, "epochs": epochs, "accumulate": 2})  # type: ignore[arg-type]
+    pool = examples(200, agree=0.9, seed=0)
+    train(config, pool, [], source, 0, minutes=minutes, bar=False, on_best=keep, select="last", state=state)
+    return got
+
+
+def equal(a: Weights, b: Weights) -> bool:
+    return a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)
+
+
+@pytest.fixture(name="source", scope="module")
+def _source(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny_encoder(tmp_path_factory.mktemp("tiny"), seed=0)
+
+
+def test_same_seed_same_weights(source: Path) -> None:
+    first = run(source, None)
+    assert equal(first, run(source, None))
+    assert not equal(first, run(source, None, seed=4))
+
+
+def test_a_killed_training_goes_on_to_the_same_weights(source: Path, tmp_path: Path) -> None:
+    """A real kill, in the middle of whatever it does after two epochs."""
+    state = tmp_path / "resume.safetensors"
+    code = f"""
+import sys
+sys.path[:0] = [{str(ROOT)!r}, {str(Path(__file__).parent)!r}]
+from pathlib import Path
+import test_training
+test_training.run(Path({str(source)!r}), Path({str(state)!r}), epochs=EPOCHS)
+"""
+    process = subprocess.Popen([sys.executable, "-c", code.replace("EPOCHS", "12")], stdout=subprocess.PIPE, text=True)
+    try:
+        assert process.stdout is not None
+        seen = 0
+        while seen < 3 and (line := process.stdout.readline()):
+            seen += line.startswith('{"epoch"')
+    finally:
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        process.stdout.close()  # type: ignore[union-attr]
+    assert seen == 3, "the training ended before it could be killed"
+    assert equal(run(source, state, epochs=12), run(source, None, epochs=12))
+
+
+def test_a_checkpoint_of_another_training_is_refused(source: Path, tmp_path: Path) -> None:
+    state = tmp_path / "resume.safetensors"
+    run(source, state, epochs=1)
+    with pytest.raises(StaleCheckpoint, match="config"):
+        run(source, state, epochs=2)
+
+
+def test_a_training_out_of_time_stops_at_an_epoch_and_goes_on(source: Path, tmp_path: Path) -> None:
+    state = tmp_path / "resume.safetensors"
+    run(source, state, minutes=1e-6)
+    assert equal(run(source, state), run(source, None))
+
+
+def semeval(path: Path, rows: list[tuple[str, str, str]]) -> None:
+    """rows: text, term, polarity."""
+    body = "".join(
+        f'<sentence><text>{text}</text><aspectTerms><aspectTerm term="{term}" polarity="{polarity}" '
+        f'from="{text.index(term)}" to="{text.index(term) + len(term)}"/></aspectTerms></sentence>'
+        for text, term, polarity in rows
+    )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(f"<sentences>{body}</sentences>", encoding="utf-8")
+
+
+@pytest.fixture(name="absa", scope="module")
+def _absa(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A little LAP14 with a leak planted in its training set, and its ARTS."""
+    folder = tmp_path_factory.mktemp("absa")
+    words = {"positive": "lovely", "negative": "awful", "neutral": "blue"}
+    rows = [
+        (f"the {noun} of number {i} is {words[p]}", noun, p)
+        for i in range(4)
+        for noun in ("screen", "fan")
+        for p in words
+    ]
+    test = [("my keyboard is lovely", "keyboard", "positive"), ("my keyboard is awful", "keyboard", "negative")]
+    leak = ("My keyboard is LOVELY!", "keyboard", "positive")
+    semeval(folder / "semeval14_laptops/Laptop_Train.xml", [*rows, leak])
+    semeval(folder / "semeval14_laptops/Laptops_Test.xml", test)
+    arts = {}
+    for i, (text, term, polarity) in enumerate(test):
+        for variant in ("", "_adv1", "_adv3"):
+            at = text.index(term)
+            item = {
+                "sentence": text,
+                "term": term,
+                "polarity": polarity,
+                "from": at,
+                "to": at + len(term),
+                "id": str(i),
+            }
+            arts[f"{i}{variant}"] = item
+    (folder / "arts").mkdir()
+    (folder / "arts/laptop_test_enriched.json").write_text(json.dumps(arts), encoding="utf-8")
+    return folder
+
+
+def cells(absa: Path, source: Path, to: Path, monkeypatch: pytest.MonkeyPatch, *more: str) -> list[dict[str, object]]:
+    arguments = ["--absa", str(absa), "--out", str(to / "out"), "--to", str(to / "results"), "--encoder", str(source)]
+    arguments += ["--encoder-name", "tiny", "--set", "LAP14", "--epochs", "2", "--quiet", *more]
+    monkeypatch.setattr(sys, "argv", ["grid", *arguments])
+    grid.main()
+    return [json.loads(p.read_text(encoding="utf-8")) for p in sorted((to / "results").glob("*.json"))]
+
+
+@pytest.fixture(name="worded", scope="module")
+def _worded(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny encoder with a real tokenizer."""
+    folder = tiny_encoder(tmp_path_factory.mktemp("worded"), seed=0, vocabulary=30522)
+    (folder / "tokenizer.json").write_bytes((minilm_dir() / "tokenizer.json").read_bytes())
+    return folder
+
+
+def test_the_grid_drops_the_planted_leak_and_trains_no_cell_twice(
+    absa: Path, worded: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    got = cells(absa, worded, tmp_path, monkeypatch, "--seeds", "0", "1")
+    assert [c["cell"] for c in got] == [
+        f"lap14-tiny-improved-{arm}-e2-s{seed}" for arm in ("cvib", "plain") for seed in (0, 1)
+    ]
+    for c in got:
+        assert (c["examples"], c["dropped_leaks"]) == (24, 1)
+        scores = c["tests"]["ARTS-LAP14"]  # type: ignore[index]
+        assert (scores["n"], scores["groups"], len(scores["groups_right"])) == (6.0, 2.0, 2)
+        assert scores["ars"] == scores["groups_right"].count("1") / 2
+        assert scores["revtgt_accuracy"] == scores["original_accuracy"]  # the same sentences here
+    stamps = {p: p.stat().st_mtime_ns for p in (tmp_path / "results").iterdir()}
+    cells(absa, worded, tmp_path, monkeypatch, "--seeds", "0", "1")
+    assert stamps == {p: p.stat().st_mtime_ns for p in (tmp_path / "results").iterdir()}
+
+
+@pytest.mark.parametrize("arm", ["no_vib", "no_contrast"])
+def test_every_arm_and_the_sentence_input_run(
+    arm: str, absa: Path, worded: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (cell,) = cells(absa, worded, tmp_path, monkeypatch, "--arms", arm, "--input", "sentence", "--preset", "paper")
+    assert cell["cell"] == f"lap14-tiny-paper-{arm}-sentence-e2-s0"
+    assert ("prune_rates" in cell["log"][-1]) == (arm == "no_contrast")  # type: ignore[index]
+
+
+def test_the_planted_spurious_word_is_learnt_by_both_and_measured(tmp_path: Path) -> None:
+    """No sign is required of the difference; that the plant works is: right where the word agrees, worse where reversed."""
+    for arm in ("cvib", "plain"):
+        got = measure(arm, 0, tmp_path / arm, epochs=10)
+        assert got["agreeing"] > 0.85  # type: ignore[operator]
+        assert got["reversed"] < got["agreeing"] - 0.1  # type: ignore[operator]
+
+
+def test_the_plant_is_what_it_says() -> None:
+    pairs = examples(3000, agree=0.9, seed=5)
+    named = np.array([p.encoded.ids[-2] - 300 for p in pairs])
+    assert np.mean(named == [p.label for p in pairs]) == pytest.approx(0.9, abs=0.02)
