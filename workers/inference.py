@@ -17,6 +17,7 @@ from tritonclient.utils import InferenceServerException
 
 from errors import Permanent, Transient
 from speech.contract import OUTPUTS, SpeechAnswer, SpeechRequest, Task, UnsupportedTask, error_from, parse_answer
+from workers.asking import Asking
 from workers.bundle import Bundle
 from workers.deadline import Deadline
 from workers.metrics import INFERENCE_SECONDS, INFERENCES
@@ -78,6 +79,7 @@ class Inference:
 
     def __init__(self, url: str, *, ssl: bool = False, inflight: int = 64, speech_model: str = "whisper") -> None:
         self._client = triton.InferenceServerClient(url, ssl=ssl)
+        self._asking = Asking(self._client)
         self._inflight = asyncio.Semaphore(inflight)
         self.speech_model = speech_model
         self._aspects = Bundle(self._ask_aspects, most=MOST_TEXTS, weight=len, heaviest=MOST_CHARACTERS)
@@ -96,7 +98,7 @@ class Inference:
         deadline = Deadline.after(CANARY_SECONDS)
         try:
             if self.speech_model in models:
-                await self.transcribe(np.zeros(8_000, np.float32), 16_000, deadline, queue=False)
+                await self._ask_silence(deadline)
             if "aspects" in models:
                 await self._ask_aspects([CANARY_TEXT], deadline, queue=False)
             if "cvib" in models:
@@ -114,6 +116,13 @@ class Inference:
             raise Transient(f"Triton does not answer for model {model} ({err.status()})") from err
         parameters = config["config"].get("parameters", {})
         return {name: value.get("string_value", "") for name, value in parameters.items()}
+
+    async def speech_version(self) -> str:
+        """The version of the speech model, as its answers carry it."""
+        return (await self._ask_silence(Deadline.after(CANARY_SECONDS))).answer.version
+
+    async def _ask_silence(self, deadline: Deadline) -> Transcript:
+        return await self.transcribe(np.zeros(8_000, np.float32), 16_000, deadline, queue=False)
 
     async def transcribe(self, audio: Array, rate: int, deadline: Deadline, *, queue: bool = True) -> Transcript:
         """`audio`: float32 [n] in -1..1 at `rate` Hz."""
@@ -191,12 +200,8 @@ class Inference:
             remaining = deadline.check()
             started = perf_counter()
             try:
-                answer = await self._client.infer(
-                    model,
-                    [tensor(name, value) for name, value in inputs.items()],
-                    timeout=int(remaining * 1_000_000),  # the server's queue, microseconds
-                    client_timeout=remaining,  # the call, seconds
-                )
+                tensors = [tensor(name, value) for name, value in inputs.items()]
+                answer = await self._asking.infer(model, tensors, seconds=remaining)
             except InferenceServerException as err:
                 raise self._sorted(model, err) from err
             INFERENCE_SECONDS.labels(model=model).observe(perf_counter() - started)

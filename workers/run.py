@@ -11,10 +11,13 @@ __all__ = ["describe"]
 
 async def describe(settings: Settings) -> dict[str, object]:
     """The spec of a run: each model's parameters and the rules' versions. Raises Transient when Triton is away."""
-    inference = Inference(settings.triton_url, ssl=settings.triton_ssl)
+    inference = Inference(settings.triton_url, ssl=settings.triton_ssl, speech_model=settings.speech_model)
     try:
+        speech = await inference.model_parameters(settings.speech_model)
+        if not speech.get("version"):  # weights from a folder of the user's: only the model knows which
+            speech["version"] = await inference.speech_version()
         return {
-            "speech": {"model": settings.speech_model, **await inference.model_parameters(settings.speech_model)},
+            "speech": {"model": settings.speech_model, **speech},
             "aspects": await inference.model_parameters("aspects"),
             "cvib": await inference.model_parameters("cvib"),
             "summary": METHOD,

@@ -1,0 +1,57 @@
+"""How a model behind Triton is asked: a plain call, or a stream of one request where the model is decoupled.
+
+Which of the two is the model's own choice (`model_transaction_policy`), so nobody who asks needs to know. A stream ends
+with its request: giving up (a deadline, a cancelled task) closes it, and the server tells the model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from typing import Any
+
+import tritonclient.grpc.aio as triton
+from grpc import RpcError
+from tritonclient.utils import InferenceServerException
+
+__all__ = ["Asking"]
+
+#: Makes the server end a stream with the status of its error, as a plain call does; else only a text arrives.
+_STATUS = {"triton_grpc_error": "true"}
+
+
+class Asking:
+    """Asks over one client; what a model is, is read once."""
+
+    def __init__(self, client: triton.InferenceServerClient) -> None:
+        self._client = client
+        self._decoupled: dict[str, bool] = {}
+
+    async def infer(self, model: str, inputs: Sequence[Any], *, seconds: float) -> Any:
+        """The model's answer (an InferResult), a decoupled one's last; raises InferenceServerException."""
+        if model not in self._decoupled:
+            found = await self._client.get_model_config(model, client_timeout=seconds)
+            self._decoupled[model] = bool(found.config.model_transaction_policy.decoupled)
+        if self._decoupled[model]:
+            return await self._stream(model, inputs, seconds)
+        return await self._client.infer(
+            model,
+            inputs,
+            timeout=int(seconds * 1_000_000),  # the server's queue, microseconds
+            client_timeout=seconds,  # the call, seconds
+        )
+
+    async def _stream(self, model: str, inputs: Sequence[Any], seconds: float) -> Any:
+        async def requests() -> AsyncIterator[dict[str, Any]]:
+            yield {"model_name": model, "inputs": inputs}
+
+        last = None
+        try:
+            async for result, error in self._client.stream_infer(requests(), stream_timeout=seconds, headers=_STATUS):
+                if error is not None:
+                    raise error
+                last = result
+        except RpcError as err:
+            raise InferenceServerException(msg=err.details(), status=str(err.code())) from err
+        if last is None:
+            raise InferenceServerException(msg=f"{model} ended its stream without an answer")
+        return last
