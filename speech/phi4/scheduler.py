@@ -1,0 +1,180 @@
+"""Who gets a slot, and what the next step computes. Pure: no clock, no tensors, one thread.
+
+A request waits, gets a slot of the smallest size that holds its prompt and its answer, is encoded, prefilled in one
+or more chunks, decodes a token a step, and leaves. Requests for slots of one size keep their order; those for the
+other size never wait for them.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from enum import Enum, auto
+from typing import Generic, TypeVar
+
+from speech.contract import InvalidRequest
+from speech.phi4.limits import Limits
+from speech.phi4.refusals import QueueFull
+
+__all__ = ["Entry", "Phase", "Scheduler", "Slots"]
+
+
+class Phase(Enum):
+    """Where a request stands."""
+
+    WAITING = auto()
+    ENCODE = auto()
+    PREFILL = auto()
+    DECODE = auto()
+    DONE = auto()
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class Entry:
+    """What the scheduler knows of a request: tokens of prompt and answer, seconds of audio (0: none)."""
+
+    prompt_tokens: int
+    new_tokens: int
+    seconds: float = 0.0
+    phase: Phase = Phase.WAITING
+    pool: int = -1
+    slot: int = -1
+    cached: int = 0  # tokens of the prompt that are in the slot
+
+    @property
+    def tokens(self) -> int:
+        """The most this request ever holds."""
+        return self.prompt_tokens + self.new_tokens
+
+    @property
+    def missing(self) -> int:
+        """Tokens of the prompt that are still to be prefilled."""
+        return self.prompt_tokens - self.cached
+
+
+@dataclass(slots=True)
+class Slots:
+    """Slots of one size: which are free, the last freed first."""
+
+    count: int
+    tokens: int
+    free: list[int]
+
+
+One = TypeVar("One", bound=Entry)
+
+
+class Scheduler(Generic[One]):
+    """The queue and the running batch."""
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        self.pools: list[Slots] = []
+        first = 0
+        for count, tokens in limits.pools:
+            self.pools.append(Slots(count, tokens, list(reversed(range(first, first + count)))))
+            first += count
+        self._waiting: list[deque[One]] = [deque() for _ in self.pools]
+        self._running: dict[One, None] = {}
+
+    def pool_for(self, tokens: int) -> int:
+        """The pool of the smallest slots that hold so many tokens; InvalidRequest if none does."""
+        for number, pool in enumerate(self.pools):
+            if pool.count and tokens <= pool.tokens:
+                return number
+        most = max((pool.tokens for pool in self.pools if pool.count), default=0)
+        raise InvalidRequest(
+            f"prompt and answer may take {tokens} tokens: this engine holds at most {most} of one request"
+        )
+
+    def add(self, entry: One, *, front: bool = False) -> None:
+        """Queue a request. InvalidRequest: it never fits; QueueFull: try later. `front`: part of admitted work, never refused."""
+        entry.pool = self.pool_for(entry.tokens)
+        if front:
+            self._waiting[entry.pool].appendleft(entry)
+            return
+        if self.waiting >= self._limits.queue:
+            raise QueueFull(f"{self.waiting} requests wait already: try again later")
+        self._waiting[entry.pool].append(entry)
+
+    def remove(self, entry: One) -> None:
+        """Take a request out, wherever it stands; its slot is free for the next step."""
+        if entry.phase is Phase.WAITING:
+            self._waiting[entry.pool].remove(entry)
+        elif entry.phase is not Phase.DONE:
+            del self._running[entry]
+            self.pools[entry.pool].free.append(entry.slot)
+        entry.phase = Phase.DONE
+
+    def admit(self) -> list[One]:
+        """Give free slots to those who wait, oldest first."""
+        admitted = []
+        for pool, waiting in zip(self.pools, self._waiting, strict=True):
+            while waiting and pool.free:
+                entry = waiting.popleft()
+                entry.slot = pool.free.pop()
+                entry.phase = Phase.ENCODE if entry.seconds else Phase.PREFILL
+                self._running[entry] = None
+                admitted.append(entry)
+        return admitted
+
+    def to_encode(self) -> list[One]:
+        """The clips of the next encoder batch."""
+        batch: list[One] = []
+        seconds = 0.0
+        for entry in self._in(Phase.ENCODE):
+            seconds += entry.seconds
+            if batch and (len(batch) == self._limits.encode_clips or seconds > self._limits.encode_seconds):
+                break
+            batch.append(entry)
+        return batch
+
+    def to_prefill(self) -> list[tuple[One, int]]:
+        """The next step's prompts and how many tokens of each.
+
+        Short ones whole, up to the step's budget, and beside it one chunk of the oldest long one: neither starves.
+        """
+        chunk, budget = self._limits.chunk_tokens, self._limits.prefill_tokens
+        pending = list(self._in(Phase.PREFILL))
+        long = next((entry for entry in pending if entry.missing > chunk), None)
+        chunks: list[tuple[One, int]] = []
+        for entry in pending:
+            if entry.missing > chunk:
+                continue
+            if chunks and entry.missing > budget:
+                break
+            chunks.append((entry, entry.missing))
+            budget -= entry.missing
+        if long:
+            # Nobody waits for the end of this step: a larger piece is faster.
+            alone = not chunks and next(self._in(Phase.DECODE), None) is None
+            chunks.append((long, min(long.missing, max(chunk, budget) if alone else chunk)))
+        return chunks
+
+    def to_decode(self) -> list[One]:
+        """Everybody who gets a token in the next step."""
+        return list(self._in(Phase.DECODE))
+
+    @property
+    def waiting(self) -> int:
+        """Requests without a slot."""
+        return sum(len(waiting) for waiting in self._waiting)
+
+    @property
+    def entries(self) -> Sequence[One]:
+        """All requests: waiting and running."""
+        return [*self._running, *(entry for waiting in self._waiting for entry in waiting)]
+
+    @property
+    def reserved_tokens(self) -> int:
+        """KV tokens of the slots in use."""
+        return sum((pool.count - len(pool.free)) * pool.tokens for pool in self.pools)
+
+    @property
+    def idle(self) -> bool:
+        """Whether there is nothing to do."""
+        return not self._running and not self.waiting
+
+    def _in(self, phase: Phase) -> Iterator[One]:
+        return (entry for entry in self._running if entry.phase is phase)

@@ -1,0 +1,368 @@
+"""The running batch gives every request what it gets alone, whoever joins and leaves meanwhile."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+pytest.importorskip("torch")
+
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from speech.contract import FinishReason, InvalidRequest
+from speech.phi4.generation import Completion, Delta, Event, Failed, Generation, Prompt
+from speech.phi4.handle import Handle
+from speech.phi4.model import Mode
+from speech.phi4.refusals import Closing, EngineFailed, QueueFull
+from tests.speech.phi4 import rig
+
+WAIT = 30.0
+
+
+@cache
+def wanted(number: int) -> tuple[Generation, tuple[int, ...]]:
+    generation = rig.mixed(10)[number]
+    return generation, rig.alone(generation)
+
+
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(
+    order=st.permutations(range(10)),
+    steps=st.lists(st.integers(0, 6), min_size=10, max_size=10),
+    cancelled=st.sets(st.integers(0, 9), max_size=2),
+)
+def test_tokens_are_those_of_each_request_alone(order: list[int], steps: list[int], cancelled: set[int]) -> None:
+    engine = rig.engine()
+    handles: dict[int, Handle[Completion]] = {}
+    for number, pause in zip(order, steps, strict=True):
+        handles[number] = engine.submit(wanted(number)[0])
+        for _ in range(pause):
+            engine.step()
+        if number in cancelled:
+            handles[number].cancel()
+    rig.run_all(engine)
+    for number, handle in handles.items():
+        found = handle.result(0)
+        tokens = wanted(number)[1]
+        if found.finish_reason is FinishReason.CANCELLED:
+            assert number in cancelled
+            assert found.token_ids == tokens[: len(found.token_ids)]
+        else:
+            assert found.token_ids == tokens
+            assert found.finish_reason in (FinishReason.STOP, FinishReason.LENGTH)
+    assert engine.metrics.kv_tokens == 0
+
+
+def test_the_references_differ_so_the_test_can_fail() -> None:
+    assert len({wanted(number)[1] for number in range(10)}) == 10
+    other = rig.speech(1.41, new=8, seed=4)
+    assert rig.alone(other) != wanted(3)[1]
+
+
+def test_requests_join_a_batch_that_runs() -> None:
+    engine = rig.engine()
+    first = engine.submit(rig.text(new=40, forced=True))
+    for _ in range(5):
+        engine.step()
+    late = engine.submit(rig.speech(new=4, forced=True))
+    for _ in range(5):
+        engine.step()
+    assert late.done
+    assert not first.done
+    rig.run_all(engine)
+    assert len(first.result(0).token_ids) == 40
+
+
+def test_the_thread_answers_many_callers_at_once() -> None:
+    results: dict[int, Completion] = {}
+    with rig.engine(replace(rig.SMALL, queue=100), run=True) as engine:
+
+        def call(number: int) -> None:
+            results[number] = engine.submit(wanted(number)[0]).result(WAIT)
+
+        callers = [threading.Thread(target=call, args=(number,)) for number in range(10)]
+        for caller in callers:
+            caller.start()
+        for caller in callers:
+            caller.join()
+    assert {number: found.token_ids for number, found in results.items()} == {n: wanted(n)[1] for n in range(10)}
+    counted = engine.metrics
+    assert (counted.requests_total, counted.completions_total, counted.queued, counted.running) == (10, 10, 0, 0)
+    assert counted.new_tokens_total >= sum(len(found.token_ids) for found in results.values())
+    assert counted.rtfx > 0
+    assert counted.tokens_per_second > 0
+
+
+def test_an_answer_tells_what_happened() -> None:
+    engine = rig.engine()
+    generation = rig.speech(1.0, new=6, forced=True)
+    handle = engine.submit(generation)
+    rig.run_all(engine)
+    found = handle.result(0)
+    prompt = generation.prompt
+    assert found.prompt_tokens == len(prompt.before) + 13 + len(prompt.after)  # 98 frames of 10 ms, 8 a token
+    assert found.finish_reason is FinishReason.LENGTH
+    assert -20 < found.mean_logprob < 0
+    times = found.timings
+    assert min(times.encode_ms, times.prefill_ms, times.decode_ms, times.first_ms) > 0
+    assert times.queue_ms >= 0
+    assert times.infer_ms < 1e3 * WAIT
+
+
+def test_cancelling_ends_it_within_a_step_and_frees_its_slot() -> None:
+    engine = rig.engine(replace(rig.SMALL, utterance_slots=1))
+    running = engine.submit(rig.text(new=100, forced=True))
+    waiting = engine.submit(rig.text(new=3, forced=True))
+    for _ in range(4):
+        engine.step()
+    running.cancel()
+    engine.step()
+    found = running.result(0)
+    assert found.finish_reason is FinishReason.CANCELLED
+    assert 0 < len(found.token_ids) < 6
+    rig.run_all(engine)
+    assert len(waiting.result(0).token_ids) == 3
+    assert (engine.metrics.cancelled_total, engine.metrics.kv_tokens) == (1, 0)
+
+
+def test_a_caller_that_went_away_is_asked_for_every_step() -> None:
+    engine = rig.engine()
+    gone: list[bool] = []
+    handle = engine.submit(rig.text(new=100, forced=True), cancelled=lambda: bool(gone))
+    for _ in range(3):
+        engine.step()
+    gone.append(True)
+    engine.step()
+    assert handle.result(0).finish_reason is FinishReason.CANCELLED
+    waits = engine.submit(rig.text(), cancelled=lambda: True)
+    engine.step()
+    assert (waits.result(0).token_ids, waits.result(0).finish_reason) == ((), FinishReason.CANCELLED)
+
+
+def test_a_full_queue_refuses_and_says_so() -> None:
+    engine = rig.engine(replace(rig.SMALL, queue=2))
+    handles = [engine.submit(rig.text(new=3)) for _ in range(2)]
+    with pytest.raises(QueueFull, match="2 requests wait"):
+        engine.submit(rig.text())
+    assert engine.metrics.refused_full_total == 1
+    rig.run_all(engine)
+    assert all(handle.done for handle in handles)
+    engine.submit(rig.text())
+
+
+@pytest.mark.parametrize(
+    ("generation", "message"),
+    [
+        (lambda: rig.text("more " * 1_000), "holds at most 1024"),
+        (lambda: rig.text(new=0), "must be 1 to"),
+        (lambda: rig.text(new=1_000_000), "must be 1 to"),
+        (lambda: Generation(prompt=Prompt(before=()), mode=Mode.LANGUAGE, max_new_tokens=4), "empty"),
+        (lambda: Generation(prompt=Prompt(before=(999,)), mode=Mode.LANGUAGE, max_new_tokens=4), "token id"),
+        (lambda: replace(rig.speech(), mode=Mode.LANGUAGE), "speech mode"),
+        (lambda: _audio(np.full(16_000, np.nan, np.float32)), "NaN"),
+        (lambda: _audio(np.full(16_000, 12_000, np.float32)), "not scaled"),
+        (lambda: _audio(np.zeros(100, np.float32)), "too short"),
+        (lambda: _audio(np.zeros(0, np.float32)), "too short"),
+    ],
+)
+def test_what_can_never_be_answered_is_refused_at_once(generation: Callable[[], Generation], message: str) -> None:
+    engine = rig.engine()
+    with pytest.raises(InvalidRequest, match=message):
+        engine.submit(generation())
+    assert engine.metrics.refused_invalid_total == 1
+    assert engine.metrics.requests_total == 0
+
+
+def _audio(samples: np.ndarray) -> Generation:  # type: ignore[type-arg]
+    prompt = replace(rig.speech().prompt, audio=samples)
+    return replace(rig.speech(), prompt=prompt)
+
+
+def test_an_error_inside_fails_one_request_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The encoder refuses a batch because of one clip: the others are encoded again, without it."""
+    engine = rig.engine()
+    good, bad = rig.speech(0.5, new=5, seed=1), rig.speech(0.7, new=5, seed=2)
+    encode = engine.model.encode
+
+    def fussy(clips: list[object]) -> object:
+        if any(clip.samples is bad.prompt.audio for clip in clips):  # type: ignore[attr-defined]
+            raise RuntimeError("secret words of a customer")
+        return encode(clips)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(engine.model, "encode", fussy)
+    events: list[Event] = []
+    running = engine.submit(rig.text(new=8, forced=True))
+    handles = [engine.submit(good), engine.submit(bad, on_event=events.append)]
+    rig.run_all(engine)
+    assert handles[0].result(0).token_ids == rig.alone(good)
+    assert len(running.result(0).token_ids) == 8
+    with pytest.raises(EngineFailed, match="RuntimeError while computing") as caught:
+        handles[1].result(0)
+    assert "secret" not in str(caught.value)
+    assert isinstance(events[0], Failed)
+    assert (engine.metrics.failures_total, engine.metrics.kv_tokens) == (1, 0)
+
+
+def test_a_callback_that_raises_ends_its_own_request_only() -> None:
+    engine = rig.engine()
+
+    def broken(event: Event) -> None:
+        raise OSError("the sender is gone")
+
+    loud = engine.submit(rig.text(new=50, forced=True), on_event=broken)
+    quiet = engine.submit(wanted(2)[0])
+    rig.run_all(engine)
+    assert loud.result(0).finish_reason is FinishReason.CANCELLED
+    assert quiet.result(0).token_ids == wanted(2)[1]
+
+
+def test_deltas_are_the_text_and_come_before_the_answer() -> None:
+    engine = rig.engine()
+    events: list[Event] = []
+    handle = engine.submit(rig.text(new=60, forced=True), on_event=events.append)
+    rig.run_all(engine)
+    *deltas, last = events
+    assert last is handle.result(0)
+    pieces = [delta.text for delta in deltas if isinstance(delta, Delta)]
+    assert len(pieces) == len(deltas) > 10
+    tokens = handle.result(0).token_ids
+    assert "".join(pieces) == handle.result(0).text == rig.tokenizer().decode(tokens, skip_special_tokens=True)
+
+
+def test_draining_ends_what_is_here_and_takes_nothing_new() -> None:
+    engine = rig.engine(run=True)
+    handles = [engine.submit(rig.text(new=30, forced=True)) for _ in range(6)]
+    assert engine.close(timeout=WAIT)
+    assert [len(handle.result(0).token_ids) for handle in handles] == [30] * 6
+    with pytest.raises(Closing):
+        engine.submit(rig.text())
+
+
+def test_a_drain_that_takes_too_long_cancels_the_rest() -> None:
+    engine = rig.engine(run=True)
+    handle = engine.submit(rig.text(new=200, forced=True))
+    assert not engine.close(timeout=0)
+    assert handle.result(0).finish_reason is FinishReason.CANCELLED
+
+
+def test_a_fault_of_the_engine_itself_answers_everybody(monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = rig.engine(run=True)
+    monkeypatch.setattr(engine, "_sweep", lambda: 1 / 0)
+    with pytest.raises(EngineFailed):
+        engine.submit(rig.text()).result(WAIT)
+    with pytest.raises(EngineFailed, match="stopped"):
+        engine.submit(rig.text())
+    engine.close()
+
+
+def test_a_shared_beginning_is_computed_once_and_changes_nothing() -> None:
+    count = len(rig.ids("<|system|>be kind<|end|>"))
+    requests = [make(shared=count, new=10) for make in (rig.text, rig.speech) for _ in range(2)]
+    engine = rig.engine()
+    handles = [engine.submit(request) for request in requests]
+    rig.run_all(engine)
+    found = [handle.result(0) for handle in handles]
+    assert [one.shared_tokens for one in found] == [count] * 4
+    assert [one.token_ids for one in found] == [rig.alone(replace(request)) for request in requests]
+    assert engine.metrics.shared_tokens_total == 4 * count
+    # A third kind takes the place of the least recently used; too long a beginning is computed as any prompt.
+    for request in (rig.text(shared=7, new=10), rig.text("x", shared=3, new=10), requests[0]):
+        handle = engine.submit(request)
+        rig.run_all(engine)
+        assert handle.result(0).token_ids == rig.alone(request)
+    tight = rig.engine(replace(rig.SMALL, shared_slot_tokens=4))
+    handle = tight.submit(requests[0])
+    rig.run_all(tight)
+    assert (handle.result(0).shared_tokens, handle.result(0).token_ids) == (0, found[0].token_ids)
+
+
+def test_a_long_prompt_in_chunks_gives_the_same_and_stalls_nobody() -> None:
+    engine = rig.engine()
+    summary = rig.text("more " * 150, new=20)  # some 450 tokens, 64 at a time
+    live = engine.submit(rig.text(new=60, forced=True))
+    engine.step()
+    told: list[int] = []
+    long = engine.submit(summary, on_event=lambda event: told.append(0))
+    chunks = 0
+    while not told:
+        before = engine.metrics.new_tokens_total
+        engine.step()
+        chunks += 1
+        assert engine.metrics.new_tokens_total > before, "a step without a token for the stream that runs"
+    assert chunks >= 5
+    rig.run_all(engine)
+    assert long.result(0).token_ids == rig.alone(summary)
+    assert len(live.result(0).token_ids) == 60
+
+
+def test_rope_is_chosen_at_admission_from_prompt_and_limit() -> None:
+    big = replace(rig.SMALL, summary_slot_tokens=6_000, chunk_tokens=512, prefill_tokens=1_024)
+    short, long = rig.text("more", new=200), rig.text("more", new=4_095)
+    engine = rig.engine(big)
+    first, second = engine.submit(short), engine.submit(replace(long))
+    for _ in range(12):
+        engine.step()
+    second.cancel()
+    rig.run_all(engine)
+    assert (first.result(0).long_rope, second.result(0).long_rope) == (False, True)
+    want = rig.alone(replace(long, max_new_tokens=10), long_rope=True)
+    assert second.result(0).token_ids[:10] == want
+    assert rig.alone(replace(long, max_new_tokens=10)) != want
+
+
+def test_nothing_stops_a_loop_but_the_guard() -> None:
+    # "Constrained" to one token the tiny model loops for certain.
+    generation = replace(rig.text(new=100), guard=True)
+    free, guarded = rig.engine(), rig.engine(replace(rig.SMALL, guard=True))
+    for engine, guard in ((free, False), (guarded, True)):
+        handle = engine.submit(replace(generation, guard=guard, prompt=Prompt(before=_looping())))
+        rig.run_all(engine)
+        found = handle.result(0)
+        assert (found.finish_reason is FinishReason.LOOP) == guard
+        assert (len(found.token_ids) < 100) == guard
+    assert (free.metrics.loops_total, guarded.metrics.loops_total) == (0, 1)
+
+
+@cache
+def _looping() -> tuple[int, ...]:
+    """A prompt after which the tiny model repeats itself for ever: greedy decoding of random weights soon does."""
+    from speech.phi4.loops import repeats
+
+    for token in range(300):
+        found = rig.alone(Generation(prompt=Prompt(before=(token,)), mode=Mode.LANGUAGE, max_new_tokens=100))
+        if len(found) == 100 and any(repeats(found[:n]) for n in range(101)):
+            return (token,)
+    raise AssertionError("no prompt makes the model loop")
+
+
+def test_the_running_batch_gives_what_transformers_gives_one_at_a_time(
+    tiny: Path, models: Any, references: Any
+) -> None:
+    import torch
+    from tokenizers import Tokenizer
+
+    from speech.phi4.engine import Engine
+    from speech.phi4.stream import Vocabulary
+    from tests.speech.phi4.reference import Request, noise
+
+    requests = [Request(samples=None if n == 2 else noise(0.2 + 0.9 * n, n)) for n in range(5)]
+    model, reference = models(dtype=torch.float64), references(torch.float64)
+    vocabulary = Vocabulary(Tokenizer.from_file(str(tiny / "tokenizer.json")))
+    engine = Engine(model, rig.SMALL, vocabulary=vocabulary, stop_ids=model.config.eos_ids, run=False)
+    handles = []
+    for request in requests:
+        prompt = Prompt(before=request.before, audio=request.samples, after=request.after)
+        handles.append(engine.submit(Generation(prompt=prompt, mode=request.mode, max_new_tokens=16)))
+        engine.step()
+    rig.run_all(engine)
+    for request, handle in zip(requests, handles, strict=True):
+        want = reference.answer(request, 16).tokens
+        assert handle.result(0).token_ids == tuple(token for token in want if token not in model.config.eos_ids)
