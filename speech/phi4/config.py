@@ -140,7 +140,7 @@ def read_config(folder: Path) -> Phi4Config:
         return parse_config(data)
     except CheckpointError as err:
         raise CheckpointError(f"{path}: {err}") from err
-    except (KeyError, TypeError, AttributeError, ZeroDivisionError) as err:
+    except (ValueError, KeyError, TypeError, AttributeError, ZeroDivisionError) as err:
         raise CheckpointError(f"{path} is not a configuration of Phi-4-Multimodal: {err!r}") from err
 
 
