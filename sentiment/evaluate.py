@@ -2,9 +2,10 @@
 
     python -m sentiment.evaluate cvib    --model model_repo/cvib/1    --absa DIR --to docs/results/NAME.json
     python -m sentiment.evaluate aspects --model model_repo/aspects/1 --absa DIR --to docs/results/NAME.json
+    python -m sentiment.evaluate threshold --model DIR --absa DIR --to docs/results/NAME.json
     python -m sentiment.evaluate table docs/results/*.json
 
-Nothing here chooses anything: checkpoints and thresholds come from the selection set before.
+`threshold` chooses the extractor's least confidence on the selection set; nothing else here chooses anything.
 """
 
 from __future__ import annotations
@@ -12,19 +13,19 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
-from sentiment.corpora import HELD_OUT_DOMAINS, OWN, file_hash
-from sentiment.data import POLARITIES, Sentence, read_arts, read_own, read_semeval14, read_semeval15, read_twitter
-from sentiment.metrics import calibration_error, classification, span_scores
+from sentiment.corpora import HELD_OUT_DOMAINS, OWN, file_hash, parts_only, shipped
+from sentiment.data import Sentence, read_arts, read_own, read_semeval14, read_semeval15, read_twitter
+from sentiment.metrics import span_scores
 from sentiment.report import report
+from sentiment.scores import arts, plain_test
 from sentiment.serve import AspectModel, PolarityModel
 
-__all__ = ["arts_scores", "benchmarks", "extraction_scores", "polarity_scores", "table"]
+__all__ = ["arts_scores", "benchmarks", "choose", "extraction_scores", "operating_points", "polarity_scores", "table"]
 
 
 def benchmarks(absa: Path) -> dict[str, list[Sentence]]:
@@ -40,41 +41,43 @@ def benchmarks(absa: Path) -> dict[str, list[Sentence]]:
     }
 
 
-def _predict(model: PolarityModel, sentences: Sequence[Sentence]) -> tuple[np.ndarray, np.ndarray]:
-    rows, gold = [np.zeros((0, 3), np.float32)], []
-    for s in sentences:
-        if s.mentions:
-            rows.append(model.probabilities(s.text, [(m.start, m.end) for m in s.mentions]))
-            gold += [POLARITIES.index(m.polarity) for m in s.mentions]
-    return np.concatenate(rows).astype(np.float64), np.array(gold, dtype=np.int64)
+def _predict(model: PolarityModel, sentences: Sequence[Sentence]) -> np.ndarray:
+    rows = [np.zeros((0, 3), np.float32)]
+    rows += [model.probabilities(s.text, [(m.start, m.end) for m in s.mentions]) for s in sentences if s.mentions]
+    return np.concatenate(rows).astype(np.float64)
 
 
 def polarity_scores(model: PolarityModel, sentences: Sequence[Sentence]) -> dict[str, float]:
     """Accuracy, macro-F1, recalls, ECE, and accuracy on sentences with more than one polarity."""
-    probabilities, gold = _predict(model, sentences)
-    scores = classification(gold, probabilities.argmax(axis=1)) | {"ece": calibration_error(probabilities, gold)}
-    mixed = [s for s in sentences if len({m.polarity for m in s.mentions}) > 1]
-    if mixed:
-        some, gold = _predict(model, mixed)
-        scores |= {"mixed_n": float(len(gold)), "mixed_accuracy": float((some.argmax(axis=1) == gold).mean())}
-    return scores
+    return plain_test(_predict(model, sentences), sentences)
 
 
 def arts_scores(model: PolarityModel, items: Sequence[Sentence]) -> dict[str, float]:
-    """Accuracy and macro-F1 over all items, and ARS: groups whose original and variants are all right."""
-    probabilities, gold = _predict(model, items)
-    right = probabilities.argmax(axis=1) == gold
-    groups: dict[str, list[bool]] = defaultdict(list)
-    for s, ok in zip(items, right, strict=True):
-        groups[s.group].append(bool(ok))
-    scores = classification(gold, probabilities.argmax(axis=1))
-    return scores | {"groups": float(len(groups)), "ars": float(np.mean([all(v) for v in groups.values()]))}
+    """Accuracy and macro-F1 over all items, accuracy by kind of variant, and ARS: groups that are all right."""
+    return arts(_predict(model, items), items)
 
 
 def extraction_scores(model: AspectModel, sentences: Sequence[Sentence]) -> dict[str, float]:
     """Exact-match spans."""
     found = [[(a.start, a.end) for a in model.find(s.text)] for s in sentences]
     return span_scores([[(m.start, m.end) for m in s.mentions] for s in sentences], found)
+
+
+def operating_points(model: AspectModel, sentences: Sequence[Sentence]) -> list[dict[str, float]]:
+    """Scores at each least confidence from 0.3 to 0.95, on the sentences that select: never a test set."""
+    found = [model.find(s.text, threshold=0.0) for s in sentences]
+    gold = [[(m.start, m.end) for m in s.mentions] for s in sentences]
+    rows = []
+    for threshold in np.arange(0.30, 0.96, 0.05).round(2):
+        kept = [[(a.start, a.end) for a in row if a.confidence >= threshold] for row in found]
+        rows.append({"threshold": float(threshold)} | span_scores(gold, kept))
+    return rows
+
+
+def choose(rows: Sequence[dict[str, float]], most_false: float) -> dict[str, float]:
+    """The row with the best F1 among those with at most this rate of false spans; without any, the one with the fewest."""
+    allowed = [r for r in rows if r["false_span_rate"] <= most_false]
+    return max(allowed, key=lambda r: r["f1"]) if allowed else min(rows, key=lambda r: r["false_span_rate"])
 
 
 def table(files: Sequence[Path]) -> str:
@@ -103,12 +106,24 @@ def main() -> None:
         sys.stdout.write(table([Path(name) for name in sys.argv[2:]]))
         return
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
-    parser.add_argument("kind", choices=("cvib", "aspects"))
+    parser.add_argument("kind", choices=("cvib", "aspects", "threshold"))
     parser.add_argument("--model", type=Path, required=True)
     parser.add_argument("--absa", type=Path, required=True)
     parser.add_argument("--to", type=Path, required=True)
     parser.add_argument("--sets", nargs="*", default=None, help="only these")
+    parser.add_argument(
+        "--most-false", type=float, default=0.08, help="threshold: the rate of false spans that is allowed"
+    )
     args = parser.parse_args()
+    if args.kind == "threshold":
+        selection = [parts_only(s) if s.domain == "tsa_md" else s for s in shipped(args.absa).dev]
+        rows = operating_points(AspectModel(args.model), selection)
+        chosen_row = choose(rows, args.most_false)
+        args.to.write_text(
+            json.dumps({"kind": "threshold", "chosen": chosen_row, "rows": rows}, indent=1) + "\n", "utf-8"
+        )
+        report(chosen_row)
+        return
     sets: dict[str, dict[str, float]] = {}
     model: PolarityModel | AspectModel
     chosen = {k: v for k, v in benchmarks(args.absa).items() if args.sets is None or k in args.sets}

@@ -89,6 +89,7 @@ def train(
     optimizer = torch.optim.AdamW(
         [{"params": net.encoder.parameters(), "lr": lr}, {"params": net.head.parameters(), "lr": 1e-3}],
         weight_decay=0.01,
+        fused=True,
     )
     total = (len(examples) // 32 + 1) * epochs
     rates = [float(group["lr"]) for group in optimizer.param_groups]

@@ -63,18 +63,18 @@ from pathlib import Path
 import test_training
 test_training.run(Path({str(source)!r}), Path({str(state)!r}), epochs=EPOCHS)
 """
-    process = subprocess.Popen([sys.executable, "-c", code.replace("EPOCHS", "12")], stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen([sys.executable, "-c", code.replace("EPOCHS", "6")], stdout=subprocess.PIPE, text=True)
     try:
         assert process.stdout is not None
         seen = 0
-        while seen < 3 and (line := process.stdout.readline()):
+        while seen < 2 and (line := process.stdout.readline()):
             seen += line.startswith('{"epoch"')
     finally:
         process.send_signal(signal.SIGKILL)
         process.wait()
         process.stdout.close()  # type: ignore[union-attr]
-    assert seen == 3, "the training ended before it could be killed"
-    assert equal(run(source, state, epochs=12), run(source, None, epochs=12))
+    assert seen == 2, "the training ended before it could be killed"
+    assert equal(run(source, state, epochs=6), run(source, None, epochs=6))
 
 
 def test_a_checkpoint_of_another_training_is_refused(source: Path, tmp_path: Path) -> None:

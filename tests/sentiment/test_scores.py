@@ -1,0 +1,132 @@
+"""ARTS scores, the paired bootstrap, the choice of a threshold and the tables: numpy only."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from sentiment.corpora import parts_only
+from sentiment.data import Mention, Sentence, parse_marked
+from sentiment.evaluate import choose
+from sentiment.scores import arts, group_right, paired_bootstrap, plain_test
+from sentiment.table import BEGIN, END, compare, fill, load, render
+
+ROOT = Path(__file__).resolve().parents[2]
+RESULTS = sorted((ROOT / "docs" / "results" / "cvib").glob("*.json"))
+
+
+def item(group: str, variant: str, polarity: str) -> Sentence:
+    mention = Mention(start=0, end=1, polarity=polarity)
+    return Sentence(text="x is so", mentions=(mention,), domain="x", group=group, variant=variant)
+
+
+def certain(*labels: int) -> np.ndarray:
+    return np.eye(3)[list(labels)]
+
+
+ITEMS = [
+    item("a", "", "positive"), item("a", "adv1", "negative"), item("a", "adv3", "positive"),
+    item("b", "", "negative"), item("b", "adv2", "negative"),
+]  # fmt: skip
+
+
+def test_arts_by_hand() -> None:
+    got = arts(certain(2, 2, 2, 0, 0), ITEMS)  # the reversed one is missed
+    assert group_right(certain(2, 2, 2, 0, 0), ITEMS) == {"a": False, "b": True}
+    assert (got["ars"], got["groups"], got["accuracy"]) == (0.5, 2.0, 0.8)
+    kinds = [got[f"{k}_accuracy"] for k in ("original", "revtgt", "revnon", "adddiff")]
+    assert kinds == [1.0, 0.0, 1.0, 1.0]
+
+
+def test_only_sentences_of_several_polarities_count_as_mixed() -> None:
+    mixed = parse_marked("The [screen|+] is fine, the [fan|-] is not.", "x", "1")
+    plain = parse_marked("The [lid|0] and the [hinge|0].", "x", "2")
+    got = plain_test(certain(2, 2, 1, 1), [mixed, plain])
+    assert (got["accuracy"], got["mixed_n"], got["mixed_accuracy"]) == (0.75, 2.0, 0.5)
+
+
+def test_the_bootstrap_keeps_pairs_together() -> None:
+    rng = np.random.default_rng(1)
+    flags = rng.integers(0, 2, size=(3, 400)).astype(float)
+    assert paired_bootstrap([flags - flags]) == (0.0, 0.0, 0.0)
+    got = paired_bootstrap([np.ones((3, 50)), np.zeros((3, 80))])
+    assert got == pytest.approx((0.5, 0.5, 0.5))  # sets count equally, whatever their size
+
+
+def test_the_bootstrap_interval_is_as_wide_as_theory_says() -> None:
+    rng = np.random.default_rng(2)
+    d = rng.normal(0.02, 0.4, size=(1, 900))
+    mean, low, high = paired_bootstrap([d], draws=4000)
+    assert high - low == pytest.approx(2 * 1.96 * 0.4 / 30, rel=0.1)
+    assert low < mean < high
+
+
+def test_seeds_that_disagree_widen_the_interval() -> None:
+    same, apart = np.full((3, 200), 0.1), np.repeat([[0.0], [0.1], [0.2]], 200, axis=1)
+    assert np.ptp(paired_bootstrap([same])[1:]) == pytest.approx(0)
+    assert np.ptp(paired_bootstrap([apart])[1:]) > 0.1
+
+
+def test_the_threshold_is_the_best_of_those_allowed() -> None:
+    rows = [
+        {"threshold": t, "f1": f, "false_span_rate": r}
+        for t, f, r in ((0.3, 0.8, 0.3), (0.5, 0.78, 0.1), (0.7, 0.75, 0.05), (0.9, 0.5, 0.01))
+    ]
+    assert choose(rows, 0.1)["threshold"] == 0.5
+    assert choose(rows, 0.08)["threshold"] == 0.7
+    assert choose(rows, 0.0)["threshold"] == 0.9
+
+
+def test_whole_products_and_pronouns_are_unmarked() -> None:
+    s = parse_marked("Love [it|+]: this [smart tv|+] has a [great screen|+] and the [place|+] is fine.", "tsa_md", "1")
+    assert [s.text[m.start : m.end] for m in parts_only(s).mentions] == ["great screen"]
+
+
+def cell(arm: str, seed: int, flags: str, accuracy: float) -> dict[str, object]:
+    tests = {
+        "LAP14": {"accuracy": accuracy, "macro_f1": 0.5, "ece": 0.1},
+        "ARTS-LAP14": {"accuracy": 0.6, "macro_f1": 0.5, "ars": flags.count("1") / len(flags), "groups_right": flags},
+    }
+    config = {"arm": arm, "input": "pair", "epochs": 5, "seed": seed}
+    log = [{"epoch": 5, "prune_rates": [0.25, 0.5]}] if arm == "cvib" else [{"epoch": 5}]
+    return {"kind": "cvib-grid", "set": "LAP14", "encoder": "tiny", "preset": "improved", "config": config, "log": log,
+            "tests": tests, "training": {"cpu_s": 10}}  # fmt: skip
+
+
+def test_files_of_several_machines_make_one_table(tmp_path: Path) -> None:
+    made = [
+        cell("cvib", 0, "1100", 0.7),
+        cell("cvib", 1, "1110", 0.8),
+        cell("plain", 0, "1000", 0.7),
+        cell("plain", 2, "0000", 0.1),
+    ]
+    for n, one in enumerate(made):
+        folder = tmp_path / f"machine{n % 2}"
+        folder.mkdir(exist_ok=True)
+        (folder / f"{n}.json").write_text(json.dumps(one), encoding="utf-8")
+    (tmp_path / "other.json").write_text(json.dumps({"kind": "aspects"}), encoding="utf-8")
+    cells = load([*tmp_path.rglob("*.json")])
+    difference = compare(cells, ("tiny", "improved", "cvib", "pair", 5), "LAP14")
+    assert difference is not None
+    assert (difference["n"], difference["ars"], difference["clean"]) == (1.0, 0.25, 0.0)  # the shared seed alone
+    text = render(cells)
+    assert "75.0 ± 7.1 / 50.0 ± 0.0 (n=2, 5 ep)" in text
+    assert "| tiny, improved, plain twin |  | 40.0" in text, "REST14 was not run: its cell stays empty"
+    assert "25.0 50.0" in text
+
+
+@pytest.mark.skipif(not RESULTS, reason="no results yet")
+def test_the_documents_tables_are_what_the_command_makes() -> None:
+    text = (ROOT / "docs" / "cvib.md").read_text(encoding="utf-8")
+    assert fill(text, render(load(RESULTS))) == text, (
+        "run: python -m sentiment.table docs/results/cvib/*.json --into docs/cvib.md"
+    )
+
+
+def test_a_document_without_markers_is_refused() -> None:
+    assert fill(f"a {BEGIN} old {END} b", "new") == f"a {BEGIN}\n\nnew\n{END} b"
+    with pytest.raises(ValueError, match="markers"):
+        fill("nothing here", "new")
