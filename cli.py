@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from commands import admin, deadletters, demo, explain, local, models, report, send
+from commands import admin, deadletters, demo, explain, local, models, phi4, report, send
 
 __all__ = ["app", "main"]
 
@@ -26,6 +26,7 @@ app.add_typer(explain.explain, name="explain")
 app.add_typer(deadletters.deadletters, name="deadletters")
 app.command()(models.transcribe)
 app.add_typer(models.evaluate, name="eval")
+app.add_typer(phi4.phi4, name="phi4")
 app.command()(admin.worker)
 app.add_typer(admin.topics, name="topics")
 app.command()(admin.migrate)

@@ -1,0 +1,68 @@
+"""`earful phi4`: from the hub to the first word."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from commands.context import UNAVAILABLE, console, errors, fail
+from commands.phi4_fetch import REPOSITORY, FetchError, HubAway, download, listing, missing_bytes
+from commands.torch_needed import need_torch
+
+__all__ = ["phi4"]
+
+phi4 = typer.Typer(no_args_is_help=True, help="Phi-4-Multimodal's weights: get them, check them, try them.")
+Folder = Annotated[Path, typer.Argument(file_okay=False, help="The checkpoint's folder")]
+Present = Annotated[Path, typer.Argument(exists=True, file_okay=False, help="The checkpoint's folder")]
+
+
+@phi4.command("fetch")
+def fetch(
+    folder: Folder,
+    revision: Annotated[
+        str | None, typer.Option(help="Commit or branch; default: that of DIR/REVISION, else the native layout's")
+    ] = None,
+    repository: Annotated[str, typer.Option(help="On the hub")] = REPOSITORY,
+) -> None:
+    """Download what the speech path needs, without the vision adapter; goes on where it broke off.
+
+    Example: earful phi4 fetch weights/phi4
+    """
+    try:
+        found = listing(folder, repository=repository, revision=revision)
+        for file in found.files:
+            typer.echo(f"{file.size / 1e6:>12,.1f} MB  {file.name}")
+        missing = missing_bytes(found, folder)
+        near = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
+        typer.echo(
+            f"{found.repository} at {found.commit}: {found.size / 1e9:.2f} GB, {missing / 1e9:.2f} GB to come; "
+            f"{shutil.disk_usage(near).free / 1e9:.1f} GB free. Left out: {len(found.left_out)} files"
+        )
+        download(found, folder, tell=lambda line: errors.print(line, highlight=False))
+    except HubAway as err:
+        fail(str(err), UNAVAILABLE)
+    except FetchError as err:
+        fail(str(err))
+    console.print(f"complete, hashes compared. Licence: {found.licence}", highlight=False)
+    console.print(f"Next: earful phi4 check {folder}", highlight=False, soft_wrap=True)
+
+
+@phi4.command("check")
+def check(folder: Present) -> None:
+    """Layout, configuration and adapter of a checkpoint, and the memory it needs; reads no weights.
+
+    Example: earful phi4 check weights/phi4
+    """
+    need_torch()
+    from commands.phi4_check import CheckpointError, describe
+
+    try:
+        lines = describe(folder)
+    except CheckpointError as err:
+        fail(str(err))
+    for line in lines:
+        console.print(line, highlight=False, soft_wrap=True)
+    console.print(f"Next: earful phi4 verify {folder}", highlight=False, soft_wrap=True)

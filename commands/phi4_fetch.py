@@ -1,0 +1,169 @@
+"""The published weights of Phi-4-Multimodal, from the hub into a folder: what the speech path needs and no more.
+
+The native layout lives at a revision of its own. The commit behind it is resolved once and written to DIR/REVISION, so
+that a later run goes on with exactly the same files. Every file's hash is compared with the hub's afterwards.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from speech.phi4.config import NATIVE_REVISION
+
+__all__ = ["REPOSITORY", "FetchError", "HubAway", "Listing", "RemoteFile", "download", "listing", "missing_bytes"]
+
+REPOSITORY = "microsoft/Phi-4-multimodal-instruct"
+_ADAPTER = "speech-lora/"
+_NAMES = ("REVISION", "README.md")
+_ENDINGS = (".json", ".safetensors", ".txt")
+_BLOCK = 1 << 22
+
+
+class FetchError(Exception):
+    """The files cannot be had, or are not what the hub says they are; the sentence says what to do."""
+
+
+class HubAway(FetchError):
+    """The hub does not answer."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RemoteFile:
+    """`sha256` of the content, or for small files git's `blob_id` of it."""
+
+    name: str
+    size: int
+    sha256: str | None
+    blob_id: str | None
+
+    def is_at(self, folder: Path) -> bool:
+        """Whether the folder holds it, by name and size."""
+        path = folder / self.name
+        return path.is_file() and path.stat().st_size == self.size
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Listing:
+    """What one commit holds of what the speech path needs; `left_out` are the other files."""
+
+    repository: str
+    commit: str
+    licence: str
+    files: tuple[RemoteFile, ...]
+    left_out: tuple[str, ...]
+
+    @property
+    def size(self) -> int:
+        """Bytes of all files."""
+        return sum(file.size for file in self.files)
+
+
+def listing(folder: Path, *, repository: str = REPOSITORY, revision: str | None = None) -> Listing:
+    """What to download: `revision`, or the commit of DIR/REVISION, or the native layout's. Raises FetchError."""
+    from huggingface_hub import HfApi
+
+    kept = folder / "REVISION"
+    if revision is None:
+        revision = kept.read_text().strip() if kept.is_file() else NATIVE_REVISION
+    with _explained(repository, revision):
+        found = HfApi().model_info(repository, revision=revision, files_metadata=True)
+    files, left_out = [], []
+    for one in found.siblings or ():
+        if not _wanted(one.rfilename):
+            left_out.append(one.rfilename)
+            continue
+        sha256 = one.lfs.sha256 if one.lfs is not None else None
+        files.append(RemoteFile(name=one.rfilename, size=one.size or 0, sha256=sha256, blob_id=one.blob_id))
+    if not any(file.name == "config.json" for file in files) or found.sha is None:
+        raise FetchError(f"{repository} holds no checkpoint at {revision}")
+    card = found.card_data
+    return Listing(
+        repository=repository,
+        commit=found.sha,
+        licence=str(card.get("license") or "not stated") if card is not None else "not stated",
+        files=tuple(sorted(files, key=lambda file: file.name)),
+        left_out=tuple(sorted(left_out)),
+    )
+
+
+def missing_bytes(found: Listing, folder: Path) -> int:
+    """Bytes that are still to come; a file that broke off counts in full."""
+    return sum(file.size for file in found.files if not file.is_at(folder))
+
+
+def download(found: Listing, folder: Path, *, tell: Callable[[str], None] = lambda line: None) -> None:
+    """Get what is missing, going on where an earlier run broke off, then compare every hash. Raises FetchError.
+
+    `tell` gets a line before each file. A file whose hash is wrong is removed, so that the next run gets it anew.
+    """
+    from huggingface_hub import hf_hub_download
+
+    folder.mkdir(parents=True, exist_ok=True)
+    free = shutil.disk_usage(folder).free
+    missing = missing_bytes(found, folder)
+    if missing > free:
+        raise FetchError(f"{missing / 1e9:.1f} GB are to come and {folder} has {free / 1e9:.1f} GB free")
+    (folder / "REVISION").write_text(found.commit + "\n")
+    for file in found.files:
+        if file.is_at(folder):
+            continue
+        tell(f"{file.name}  {file.size / 1e6:,.1f} MB")
+        with _explained(found.repository, found.commit):
+            hf_hub_download(found.repository, file.name, revision=found.commit, local_dir=folder)
+    wrong = [file for file in found.files if not _same(file, folder)]
+    for file in wrong:
+        (folder / file.name).unlink(missing_ok=True)
+    if wrong:
+        names = ", ".join(file.name for file in wrong)
+        raise FetchError(f"not what the hub says they are, and removed: {names}; run it again")
+    shutil.rmtree(folder / ".cache", ignore_errors=True)  # the downloader's notes; all is there
+
+
+def _wanted(name: str) -> bool:
+    if "/" in name:
+        return name.startswith(_ADAPTER)
+    return name in _NAMES or name.startswith("LICENSE") or name.endswith(_ENDINGS)
+
+
+def _same(file: RemoteFile, folder: Path) -> bool:
+    if not file.is_at(folder):
+        return False
+    if file.sha256 is not None:
+        return _digest(folder / file.name, hashlib.sha256()) == file.sha256
+    if file.blob_id is not None:
+        return _digest(folder / file.name, hashlib.sha1(f"blob {file.size}\0".encode())) == file.blob_id
+    return True
+
+
+def _digest(path: Path, digest: hashlib._Hash) -> str:
+    with path.open("rb") as content:
+        while block := content.read(_BLOCK):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+@contextmanager
+def _explained(repository: str, revision: str) -> Iterator[None]:
+    """The hub's many errors as two."""
+    from httpx import HTTPError
+    from huggingface_hub.errors import (
+        EntryNotFoundError,
+        HfHubHTTPError,
+        RepositoryNotFoundError,
+        RevisionNotFoundError,
+    )
+
+    try:
+        yield
+    except (RepositoryNotFoundError, RevisionNotFoundError, EntryNotFoundError) as err:
+        raise FetchError(f"the hub has no {repository} at {revision}, or not for you") from err
+    except (HTTPError, HfHubHTTPError, OSError) as err:
+        status = err.response.status_code if isinstance(err, HfHubHTTPError) else None
+        if status is not None and status < 500:
+            raise FetchError(f"the hub refuses {repository} at {revision}: status {status}") from err
+        raise HubAway("the hub does not answer; HF_ENDPOINT names another one. What is there already stays") from err

@@ -1,0 +1,95 @@
+"""`earful phi4 fetch` against a hub on loopback: what it takes, how it goes on, and that it believes no hash."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from commands.phi4_fetch import REPOSITORY
+from tests.commands.hub import COMMIT, Hub, serving
+
+ROOT = Path(__file__).parents[2]
+BIG = "model-00001-of-00001.safetensors"
+WANTED = {
+    "config.json": b"{}",
+    "tokenizer.json": b"[]",
+    "LICENSE": b"MIT",
+    BIG: bytes(range(256)) * 180_000,  # the downloader keeps what came in pieces of 10 MB
+    "speech-lora/adapter_config.json": b"{}",
+    "speech-lora/adapter_model.safetensors": b"a" * 1_000,
+}
+OTHER = {
+    "vision-lora/adapter_model.safetensors": b"v",
+    "modeling_phi4mm.py": b"code",
+    "examples/what_is_shown.wav": b"w",
+}
+
+
+@pytest.fixture(name="hub")
+def _hub() -> Iterator[Hub]:
+    with serving(Hub(repository=REPOSITORY, files=WANTED | OTHER)) as hub:
+        yield hub
+
+
+def fetch(hub: Hub, folder: Path, *options: str) -> tuple[int, str, str]:
+    env = {**os.environ, "HF_ENDPOINT": hub.url, "HF_HUB_DISABLE_PROGRESS_BARS": "1", "COLUMNS": "300"}
+    done = subprocess.run(
+        [sys.executable, "-m", "cli", "phi4", "fetch", str(folder), *options],
+        cwd=ROOT, env=env, capture_output=True, text=True, timeout=90, check=False,
+    )  # fmt: skip
+    return done.returncode, done.stdout, done.stderr
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_it_takes_what_speech_needs_and_says_what_next(hub: Hub, tmp_path: Path) -> None:
+    code, out, err = fetch(hub, tmp_path / "w")
+    assert code == 0, err
+    assert contents(tmp_path / "w") == {**WANTED, "REVISION": f"{COMMIT}\n".encode()}
+    assert f"{REPOSITORY} at {COMMIT}" in out
+    assert "GB free" in out
+    assert "Licence: mit" in out
+    assert "earful phi4 check" in out
+    hub.asked.clear()
+    assert fetch(hub, tmp_path / "w")[0] == 0
+    assert hub.asked == [], "what is there is not asked for again"
+
+
+def test_it_goes_on_where_it_broke_off(hub: Hub, tmp_path: Path) -> None:
+    hub.breaks = BIG
+    code, _, err = fetch(hub, tmp_path)
+    if code != 0:  # the downloader itself may have tried again and gone on
+        assert (code, "does not answer" in err) == (3, True), err
+        assert fetch(hub, tmp_path)[0] == 0
+    assert contents(tmp_path)[BIG] == WANTED[BIG]
+    ranges = [wanted for name, wanted in hub.asked if name == BIG]
+    assert ranges[0] is None
+    assert int(str(ranges[1]).removeprefix("bytes=").rstrip("-")) >= 10 << 20
+    assert len(ranges) == 2
+
+
+def test_a_file_that_is_not_what_the_hub_says_is_removed(hub: Hub, tmp_path: Path) -> None:
+    name = "speech-lora/adapter_model.safetensors"
+    hub.lies.add(name)
+    code, _, err = fetch(hub, tmp_path)
+    assert (code, name in err) == (1, True), err
+    assert name not in contents(tmp_path)
+    hub.lies.clear()
+    assert fetch(hub, tmp_path)[0] == 0
+    assert contents(tmp_path)[name] == WANTED[name]
+
+
+def test_a_hub_that_is_away_or_has_nothing_is_one_sentence(hub: Hub, tmp_path: Path) -> None:
+    code, _, err = fetch(hub, tmp_path, "--revision", "refs/pr/7")
+    assert (code, "has no" in err) == (1, True), err
+    hub.url = "http://127.0.0.1:9"
+    code, _, err = fetch(hub, tmp_path)
+    assert (code, "the hub does not answer" in err, "Traceback" in err) == (3, True, False), err
+    assert contents(tmp_path) == {}
