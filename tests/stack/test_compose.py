@@ -14,8 +14,9 @@ import time
 import urllib.error
 import urllib.request
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import jsonschema
@@ -34,16 +35,24 @@ ROOT = Path(__file__).parent.parent.parent
 MODELS = ROOT / "tests" / "models"
 ONCE = ("topics", "migrate", "run")
 WORKERS = ("segmenter", "transcriber", "summarizer", "reviewer")
-_VARIABLE = re.compile(r"\$\{(\w+):-([^}]*)\}")
+_VARIABLE = re.compile(r"\$\{(\w+)(:[-+])([^${}]*)\}")
 
 
-def resolved(value: Any) -> Any:
-    """The value with every ${NAME:-default} replaced by its default, as Compose does with an empty environment."""
+def resolved(value: Any, env: Mapping[str, str] = MappingProxyType({})) -> Any:
+    """The value with every ${NAME:-default} and ${NAME:+other} replaced, innermost first, as Compose does."""
     if isinstance(value, dict):
-        return {key: resolved(entry) for key, entry in value.items()}
+        return {key: resolved(entry, env) for key, entry in value.items()}
     if isinstance(value, list):
-        return [resolved(entry) for entry in value]
-    return _VARIABLE.sub(lambda match: match[2], value) if isinstance(value, str) else value
+        return [resolved(entry, env) for entry in value]
+    if not isinstance(value, str):
+        return value
+
+    def put(match: re.Match[str]) -> str:
+        given = env.get(match[1], "")
+        return (given or match[3]) if match[2] == ":-" else (match[3] if given else "")
+
+    inner = _VARIABLE.sub(put, value)
+    return inner if inner == value else resolved(inner, env)
 
 
 RAW: dict[str, Any] = yaml.safe_load((ROOT / "compose.yaml").read_text())
@@ -117,6 +126,26 @@ def test_postgres_is_set_up_as_in_the_embedded_stack(stack: Stack) -> None:
             row = connection.execute(f"show {key}").fetchone()
             assert row is not None
             assert row[0].lower() == value.lower(), key
+
+
+def test_weights_for_phi4_are_all_that_the_gpu_profile_wants() -> None:
+    chosen = resolved(RAW, {"PHI4_WEIGHTS": "/data/phi4"})["services"]
+    assert {chosen[name]["environment"]["EARFUL_SPEECH_MODEL"] for name in (*WORKERS, "run")} == {"phi4"}
+    assert {SERVICES[name]["environment"]["EARFUL_SPEECH_MODEL"] for name in WORKERS} == {""}, "empty: the default"
+    own = resolved(RAW, {"PHI4_WEIGHTS": "/data/phi4", "EARFUL_SPEECH_MODEL": "whisper"})["services"]
+    assert own["transcriber"]["environment"]["EARFUL_SPEECH_MODEL"] == "whisper"
+    gpu, cpu = chosen["triton-gpu"], chosen["triton-cpu"]
+    [mount] = gpu["volumes"]
+    assert (mount["source"], mount["target"], mount["read_only"]) == (
+        "/data/phi4",
+        gpu["environment"]["PHI4_WEIGHTS"],
+        True,
+    )
+    assert not mount["bind"]["create_host_path"]
+    assert (cpu["build"]["target"], gpu["build"]["target"]) == ("cpu", "gpu")
+    assert cpu["image"] != gpu["image"]
+    assert "environment" not in cpu, "without the variable phi4 is not served"
+    assert cpu["command"] == gpu["command"]
 
 
 # -- our own services, run natively as compose.yaml says --------------------------------------------------------
@@ -251,6 +280,14 @@ def test_what_the_images_copy_exists_and_is_sent_to_the_builder(name: str) -> No
     for source in sources:
         assert (ROOT / source).exists()
         assert source.split("/")[0] in sent
+
+
+def test_the_image_for_cpus_has_every_model_but_phi4() -> None:
+    text = (ROOT / "docker" / "triton.Dockerfile").read_text()
+    stages = {stage.split()[3]: stage for stage in re.split(r"^(?=FROM )", text, flags=re.MULTILINE) if " AS " in stage}
+    models = {path.parent.name for path in (ROOT / "model_repo").glob("*/config.pbtxt")}
+    assert set(re.findall(r"^COPY model_repo/(\w+) model_repo/\1$", stages["cpu"], re.MULTILINE)) == models - {"phi4"}
+    assert "COPY model_repo model_repo" in stages["gpu"]
 
 
 def test_the_image_holds_all_that_the_command_needs(tmp_path: Path) -> None:
