@@ -23,6 +23,7 @@ __all__ = ["BLOCK", "Encoder"]
 BLOCK = 500  # tokens; the model's own limit of absolute positions
 _MOST_BLOCKS = 32  # a batch: the attention bias of 32 x 16 heads x 500 x 500 takes 256 MB in bf16
 _ALIGN = 8  # keys: attention kernels want rows of the bias at multiples of 16 bytes
+_MASKED = -torch.inf
 _EPS = 1e-5  # of torch's LayerNorm
 
 
@@ -81,7 +82,7 @@ class Encoder:
         mask = self._bias[:, :, :width, :width]
         if int(lengths.min()) < width:
             hidden = torch.arange(width) >= lengths[:, None]
-            mask = mask.masked_fill(hidden.to(x.device)[:, None, None, :], -torch.inf)
+            mask = mask.masked_fill(hidden.to(x.device)[:, None, None, :], _MASKED)
         for layer in range(self._config.blocks):
             x = self._layer(f"encoders.{layer}.", x, mask)
         return [row[:length] for row, length in zip(x, lengths.tolist(), strict=True)]

@@ -42,24 +42,36 @@ def log_mel(
 ) -> list[Tensor]:
     """Features of each clip, float32 [frames, 80] on `device`; every clip must have a frame (see `audio_tokens`)."""
     fronts = [front_end(clip.rate, narrowband) for clip in clips]
-    features: list[Tensor] = [torch.empty(0)] * len(clips)
+    features: list[list[Tensor]] = [[] for _ in clips]
     for narrow in (False, True):
-        places = [i for i, front in enumerate(fronts) if (front is FrontEnd.FILLZERO) is narrow]
-        if not places:
-            continue
         size, hop = (200, 80) if narrow else (400, 160)
-        frames = []
-        for i in places:
+        waiting: list[tuple[int, Tensor]] = []
+        for i, clip in enumerate(clips):
+            if (fronts[i] is FrontEnd.FILLZERO) is not narrow:
+                continue
             # A copy: the caller's array may be read-only, and torch would share its memory.
-            samples = torch.tensor(clips[i].samples, dtype=torch.float32).to(device)
+            samples = torch.tensor(clip.samples, dtype=torch.float32).to(device)
             if fronts[i] is FrontEnd.RESAMPLED:
-                samples = resample(samples, clips[i].rate)
-            frames.append(samples.unfold(0, size, hop))
-        packed = torch.cat(frames)
-        mel = torch.cat([_log_mel(part, narrow) for part in packed.split(_CHUNK)])
-        for i, part in zip(places, mel.split([len(f) for f in frames]), strict=True):
-            features[i] = part
-    return features
+                samples = resample(samples, clip.rate)
+            waiting += [(i, part) for part in samples.unfold(0, size, hop).split(_CHUNK)]
+        for batch in _batches(waiting):
+            made = _log_mel(torch.cat([part for _, part in batch]), narrow)
+            for (i, _), mel in zip(batch, made.split([len(part) for _, part in batch]), strict=True):
+                features[i].append(mel)
+    return [parts[0] if len(parts) == 1 else torch.cat(parts) for parts in features]
+
+
+def _batches(parts: Sequence[tuple[int, Tensor]]) -> list[list[tuple[int, Tensor]]]:
+    """Parts in order, at most _CHUNK frames a batch."""
+    batches: list[list[tuple[int, Tensor]]] = []
+    room = 0
+    for part in parts:
+        if len(part[1]) > room:
+            batches.append([])
+            room = _CHUNK
+        batches[-1].append(part)
+        room -= len(part[1])
+    return batches
 
 
 def _log_mel(frames: Tensor, narrow: bool) -> Tensor:

@@ -53,7 +53,7 @@ class Subsampler:
         for batch in _batches(self._tiles([len(f) for f in features])):
             inputs = [features[tile.clip][tile.first : tile.last] for tile in batch]
             for tile, tokens in zip(batch, self._run(inputs), strict=True):
-                parts[tile.clip, tile.first] = tokens[tile.halo :]
+                parts[tile.clip, tile.last] = tokens[tile.halo :]
         joined: list[list[Tensor]] = [[] for _ in features]
         for (clip, _), tokens in sorted(parts.items(), key=lambda item: item[0]):
             joined[clip].append(tokens)
@@ -74,7 +74,7 @@ class Subsampler:
         weight = self._t["embed.conv.0.weight"]
         x = torch.nn.utils.rnn.pad_sequence(list(inputs), batch_first=True).to(weight.dtype)
         x = (x - self._t["encoder_embedding.global_mean"]) * self._t["encoder_embedding.global_invstd"]
-        ragged = bool((lengths != lengths[0]).any())
+        ragged = _is_ragged(lengths)
 
         def cut(x: Tensor, lengths: Tensor) -> Tensor:
             """Zeroes every row's padding; x is [batch, channels, time, mels]."""
@@ -96,6 +96,10 @@ class Subsampler:
         x = x.transpose(1, 2).flatten(2)
         x = linear(x, self._t["embed.out.weight"], self._t["embed.out.bias"])
         return [row[:length] for row, length in zip(x, lengths.tolist(), strict=True)]
+
+
+def _is_ragged(lengths: Tensor) -> bool:
+    return bool((lengths != lengths[0]).any())
 
 
 def _batches(tiles: Sequence[_Tile]) -> list[list[_Tile]]:

@@ -187,7 +187,7 @@ def test_damaged_and_missing_files_are_one_sentence(copy: Path, tmp_path: Path) 
     (copy / "config.json").write_text("{")
     with pytest.raises(CheckpointError, match="not JSON"):
         check_checkpoint(copy)
-    with pytest.raises(CheckpointError, match="holds no config.json"):
+    with pytest.raises(CheckpointError, match=r"holds no config\.json"):
         check_checkpoint(tmp_path / "nothing")
     (copy / "model.safetensors.index.json").write_text(json.dumps({"weight_map": {"a": "../elsewhere.safetensors"}}))
     with pytest.raises(CheckpointError, match="outside"):
