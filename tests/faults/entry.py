@@ -1,7 +1,8 @@
 """A worker as `python -m workers` starts it, but doomed: `python -m tests.faults.entry STAGE`.
 
 FAULT_STEP names a step of workers.loop at which it ends itself with FAULT_SIGNAL (default KILL) at the FAULT_NTH time;
-"5:commit" is inside COMMIT: sent, its answer never read.
+"5:commit" is inside COMMIT: sent, its answer never read. FAULT_TAKES names a file to which each delivery goes as a line
+`partition first last`.
 """
 
 from __future__ import annotations
@@ -9,7 +10,9 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -44,9 +47,26 @@ async def commit_and_die(connection: AsyncConnection) -> None:
     await connection.commit()
 
 
+def note_takes(path: str) -> None:
+    """What faust hands over, batch by batch and partition by partition, before anything is dropped."""
+    whole = workers.loop.Loop.take
+
+    async def take(self: Any, events: Sequence[Any], generation: int) -> None:
+        places: dict[int, list[int]] = defaultdict(list)
+        for event in events:
+            places[event.message.partition].append(event.message.offset)
+        with open(path, "a") as notes:
+            notes.writelines(f"{partition} {min(all_)} {max(all_)}\n" for partition, all_ in places.items())
+        await whole(self, events, generation)
+
+    workers.loop.Loop.take = take  # type: ignore[method-assign]
+
+
 if __name__ == "__main__":
     settings = load()
     configure(settings.log_level)
+    if takes := os.environ.get("FAULT_TAKES"):
+        note_takes(takes)
     step, nth = os.environ.get("FAULT_STEP", ""), int(os.environ.get("FAULT_NTH", "1"))
     on_step = doom(step, nth, signal.Signals[f"SIG{os.environ.get('FAULT_SIGNAL', 'KILL')}"])
     if step == "5:commit":

@@ -9,6 +9,8 @@
     drop   the answer lacks `output`; empty, nan, flat: that output has no element, no numbers, another shape
     error  the model raises
 
+While a file MODEL.asked stands there, every text that the model is asked goes into it (`noting`).
+
 Imported by tests/models/*/1/model.py in Triton's environment: standard library and numpy only.
 """
 
@@ -18,16 +20,16 @@ import contextlib
 import json
 import os
 import time
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-__all__ = ["FOLDER", "ailing", "cure", "fall_ill", "suffer", "taint"]
+__all__ = ["FOLDER", "ailing", "asked", "cure", "fall_ill", "noting", "suffer", "taint"]
 
 FOLDER = "faults"
-#: A test's canary must not see what is meant for the records alone.
 Arrays = dict[str, np.ndarray[Any, Any]]
 
 
@@ -55,9 +57,30 @@ def ailing(home: Path, model: str, what: str, **how: object) -> Iterator[None]:
         cure(home, model)
 
 
+@contextlib.contextmanager
+def noting(home: Path, model: str) -> Iterator[None]:
+    """The model notes what it is asked: see `asked`."""
+    path = home / FOLDER / f"{model}.asked"
+    path.parent.mkdir(exist_ok=True)
+    path.write_text("")
+    try:
+        yield
+    finally:
+        path.unlink()
+
+
+def asked(home: Path, model: str) -> Counter[str]:
+    """How often the model was asked each text since `noting` began."""
+    lines = (home / FOLDER / f"{model}.asked").read_text().splitlines()
+    return Counter(json.loads(line) for line in lines if line.endswith('"'))
+
+
 def suffer(model: str, text: str) -> dict[str, Any]:
     """In the model: what is wrong with this request, after the waiting or dying that belongs to it; {} for nothing."""
     path = Path(os.environ.get("FAULTS", "/nonexistent")) / model
+    with contextlib.suppress(FileNotFoundError), open(path.with_name(f"{model}.asked"), "r+") as notes:
+        notes.seek(0, os.SEEK_END)
+        notes.write(json.dumps(text) + "\n")
     try:
         ill: dict[str, Any] = json.loads(path.read_text())
     except OSError:

@@ -1,0 +1,31 @@
+"""A worker whose clock is wrong: `python -m tests.faults.shifted STAGE`, by FAULT_CLOCK seconds.
+
+The time of day only, before anything else is imported; monotonic clocks go on as they do when somebody sets a clock.
+"""
+
+from __future__ import annotations
+
+import datetime
+import os
+import runpy
+import time
+
+SECONDS = float(os.environ["FAULT_CLOCK"])
+_time, _time_ns = time.time, time.time_ns
+
+
+class Shifted(datetime.datetime):
+    @classmethod
+    def now(cls, tz: datetime.tzinfo | None = None) -> Shifted:
+        return cls.fromtimestamp(time.time(), tz)
+
+    @classmethod
+    def utcnow(cls) -> Shifted:
+        return cls.fromtimestamp(time.time(), datetime.UTC).replace(tzinfo=None)
+
+
+if __name__ == "__main__":
+    time.time = lambda: _time() + SECONDS
+    time.time_ns = lambda: _time_ns() + int(SECONDS * 1e9)
+    datetime.datetime = Shifted  # type: ignore[misc]
+    runpy.run_module("workers", run_name="__main__", alter_sys=False)
