@@ -79,12 +79,14 @@ class Engine:
         on_event: Callable[[Event], None] | None = None,
         cancelled: Callable[[], bool] | None = None,
         front: bool = False,
+        inside: bool = False,
     ) -> Handle[Completion]:
         """Queue a request and return at once; any thread.
 
         `on_event` gets deltas, then a Completion or Failed, on the engine's thread: it must not block. `cancelled` is
-        asked once a step. `front`: part of a request that is in the engine already, never refused for a full queue.
-        Raises InvalidRequest, also where the request never fits; QueueFull; Closing.
+        asked once a step. `inside`: part of a request that was let in, never refused because the queue is full or the
+        engine closes; `front`: it goes before those who wait. Raises InvalidRequest, also where the request never fits;
+        QueueFull; Closing.
         """
         try:
             running = self._running(generation, on_event, cancelled)
@@ -94,10 +96,10 @@ class Engine:
         with self._work:
             if self._broken is not None:
                 raise EngineFailed("the engine has stopped") from self._broken
-            if self._closing and not front:
+            if self._closing and not inside:
                 raise Closing("the engine is shutting down")
             try:
-                self._scheduler.add(running, front=front)
+                self._scheduler.add(running, front=front, inside=inside)
             except QueueFull:
                 self._metrics.add(refused_full_total=1)
                 raise

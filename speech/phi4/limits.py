@@ -35,6 +35,7 @@ class Limits:
     max_summary_seconds: float = 1_800.0
     max_new_tokens: int = 4_096  # the most a request may ask for
     summary_tokens: int = 1_024  # an answer's tokens where the request does not say: summaries, free text
+    summary_parts: int = 16  # of a transcript that is too long for one prompt; the parts' notes are merged
     # No language is spoken faster than this many tokens a second: what is longer repeats itself or is invented.
     tokens_per_second: float = 12.0
     tokens_base: int = 16

@@ -88,15 +88,15 @@ class Scheduler(Generic[One]):
             f"prompt and answer may take {tokens} tokens: this engine holds at most {most} of one request"
         )
 
-    def add(self, entry: One, *, front: bool = False) -> None:
-        """Queue a request. InvalidRequest: it never fits; QueueFull: try later. `front`: part of admitted work, never refused."""
+    def add(self, entry: One, *, front: bool = False, inside: bool = False) -> None:
+        """Queue a request. InvalidRequest: it never fits; QueueFull: try later, but not if it is `inside` admitted work."""
         entry.pool = self.pool_for(entry.tokens)
+        if not inside and self.waiting >= self._limits.queue:
+            raise QueueFull(f"{self.waiting} requests wait already: try again later")
         if front:
             self._waiting[entry.pool].appendleft(entry)
-            return
-        if self.waiting >= self._limits.queue:
-            raise QueueFull(f"{self.waiting} requests wait already: try again later")
-        self._waiting[entry.pool].append(entry)
+        else:
+            self._waiting[entry.pool].append(entry)
 
     def remove(self, entry: One) -> None:
         """Take a request out, wherever it stands; its slot is free for the next step."""

@@ -70,7 +70,7 @@ def test_the_queue_has_an_end_but_not_for_work_that_was_let_in() -> None:
     with pytest.raises(QueueFull):
         scheduler.add(entry())
     inside = entry()
-    scheduler.add(inside, front=True)
+    scheduler.add(inside, front=True, inside=True)
     assert scheduler.admit()[0] is inside
 
 
