@@ -39,7 +39,7 @@ from sentiment.report import report
 __all__ = ["ARMS", "PRESETS", "Config", "predict_logits", "train"]
 
 
-def _groups(net: PolarityNet, config: Config) -> list[dict[str, object]]:
+def _groups(net: PolarityNet, config: Config, noise_lr: float) -> list[dict[str, object]]:
     plain, small = [], []
     for name, p in net.encoder.named_parameters():
         (small if name.endswith("bias") or "LayerNorm" in name else plain).append(p)
@@ -50,7 +50,7 @@ def _groups(net: PolarityNet, config: Config) -> list[dict[str, object]]:
     ]
     if net.gates is not None:
         groups.append({"params": [g.mu for g in net.gates.each()], "lr": config.gate_lr, "gates": True})
-        groups.append({"params": [g.log_d for g in net.gates.each()], "lr": config.noise_lr, "gates": True})
+        groups.append({"params": [g.log_d for g in net.gates.each()], "lr": noise_lr, "gates": True})
     return [{"gates": False, **group} for group in groups]
 
 
@@ -125,13 +125,14 @@ def train(
     nets = {"sub": sub} if main is None else {"sub": sub, "main": main}
     for net in nets.values():
         net.to(device)
-    optimizer = torch.optim.AdamW(
-        [g for n in nets.values() for g in _groups(n, config)], lr=config.encoder_lr, weight_decay=0.0, fused=True
-    )
-    rates = [float(group["lr"]) for group in optimizer.param_groups]
     lengths = [len(p.encoded.ids) for p in examples]
     per_epoch = -(-len(range(0, len(examples), config.batch)) // config.accumulate)
     total, warm = per_epoch * config.epochs, max(1, int(per_epoch * config.epochs * config.warmup))
+    whole = sum(_factor(s, total, warm) for s in range(total)) if config.warmup else float(total)
+    noise_lr = config.noise_travel / whole if config.noise_travel else config.noise_lr
+    groups = [g for n in nets.values() for g in _groups(n, config, noise_lr)]
+    optimizer = torch.optim.AdamW(groups, lr=config.encoder_lr, weight_decay=0.0, fused=True)
+    rates = [float(group["lr"]) for group in optimizer.param_groups]
     best: tuple[float, float] = (-1.0, -1.0)
     log: list[dict[str, object]] = []
     step, spent = 0, 0.0

@@ -177,6 +177,19 @@ def test_every_arm_and_the_sentence_input_run(
     assert ("prune_rates" in cell["log"][-1]) == (arm == "no_contrast")  # type: ignore[index]
 
 
+@pytest.mark.parametrize(("epochs", "accumulate"), [(2, 1), (8, 2)])
+def test_a_pressed_run_lets_channels_fall_however_short(source: Path, epochs: int, accumulate: int) -> None:
+    """improved's fixed rate of logD cannot get from -9 to 0 in so few steps; pressed's can, and so prunes."""
+    rates = {}
+    for preset in ("improved", "pressed"):
+        config = Config(**{**PRESETS[preset], "arm": "cvib", "epochs": epochs, "accumulate": accumulate, "kl": 1.0})  # type: ignore[arg-type]
+        pool = examples(400, agree=0.9, seed=0)
+        log = train(config, pool, [], source, 0, minutes=1e9, bar=False, on_best=lambda *_: None, select="last")
+        rates[preset] = np.mean(log[-1]["prune_rates"])  # type: ignore[arg-type]
+    assert rates["improved"] == 0.0
+    assert rates["pressed"] > 0.05
+
+
 def test_the_planted_spurious_word_is_learnt_by_both_and_measured(tmp_path: Path) -> None:
     """No sign is required of the difference; that the plant works is: right where the word agrees, worse where reversed."""
     for arm in ("cvib", "plain"):
