@@ -44,6 +44,7 @@ class Request:
     before: tuple[int, ...] = (special_id("<|user|>"),)
     after: tuple[int, ...] = (72, 101, 108, special_id("<|end|>"), special_id("<|assistant|>"))
     samples: NDArray[np.float32] | None = None
+    rate: int = RATE
 
     @property
     def mode(self) -> Mode:
@@ -110,7 +111,7 @@ class Reference:
 def answer(model: Phi4Model, requests: Sequence[Request], tokens: int, *, chunk: int = 10**9) -> list[Answer]:
     """All requests as one batch through the model: packed prefill (in chunks), then steps until each has stopped."""
     cache = model.new_cache(slot_tokens=[_prompt_tokens(model, r) + tokens for r in requests])
-    audio = iter(model.encode([Clip(samples=r.samples) for r in requests if r.samples is not None]))
+    audio = iter(model.encode([Clip(samples=r.samples, rate=r.rate) for r in requests if r.samples is not None]))
     prompts = []
     for request in requests:
         middle = [] if request.samples is None else [next(audio)]
@@ -165,5 +166,5 @@ def masked_last_block(reference: Reference, samples: NDArray[np.float32]) -> Ten
 
 
 def _prompt_tokens(model: Phi4Model, request: Request) -> int:
-    audio = 0 if request.samples is None else model.audio_tokens(Clip(samples=request.samples))
+    audio = 0 if request.samples is None else model.audio_tokens(Clip(samples=request.samples, rate=request.rate))
     return len(request.before) + audio + len(request.after)
