@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from uuid import UUID
 
 import sqlalchemy as sa
@@ -37,15 +38,17 @@ class SavedCall:
 _OWNED = "topic_id = :topic_id AND partition = :partition"
 _STATES = sa.text(
     "INSERT INTO ingest.segmenter_state AS s (topic_id, partition, call_id, state)"
-    " SELECT :topic_id, :partition, call_id, state FROM unnest(CAST(:call_id AS text[]), CAST(:state AS bytea[]))"
-    " AS u(call_id, state) ORDER BY call_id"
+    " SELECT :topic_id, :partition, call_id, substring(CAST(:bytes AS bytea) FROM at FOR length)"
+    " FROM unnest(CAST(:call_id AS text[]), CAST(:at AS int4[]), CAST(:length AS int4[]))"
+    " AS u(call_id, at, length) ORDER BY call_id"
     " ON CONFLICT (topic_id, partition, call_id) DO UPDATE SET state = excluded.state"
 )
 _APPEND = sa.text(
     "INSERT INTO pii.segmenter_audio (topic_id, partition, call_id, channel, start_sample, end_sample, pcm)"
-    " SELECT :topic_id, :partition, call_id, channel, start_sample, start_sample + octet_length(pcm) / 2, pcm"
-    " FROM unnest(CAST(:call_id AS text[]), CAST(:channel AS int4[]), CAST(:start AS int8[]), CAST(:pcm AS bytea[]))"
-    " AS u(call_id, channel, start_sample, pcm) ORDER BY call_id, channel, start_sample"
+    " SELECT :topic_id, :partition, call_id, channel, start_sample, start_sample + length / 2,"
+    " substring(CAST(:bytes AS bytea) FROM at FOR length)"
+    " FROM unnest(CAST(:call_id AS text[]), CAST(:channel AS int4[]), CAST(:start AS int8[]), CAST(:at AS int4[]),"
+    " CAST(:length AS int4[])) AS u(call_id, channel, start_sample, at, length) ORDER BY call_id, channel, start_sample"
 )
 _TRIM = sa.text(
     "DELETE FROM pii.segmenter_audio a USING unnest(CAST(:call_id AS text[]), CAST(:channel AS int4[]),"
@@ -56,6 +59,13 @@ _CLOSE = tuple(
     sa.text(f"DELETE FROM {table} WHERE {_OWNED} AND call_id = ANY(CAST(:call_id AS text[]))")
     for table in ("ingest.segmenter_state", "pii.segmenter_audio")
 )
+
+
+def _joined(pieces: Sequence[bytes]) -> dict[str, object]:
+    """All in one bytea, which goes as it is; an array of them would go as text, in twice the bytes. `at` counts from 1."""
+    lengths = [len(piece) for piece in pieces]
+    starts = [1, *(1 + end for end in accumulate(lengths[:-1]))]
+    return {"bytes": b"".join(pieces), "at": starts, "length": lengths}
 
 
 async def load(conn: AsyncConnection, topic_id: UUID, partition: int) -> list[SavedCall]:
@@ -96,12 +106,12 @@ async def save(
     where: dict[str, object] = {"topic_id": topic_id, "partition": partition}
     if states:
         latest = dict(states)
-        await conn.execute(_STATES, {**where, "call_id": list(latest), "state": list(latest.values())})
+        await conn.execute(_STATES, {**where, "call_id": list(latest), **_joined(list(latest.values()))})
     if appended:
         call_ids, channels, starts, pcm = zip(*appended, strict=True)
         await conn.execute(
             _APPEND,
-            {**where, "call_id": list(call_ids), "channel": list(channels), "start": list(starts), "pcm": list(pcm)},
+            {**where, "call_id": list(call_ids), "channel": list(channels), "start": list(starts), **_joined(pcm)},
         )
     if trimmed:
         call_ids, channels, before = zip(*trimmed, strict=True)
