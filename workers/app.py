@@ -56,8 +56,8 @@ def make_app(
         broker_rebalance_timeout=90.0,
         stream_wait_empty=False,
         stream_recovery_delay=0.0,
-        # Chunks are up to 1 MB: the buffer bounds what waits in memory.
-        stream_buffer_maxsize=min(batch, 64) if stage.name == "segmenter" else batch,
+        # What waits in memory beside the batch; with less a batch is never full under load, and a transaction does less.
+        stream_buffer_maxsize=batch,
         producer_acks=-1,
         producer_request_timeout=30.0,
     )
