@@ -6,7 +6,8 @@ A model's folder says in canary.json what to send, beside config.pbtxt:
      "inputs": [{"name": "TEXT", "datatype": "BYTES", "shape": [1], "data": ["The battery is good."]},
                 {"name": "AUDIO", "datatype": "FP32", "shape": [16000]}]}
 
-An input without data is zeros. A folder without the file gets no canary, only "is it ready?".
+An input without data is zeros; fewer data than the shape holds are repeated. A folder without the file gets no
+canary, only "is it ready?".
 
 A decoupled model is asked through a stream. The server counts its requests when it takes them, not when it answers, so
 only the canary's own answer counts; "busy" is a part of the error with which a model shows that it is alive and full.
@@ -40,6 +41,7 @@ class Canary:
     _succeeded: int = field(default=-1)
     _priority: int | None = field(default=None)
     _decoupled: bool = field(default=False)
+    _dims: dict[str, list[int]] = field(default_factory=dict)
 
     @classmethod
     def read(cls, folder: Path) -> Canary:
@@ -57,15 +59,17 @@ class Canary:
         return cls(model=folder.name, inputs=inputs, timeout_seconds=timeout, busy=busy)
 
     def sing(self, client: InferenceServerClient) -> bool:
-        """Whether the model answers, or has answered anybody since the last call."""
-        before = self._succeeded
-        if self._answers(client):
-            self._succeeded = self._count(client)
-            return True
-        self._succeeded = self._count(client)
-        return before >= 0 and self._succeeded > before
+        """Whether the model answers as its config.pbtxt says, or is so busy that it answers others only.
 
-    def _answers(self, client: InferenceServerClient) -> bool:
+        A wrong answer is wrong, however many such answers the others got.
+        """
+        before = self._succeeded
+        sound = self._answer(client)
+        self._succeeded = self._count(client)
+        return sound if sound is not None else before >= 0 and self._succeeded > before
+
+    def _answer(self, client: InferenceServerClient) -> bool | None:
+        """Whether its answer is sound; None without one in time."""
         try:
             if self.inputs is None:
                 return bool(client.is_model_ready(self.model, client_timeout=self.timeout_seconds))
@@ -74,14 +78,28 @@ class Canary:
                 # 1 is the highest priority; 0 means that the model's queue has none.
                 self._priority = 1 if config.dynamic_batching.priority_levels else 0
                 self._decoupled = config.model_transaction_policy.decoupled
+                self._dims = {} if self._decoupled else {one.name: list(one.dims) for one in config.output}
             result = self._streamed(client) if self._decoupled else self._asked(client, self._priority)
-            outputs = result.get_response().outputs
+            found = {output.name: result.as_numpy(output.name) for output in result.get_response().outputs}
             # A numpy 2 in the backend's environment gives outputs without content.
-            return bool(outputs) and all(result.as_numpy(output.name) is not None for output in outputs)
+            whole = bool(found) and set(self._dims) <= set(found)
+            return whole and all(self._sound(name, value) for name, value in found.items())
         except InferenceServerException as err:
-            return self.busy is not None and self.busy in (err.message() or "")
+            return True if self.busy is not None and self.busy in (err.message() or "") else None
         except Empty:
+            return None
+
+    def _sound(self, name: str, value: np.ndarray[Any, Any] | None) -> bool:
+        """Content, in the shape that the config says (dimensions of -1 are free), and numbers that are numbers."""
+        if value is None:
             return False
+        dims = self._dims.get(name)
+        if dims is None:
+            return True
+        shaped = value.ndim == len(dims) and all(
+            want in (-1, have) for want, have in zip(dims, value.shape, strict=True)
+        )
+        return shaped and (value.dtype.kind != "f" or bool(np.isfinite(value).all()))
 
     def _asked(self, client: InferenceServerClient, priority: int) -> Any:
         return client.infer(
@@ -125,7 +143,7 @@ def _tensor(entry: dict[str, object]) -> InferInput:
     elif datatype == "BYTES" and isinstance(entry["data"], list):
         array = np.array([str(text).encode() for text in entry["data"]], np.object_).reshape(shape)
     else:
-        array = np.array(entry["data"], dtype).reshape(shape)
+        array = np.resize(np.array(entry["data"], dtype), shape)
     tensor = InferInput(name, shape, datatype)
     tensor.set_data_from_numpy(array)
     return tensor
