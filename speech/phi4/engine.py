@@ -187,6 +187,7 @@ class Engine:
             prompt_tokens=need.prompt_tokens,
             new_tokens=need.new_tokens,
             long_rope=need.long_rope,
+            guard=generation.guard and self.limits.guard,
             seconds=generation.prompt.seconds,
             generation=generation,
             handle=Handle(cancelled),

@@ -50,7 +50,10 @@ class Constraint(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Generation:
-    """One sequence to be continued greedily. `forced`: stop ids are ignored, for benchmarks."""
+    """One sequence to be continued greedily.
+
+    `guard`: a loop ends it, if the engine's limits guard at all. `forced`: stop ids are ignored, for benchmarks.
+    """
 
     prompt: Prompt
     mode: Mode

@@ -30,6 +30,7 @@ class Running(Entry):
     on_event: Callable[[Event], None] | None
     text: TextStream
     long_rope: bool
+    guard: bool
     constraint: Constraint | None = None
     embeds: Tensor | None = None  # of the prompt without its shared beginning, until it is prefilled
     shared: int = 0
@@ -89,6 +90,6 @@ class Running(Entry):
         if len(self.token_ids) >= self.new_tokens:
             return FinishReason.LENGTH
         # A constraint bounds every list and text by itself, and its brackets repeat.
-        if self.generation.guard and self.constraint is None and repeats(self.token_ids):
+        if self.guard and self.constraint is None and repeats(self.token_ids):
             return FinishReason.LOOP
         return None
