@@ -79,6 +79,12 @@ class Settings(BaseSettings):
     # Enough for dynamic batches of 32 on two instances.
     inflight_requests: int = Field(64, ge=1, description="Requests of one worker in flight to Triton")
 
+    # Decoded audio and open calls are copied some four times on their way: 64 MB make a peak of 250.
+    batch_bytes: int = Field(64 * 1024 * 1024, ge=1, description="Records of a batch, and audio worked on at once")
+    open_calls_bytes: int = Field(
+        256 * 1024 * 1024, ge=0, description="Of open calls in the segmenter's memory; the others wait in Postgres"
+    )
+
     reorder_chunks: int = Field(20, ge=0, description="A missing chunk is given up when so many later ones came")
     call_silence_timeout_seconds: float = Field(120.0, gt=0, description="A silent call is closed after this")
     paused_call_timeout_seconds: float = Field(1800.0, gt=0, description="A paused call is closed after this")

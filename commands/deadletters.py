@@ -87,7 +87,7 @@ def replay_letter(dead_letter_id: UUID) -> None:
     if not one.payload:
         fail("its payload was erased: there is nothing to replay")
     letter = one.letter
-    refuse_closed_call(using, letter)
+    refuse_in_vain(using, letter)
     require_kafka(using, letter.topic)
 
     async def again(connection: AsyncConnection) -> tuple[int, int] | None:
@@ -105,7 +105,8 @@ def replay_letter(dead_letter_id: UUID) -> None:
     console.print(f"produced to {letter.topic}/{place[0]} at offset {place[1]}")
 
 
-def refuse_closed_call(using: Settings, letter: DeadLetter) -> None:
+def refuse_in_vain(using: Settings, letter: DeadLetter) -> None:
+    """End the command where the record would come too late whatever was mended."""
     topics = Topics(using.topic_prefix)
     if letter.topic == topics.calls_utterances and letter.key:
         call_id, run_id = letter.key.decode(errors="replace"), letter.run_id
@@ -121,6 +122,20 @@ def refuse_closed_call(using: Settings, letter: DeadLetter) -> None:
         fail(
             f"call {call_id} is closed ({call.close_reason}): its audio would only be late; send the recording as a new call"
         )
+    seq = seq_of(letter)
+    if call is not None and any(first <= seq <= last for first, last in call.received):
+        fail(
+            f"call {call_id} has given up chunk {seq}: its place in the call is gone and counts as a gap; send the recording"
+            " as a new call"
+        )
+
+
+def seq_of(letter: DeadLetter) -> int:
+    """-1 where the record names none."""
+    try:
+        return int(dict(letter.headers)["seq"])
+    except (KeyError, ValueError):
+        return -1
 
 
 def produce(using: Settings, one: StoredDeadLetter) -> tuple[int, int]:

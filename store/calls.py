@@ -26,6 +26,7 @@ __all__ = [
     "Call",
     "CallRun",
     "CallState",
+    "claim",
     "close_run",
     "get_many",
     "get_runs",
@@ -164,6 +165,14 @@ async def upsert_many(conn: AsyncConnection, rows: Sequence[Call]) -> None:
     `last_commit_at` becomes Postgres' now(). Of one call_id in the batch the first row counts: pass each call once.
     """
     await _UPSERT.run(conn, [{c: getattr(row, c) for c in _COLUMNS} for row in rows])
+
+
+_CLAIM = Insert(table="ingest.calls", columns=_COLUMNS, key=("call_id",))
+
+
+async def claim(conn: AsyncConnection, rows: Sequence[Call]) -> None:
+    """Write the calls that are not there yet; the others stay as they are."""
+    await _CLAIM.run(conn, [{c: getattr(row, c) for c in _COLUMNS} for row in rows])
 
 
 async def set_state(conn: AsyncConnection, call_id: str, state: CallState) -> bool:

@@ -102,6 +102,11 @@ _ACQUIRE = sa.text(
     " ON CONFLICT (stage, run_id, topic_id, partition)"
     " DO UPDATE SET epoch = l.epoch + 1, updated_at = now() RETURNING ledger_id, next_offset, epoch"
 )
+# Of the topics that had this name before: who works for one of them still writes nothing more.
+_FENCE = sa.text(
+    "UPDATE ingest.ledger SET epoch = epoch + 1, updated_at = now() WHERE stage = :stage AND run_id = :run_id"
+    " AND topic = :topic AND topic_id <> :topic_id AND partition = :partition"
+)
 _LOST = sa.text(
     "INSERT INTO ingest.lost_ranges (ledger_id, first_offset, last_offset) VALUES (:ledger_id, :first, :last)"
 )
@@ -121,12 +126,10 @@ async def acquire(conn: AsyncConnection, key: LedgerKey, log_start: int) -> Posi
     names = {"topic_id": key.topic_id, "topic": key.topic}
     if (await conn.execute(_SEEN, names)).first() is None:  # an upsert each time would burn a generation
         await conn.execute(_TOPIC, names)
-    row = (
-        await conn.execute(
-            _ACQUIRE,
-            {**names, "stage": key.stage, "run_id": key.run_id, "partition": key.partition, "log_start": log_start},
-        )
-    ).one()
+    place = {**names, "stage": key.stage, "run_id": key.run_id, "partition": key.partition}
+    row = (await conn.execute(_ACQUIRE, {**place, "log_start": log_start})).one()
+    if row.epoch == 1:
+        await conn.execute(_FENCE, place)
     if log_start <= row.next_offset:
         return Position(ledger_id=row.ledger_id, next_offset=row.next_offset, epoch=row.epoch)
     lost = (int(row.next_offset), log_start - 1)

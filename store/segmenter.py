@@ -14,7 +14,7 @@ from uuid import UUID
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-__all__ = ["SavedAudio", "SavedCall", "load", "save"]
+__all__ = ["SavedAudio", "SavedCall", "adopt", "load", "save", "sizes"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,6 +61,54 @@ _CLOSE = tuple(
 )
 
 
+async def sizes(conn: AsyncConnection, topic_id: UUID, partition: int) -> dict[str, int]:
+    """All open calls of a partition: bytes of state and audio by call id. Reads neither."""
+    found = await conn.execute(
+        sa.text(
+            "SELECT call_id, octet_length(state) + coalesce((SELECT sum(octet_length(a.pcm))"
+            " FROM pii.segmenter_audio a WHERE a.topic_id = s.topic_id AND a.partition = s.partition"
+            " AND a.call_id = s.call_id), 0) AS bytes"
+            f" FROM ingest.segmenter_state s WHERE {_OWNED}"
+        ),
+        {"topic_id": topic_id, "partition": partition},
+    )
+    return {r.call_id: int(r.bytes) for r in found}
+
+
+_FORMER = sa.text(
+    "SELECT topic_id FROM ingest.topics WHERE topic = :topic AND topic_id <> :topic_id ORDER BY generation DESC"
+)
+_MOVE = (
+    sa.text(
+        "UPDATE ingest.segmenter_state s SET topic_id = :topic_id WHERE topic_id = :former AND partition = :partition"
+        " AND NOT EXISTS (SELECT 1 FROM ingest.segmenter_state n WHERE n.topic_id = :topic_id"
+        " AND n.partition = :partition AND n.call_id = s.call_id)"
+    ),
+    sa.text(
+        "UPDATE pii.segmenter_audio a SET topic_id = :topic_id WHERE topic_id = :former AND partition = :partition"
+        " AND NOT EXISTS (SELECT 1 FROM ingest.segmenter_state s WHERE s.topic_id = :former"
+        " AND s.partition = :partition AND s.call_id = a.call_id)"
+    ),
+    sa.text("DELETE FROM ingest.segmenter_state WHERE topic_id = :former AND partition = :partition"),
+    sa.text("DELETE FROM pii.segmenter_audio WHERE topic_id = :former AND partition = :partition"),
+    sa.text(
+        "UPDATE ingest.calls SET topic_id = :topic_id WHERE topic_id = :former AND partition = :partition"
+        " AND state IN ('started', 'streaming')"
+    ),
+)
+
+
+async def adopt(conn: AsyncConnection, topic: str, topic_id: UUID, partition: int) -> None:
+    """Calls that were open when the topic was deleted go on in the one of the same name that was made since.
+
+    What never came counts as a gap once they end, or are timed out.
+    """
+    former = await conn.execute(_FORMER, {"topic": topic, "topic_id": topic_id})
+    for (before,) in former.all():
+        for statement in _MOVE:
+            await conn.execute(statement, {"topic_id": topic_id, "former": before, "partition": partition})
+
+
 def _joined(pieces: Sequence[bytes]) -> dict[str, object]:
     """All in one bytea, which goes as it is; an array of them would go as text, in twice the bytes. `at` counts from 1."""
     lengths = [len(piece) for piece in pieces]
@@ -68,16 +116,21 @@ def _joined(pieces: Sequence[bytes]) -> dict[str, object]:
     return {"bytes": b"".join(pieces), "at": starts, "length": lengths}
 
 
-async def load(conn: AsyncConnection, topic_id: UUID, partition: int) -> list[SavedCall]:
-    """All open calls of a partition, by call id."""
-    where = {"topic_id": topic_id, "partition": partition}
+async def load(
+    conn: AsyncConnection, topic_id: UUID, partition: int, call_ids: Sequence[str] | None = None
+) -> list[SavedCall]:
+    """Open calls of a partition, by call id: these, or all."""
+    where: dict[str, object] = {"topic_id": topic_id, "partition": partition}
+    only = ""
+    if call_ids is not None:
+        only, where["call_ids"] = " AND call_id = ANY(CAST(:call_ids AS text[]))", list(call_ids)
     states = await conn.execute(
-        sa.text(f"SELECT call_id, state FROM ingest.segmenter_state WHERE {_OWNED} ORDER BY call_id"), where
+        sa.text(f"SELECT call_id, state FROM ingest.segmenter_state WHERE {_OWNED}{only} ORDER BY call_id"), where
     )
     calls = {r.call_id: SavedCall(call_id=r.call_id, state=bytes(r.state), audio=[]) for r in states}
     audio = await conn.execute(
         sa.text(
-            f"SELECT call_id, channel, start_sample, pcm FROM pii.segmenter_audio WHERE {_OWNED}"
+            f"SELECT call_id, channel, start_sample, pcm FROM pii.segmenter_audio WHERE {_OWNED}{only}"
             " ORDER BY call_id, channel, start_sample"
         ),
         where,

@@ -75,6 +75,7 @@ class Assembly:
     position: int = 0  # samples of the call that were handed on
     gap_ms: int = 0
     lost_chunks: int = 0
+    unplaced: int = 0  # chunks lost behind the last one on the time line: no later one tells yet how long they were
     chunk_ms: int = 0  # length of the last chunk
     paused: bool = False
     held: bool = False  # a pause lies since the last chunk: its hole is hold time, not a gap
@@ -123,21 +124,21 @@ class Assembly:
         return self._drain()
 
     def close(self, reason: Literal["ended", "timed_out"], last_seq: int | None) -> list[Stretch]:
-        """The end: nothing is waited for any more. A chunk missing at the very end counts as long as the last one."""
+        """The end: nothing is waited for any more. What is lost at the very end counts as long as the last chunk."""
         out: list[Stretch] = []
         while self.pending:
             self._give_up(min(self.pending))
             out += self._drain()
-        if last_seq is not None and last_seq >= self.next_seq:
-            missing = last_seq - self.next_seq + 1
-            self.lost_chunks += missing
-            self.gap_ms += min(missing * self.chunk_ms, LONGEST_CALL_MS)
+        missing = 0 if last_seq is None else max(0, last_seq - self.next_seq + 1)
+        self.lost_chunks += missing
+        self.gap_ms += min((self.unplaced + missing) * self.chunk_ms, LONGEST_CALL_MS)
         self.closed, self.last_seq = reason, last_seq
         empty = np.zeros((0, self.channels), np.int16)
         return merge([*out, Stretch(self.position, empty, "close")])
 
     def _give_up(self, seq: int) -> None:
         self.lost_chunks += seq - self.next_seq
+        self.unplaced += seq - self.next_seq
         self.next_seq = seq
 
     def _drain(self) -> list[Stretch]:
@@ -147,7 +148,9 @@ class Assembly:
             self.next_seq += 1
             if chunk is None:
                 self.lost_chunks += 1
+                self.unplaced += 1
                 continue
+            self.unplaced = 0
             out += self._place(chunk)
             self.held = self.paused
         return merge(out)
@@ -185,7 +188,8 @@ class Assembly:
 
     @classmethod
     def from_bytes(cls, saved: bytes) -> Assembly:
-        plain = json.loads(saved)
+        known = {one.name for one in fields(cls)}
+        plain = {name: value for name, value in json.loads(saved).items() if name in known}  # a newer one may say more
         channels = plain["channels"]
         plain["roles"] = tuple(plain["roles"])
         plain["call_started_at"] = datetime.fromisoformat(plain["call_started_at"])

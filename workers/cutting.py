@@ -36,6 +36,7 @@ class Draft:
     stretches: list[Stretch] = field(default_factory=list)
     appended: list[tuple[int, int, Pcm]] = field(default_factory=list)  # channel, start sample, pcm
     late_chunks: int = 0
+    late_ms: int = 0
     metadata: Mapping[str, object] = field(default_factory=dict)
 
 

@@ -81,11 +81,12 @@ def producer(settings: Settings) -> AIOKafkaProducer:
     return AIOKafkaProducer(**aio_options(settings), enable_idempotence=True, acks="all", linger_ms=5)
 
 
-async def produce(producer: AIOKafkaProducer, messages: Sequence[Message]) -> None:
-    """Produce in order and wait for the broker. Raises Transient when it does not answer."""
+async def produce(producer: AIOKafkaProducer, messages: Sequence[Message], partition: int | None = None) -> None:
+    """Produce in order, to their keys' partitions or to this one, and wait for the broker. Raises Transient without answer."""
     try:
         pending = [
-            await producer.send(one.topic, key=one.key, value=one.value, headers=list(one.headers)) for one in messages
+            await producer.send(one.topic, key=one.key, value=one.value, headers=list(one.headers), partition=partition)
+            for one in messages
         ]
         await asyncio.gather(*pending)
     except aiokafka.errors.KafkaError as err:

@@ -118,8 +118,13 @@ class Loop(Generic[P]):
         fresh = [record for record in records if record.offset >= owned.position.next_offset]
         self._on_step("2:dropped")
         try:
-            if fresh and not await self._until_committed(owned, Batch(key=owned.key, records=fresh), suspects is None):
-                return
+            while fresh:
+                count = self._stage.portion(partition, fresh)
+                if not await self._until_committed(
+                    owned, Batch(key=owned.key, records=fresh[:count]), suspects is None
+                ):
+                    return
+                fresh = fresh[count:]
         except Suspect:
             assert suspects is not None
             suspects.append(partition)

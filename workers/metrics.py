@@ -11,6 +11,8 @@ __all__ = [
     "INFERENCE_SECONDS",
     "LAG",
     "LOST_OFFSETS",
+    "OPEN_CALLS",
+    "OPEN_CALLS_BYTES",
     "OUTBOX_DEPTH",
     "RECORDS",
     "RELAY_FAILURES",
@@ -23,6 +25,8 @@ BATCH_SECONDS = Histogram("earful_batch_seconds", "Seconds from taking a batch t
 INFERENCES = Counter("earful_inferences", "Requests answered by Triton", ["model", "outcome"])
 INFERENCE_SECONDS = Histogram("earful_inference_seconds", "Seconds a request to Triton took", ["model"])
 LAG = Gauge("earful_lag_records", "Records between the ledger's watermark and the end of the log", ["stage"])
+OPEN_CALLS = Gauge("earful_open_calls", "Calls that are open in the partitions of this segmenter")
+OPEN_CALLS_BYTES = Gauge("earful_open_calls_bytes", "What of them is in memory, bytes")
 OUTBOX_DEPTH = Gauge("earful_outbox_rows", "Outbox rows that wait for the broker")
 RELAY_FAILURES = Counter(
     "earful_relay_failures", "Messages that Kafka did not take; each stays in the outbox", ["topic"]

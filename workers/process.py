@@ -166,7 +166,7 @@ class Worker:
                 engine=engine,
                 ownership=ownership,
                 watchdog=watchdog,
-                produce=lambda messages: kafka.produce(producer, messages),
+                produce=lambda messages, partition: kafka.produce(producer, messages, partition),
                 silence_seconds=settings.call_silence_timeout_seconds,
                 paused_seconds=settings.paused_call_timeout_seconds,
             )
@@ -249,6 +249,8 @@ class Worker:
             decode=decoder.decode,
             reorder_chunks=settings.reorder_chunks,
             month_bounds=lambda: self._months,
+            batch_bytes=settings.batch_bytes,
+            open_calls_bytes=settings.open_calls_bytes,
         )
 
     def _loop(

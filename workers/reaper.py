@@ -37,7 +37,7 @@ class Reaper:
         engine: AsyncEngine,
         ownership: Ownership,
         watchdog: Watchdog,
-        produce: Callable[[Sequence[Message]], Awaitable[None]],
+        produce: Callable[[Sequence[Message], int], Awaitable[None]],
         silence_seconds: float,
         paused_seconds: float,
     ) -> None:
@@ -82,4 +82,4 @@ class Reaper:
         ]
         if messages:
             log.info("reaper.timed_out", partition=partition, calls=len(messages))
-            await self._produce(messages)
+            await self._produce(messages, partition)  # the call's, whatever partitioner its producer has

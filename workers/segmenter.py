@@ -7,7 +7,7 @@ is produced to `calls.utterances.v1` before the transaction: its id comes from i
 from __future__ import annotations
 
 import asyncio
-from collections import Counter, OrderedDict
+from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -18,7 +18,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from errors import Permanent, Transient
 from store import calls, segmenter
-from store.calls import Call, CallState
+from store.calls import Call
 from store.ledger import LedgerKey, VerdictKind
 from store.runs import CUT_RUN
 from stream.events import (
@@ -30,16 +30,16 @@ from stream.events import (
     CallStarted,
     CallTimedOut,
     Topics,
-    make_traceparent,
     parse_audio,
-    trace_id,
 )
-from stream.ids import trace_id_of
 from stream.records import Message, Record
 from workers.assembly import Assembly, admit
+from workers.call_rows import begin_row, begun, row_of
 from workers.cutting import Cutter, Draft, begin_channels
 from workers.deadline import Deadline
+from workers.open_calls import Held, OpenCalls
 from workers.reading import reading
+from workers.replay import REPLAY_OF
 from workers.stage import Batch, Work
 
 __all__ = ["SegmenterStage"]
@@ -47,22 +47,17 @@ __all__ = ["SegmenterStage"]
 Pcm = np.ndarray[Any, np.dtype[np.int16]]
 Verdict = tuple[VerdictKind, str | None]
 
+#: Decoded, a chunk has at most 5 s of 48 kHz stereo; what says more is buried.
+LARGEST_AUDIO = 1_000_000
 #: Calls are looked up in Postgres once; the last ones are remembered here, about 1 kB each.
 REMEMBERED_CALLS = 10_000
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Held:
-    """An open call as Postgres has it: state bytes, and per channel the audio that may still be cut."""
-
-    state: bytes
-    audio: tuple[tuple[int, Pcm], ...]
+OTHER_PARTITION = "a call began in another partition at the same moment; next time that is known"
 
 
 @dataclass(slots=True, kw_only=True)
 class Plan:
     drafts: dict[str, Draft] = field(default_factory=dict)
-    late: Counter[str] = field(default_factory=Counter)  # chunks for calls that are over
+    late: dict[str, Call] = field(default_factory=dict)  # rows of calls that are over and that audio came for
     rows: list[Call] = field(default_factory=list)
     states: dict[str, bytes] = field(default_factory=dict)  # of calls that are still open
 
@@ -83,6 +78,8 @@ class SegmenterStage:
         decode: Callable[[AudioChunk], Awaitable[Pcm]],
         reorder_chunks: int,
         month_bounds: Callable[[], tuple[datetime, datetime]],
+        batch_bytes: int,
+        open_calls_bytes: int,
     ) -> None:
         self.topic = topics.calls_audio
         self._cutter = cutter
@@ -91,16 +88,26 @@ class SegmenterStage:
         self._decode = decode
         self._reorder_chunks = reorder_chunks
         self._month_bounds = month_bounds
-        self._open: dict[int, dict[str, Held]] = {}
+        self._batch_bytes = batch_bytes
+        self._open = OpenCalls(open_calls_bytes)
         self._known: OrderedDict[str, Call] = OrderedDict()
 
     async def assigned(self, connection: AsyncConnection, keys: Sequence[LedgerKey]) -> None:
         self._known.clear()
-        loaded: dict[int, dict[str, Held]] = {}
-        for key in keys:
-            saved = await segmenter.load(connection, key.topic_id, key.partition)
-            loaded[key.partition] = {one.call_id: restored(one) for one in saved}
-        self._open = loaded
+        await self._open.assigned(connection, keys)
+
+    def portion(self, partition: int, records: Sequence[Record]) -> int:
+        """So many that audio and open calls fit into `batch_bytes`; at least one."""
+        total, seen = 0, set()
+        for count, record in enumerate(records):
+            call_id = (record.key or b"").decode(errors="replace")
+            total += audio_bytes(record)
+            if call_id not in seen:
+                seen.add(call_id)
+                total += self._open.size(partition, call_id)
+            if count and total > self._batch_bytes:
+                return count
+        return len(records)
 
     async def work(self, batch: Batch, deadline: Deadline) -> Work[Plan]:
         work: Work[Plan] = Work(plan=Plan())
@@ -110,22 +117,21 @@ class SegmenterStage:
                 events.append((record, parse_audio(record)))
             except Permanent as err:
                 work.bury(batch, record, err)
-        rows = await self._rows({event.call_id for _, event in events})
+        call_ids = {event.call_id for _, event in events}
+        rows = await self._rows(call_ids)
+        held = await self._open.get_many(self._engine, batch.key, call_ids)
         for record, event in events:
             try:
-                work.verdicts[record.offset] = await self._take(batch, work.plan, rows, record, event)
+                work.verdicts[record.offset] = await self._take(batch, work.plan, rows, held, record, event)
             except Permanent as err:
                 work.bury(batch, record, err)
         utterances, ends = await asyncio.to_thread(self._cutter.cut, list(work.plan.drafts.values()))
         deadline.check()
+        work.plan.rows = [row_of(batch.key, draft, rows) for draft in work.plan.drafts.values()]
+        await self._claim(batch.key.partition, [row for row in work.plan.rows if row.call_id not in rows], work.plan)
         await self._produce(utterances)
         await self._produce(ends)  # now that Kafka has what they name: a transcriber believes them
-        work.plan.rows = [row_of(batch.key, draft, rows) for draft in work.plan.drafts.values()]
-        work.plan.rows += [
-            replace(rows[call_id], late_chunks=rows[call_id].late_chunks + count)
-            for call_id, count in work.plan.late.items()
-            if call_id not in work.plan.drafts
-        ]
+        work.plan.rows += work.plan.late.values()
         work.plan.states = {
             call_id: draft.call.to_bytes() for call_id, draft in work.plan.drafts.items() if not draft.call.closed
         }
@@ -137,7 +143,7 @@ class SegmenterStage:
         await calls.upsert_many(connection, work.plan.rows)
         stored = await calls.get_many(connection, [row.call_id for row in work.plan.rows])
         if any(row.partition != batch.key.partition for row in stored.values()):
-            raise Transient("a call began in another partition at the same moment; next time that is known")
+            raise Transient(OTHER_PARTITION)
         await segmenter.save(
             connection,
             batch.key.topic_id,
@@ -160,12 +166,13 @@ class SegmenterStage:
         return Plan()
 
     def committed(self, batch: Batch, work: Work[Plan]) -> None:
-        held = self._open.setdefault(batch.key.partition, {})
         for call_id, draft in work.plan.drafts.items():
             if draft.call.closed:
-                held.pop(call_id, None)
+                self._open.remove(batch.key.partition, call_id)
             else:
-                held[call_id] = Held(state=work.plan.states[call_id], audio=tuple(draft.audio))
+                audio = tuple((start, compact(pcm)) for start, pcm in draft.audio)
+                self._open.put(batch.key.partition, call_id, Held(state=work.plan.states[call_id], audio=audio))
+        self._open.trim()
         for row in work.plan.rows:
             self._known[row.call_id] = row
             self._known.move_to_end(row.call_id)
@@ -181,30 +188,50 @@ class SegmenterStage:
                 found |= await calls.get_many(connection, unknown)
         return found
 
+    async def _claim(self, partition: int, new: Sequence[Call], plan: Plan) -> None:
+        """Before utterances of a new call reach Kafka its row is there: else those of its other half, sent to another
+        partition, could come first and be taken for them. Raises Transient where that half was first."""
+        heard = [begin_row(row) for row in new if plan.drafts[row.call_id].call.utterance_ids]
+        if not heard:
+            return
+        async with reading(self._engine) as connection:
+            await calls.claim(connection, heard)
+            await connection.commit()
+            stored = await calls.get_many(connection, [row.call_id for row in heard])
+        if any(row.partition != partition for row in stored.values()):
+            raise Transient(OTHER_PARTITION)
+
     async def _take(
-        self, batch: Batch, plan: Plan, rows: Mapping[str, Call], record: Record, event: AudioEvent
+        self,
+        batch: Batch,
+        plan: Plan,
+        rows: Mapping[str, Call],
+        held: Mapping[str, Held],
+        record: Record,
+        event: AudioEvent,
     ) -> Verdict:
         """One event into its call's draft. Returns its verdict; raises Permanent for a dead letter."""
         draft = plan.drafts.get(event.call_id)
         row = rows.get(event.call_id)
+        replayed = REPLAY_OF in dict(record.headers)
         if draft is None:
             self._check_call(batch.key.partition, row, event)
-            held = self._open.get(batch.key.partition, {}).get(event.call_id)
-            if held is not None:
-                draft = Draft(call=Assembly.from_bytes(held.state), audio=list(held.audio))
-            elif row is not None:
-                return self._after_the_end(plan, row, event)
-            elif isinstance(event, CallPaused | CallResumed | CallTimedOut):
+            known = held.get(event.call_id)
+            if known is not None:
+                draft = Draft(call=Assembly.from_bytes(known.state), audio=list(known.audio))
+            elif row is not None and row.state not in ("started", "streaming"):
+                return self._after_the_end(plan, row, event, replayed)
+            elif row is None and isinstance(event, CallPaused | CallResumed | CallTimedOut):
                 return ("control", None)  # of a call that nobody heard of: nothing to pause or to end
-            else:
-                draft = begun(event, record)
-                verdict = await self._apply(draft, event)  # a record that is buried begins no call
+            else:  # a row without a state was claimed by a batch that did not come to its end
+                draft = begun(event, record, row)
+                verdict = await self._apply(draft, event, replayed)  # a record that is buried begins no call
                 plan.drafts[event.call_id] = draft
                 return verdict
         elif event.call_started_at != draft.call.call_started_at:
             raise Permanent("call_id_reused", "call_started_at differs from the call's first record")
         plan.drafts[event.call_id] = draft  # before it is applied: also a chunk that is buried leaves its mark
-        return await self._apply(draft, event)
+        return await self._apply(draft, event, replayed)
 
     def _check_call(self, partition: int, row: Call | None, event: AudioEvent) -> None:
         first, end = self._month_bounds()
@@ -217,20 +244,23 @@ class SegmenterStage:
         if row.partition != partition:
             raise Permanent("wrong_partition", "the call is in another partition: use the murmur2 partitioner")
 
-    def _after_the_end(self, plan: Plan, row: Call, event: AudioEvent) -> Verdict:
+    def _after_the_end(self, plan: Plan, row: Call, event: AudioEvent, replayed: bool) -> Verdict:
         if not isinstance(event, AudioChunk):
             return ("control", None)
         if (event.channels, event.roles) != (row.channels, row.roles):
             raise Permanent("call_id_reused", "the channel layout differs from the call's first record")
-        if any(first <= event.seq <= last for first, last in row.received):
+        if any(first <= event.seq <= last for first, last in row.received) and not replayed:
             return ("duplicate", None)
-        plan.late[event.call_id] += 1
+        row = plan.late.get(event.call_id, row)
+        plan.late[event.call_id] = replace(
+            row, late_chunks=row.late_chunks + 1, late_ms=row.late_ms + event.duration_ms
+        )
         return ("late", None)
 
-    async def _apply(self, draft: Draft, event: AudioEvent) -> Verdict:
+    async def _apply(self, draft: Draft, event: AudioEvent, replayed: bool) -> Verdict:
         call = draft.call
         if isinstance(event, AudioChunk):
-            return await self._chunk(draft, event)
+            return await self._chunk(draft, event, replayed)
         if isinstance(event, CallStarted):
             if (event.channels, event.roles) != (call.channels, call.roles):
                 raise Permanent("call_id_reused", "the channel layout differs from the call's first record")
@@ -248,7 +278,7 @@ class SegmenterStage:
             draft.stretches += call.close("timed_out", None)
         return ("control", None)
 
-    async def _chunk(self, draft: Draft, event: AudioChunk) -> Verdict:
+    async def _chunk(self, draft: Draft, event: AudioChunk, replayed: bool) -> Verdict:
         call = draft.call
         if not call.channel_states:
             call.rate = event.rate
@@ -262,7 +292,11 @@ class SegmenterStage:
             offset_ms=event.offset_ms,
         )
         if verdict is not None:
-            draft.late_chunks += verdict[0] == "late"
+            if verdict[0] == "duplicate" and replayed:
+                verdict = ("late", None)  # its place was given up when it was buried
+            if verdict[0] == "late":
+                draft.late_chunks += 1
+                draft.late_ms += event.duration_ms
             return verdict
         if not call.channel_states:
             try:
@@ -280,58 +314,18 @@ class SegmenterStage:
         return ("consumed", None)
 
 
-def begun(event: AudioEvent, record: Record) -> Draft:
-    """A call's first record settles its layout; call.ended alone says nothing of it."""
-    channels, roles = (
-        (event.channels, event.roles) if isinstance(event, AudioChunk | CallStarted) else (1, ("unknown",))
-    )
-    call = Assembly(
-        call_id=event.call_id,
-        call_started_at=event.call_started_at,
-        channels=channels,
-        roles=roles,
-        rate=event.rate if isinstance(event, AudioChunk) else 8_000,
-        product=event.product if isinstance(event, CallStarted) else None,
-        traceparent=event.traceparent or make_traceparent(trace_id(record)),
-    )
-    return Draft(call=call, audio=[])
+def audio_bytes(record: Record) -> int:
+    """What a record takes once it is decoded: as its headers say, which decoding holds it to."""
+    headers = dict(record.headers)
+    try:
+        frames = int(headers["rate"]) * int(headers["duration_ms"]) // 1000
+        audio = 2 * frames * int(headers["channels"])
+    except (KeyError, ValueError):
+        audio = 0  # it will be buried
+    return len(record.value or b"") + min(max(audio, 0), LARGEST_AUDIO)
 
 
-def restored(saved: segmenter.SavedCall) -> Held:
-    call = Assembly.from_bytes(saved.state)
-    audio: list[tuple[int, Pcm]] = []
-    for channel in range(len(call.channel_states)):
-        parts = [one for one in saved.audio if one.channel == channel]
-        pcm = [np.frombuffer(part.pcm, np.int16) for part in parts]
-        start = parts[0].start_sample if parts else call.position
-        audio.append((start, np.concatenate(pcm) if pcm else np.zeros(0, np.int16)))
-    return Held(state=saved.state, audio=tuple(audio))
-
-
-def state_of(call: Assembly) -> CallState:
-    if call.closed and call.received and not call.position:
-        return "audio_corrupt"  # chunks came, and none of them could be decoded
-    return call.closed or ("streaming" if call.received else "started")
-
-
-def row_of(key: LedgerKey, draft: Draft, rows: Mapping[str, Call]) -> Call:
-    call, known = draft.call, rows.get(draft.call.call_id)
-    return Call(
-        call_id=call.call_id,
-        call_started_at=call.call_started_at,
-        channels=call.channels,
-        roles=call.roles,
-        topic_id=key.topic_id,
-        partition=key.partition,
-        state=state_of(call),
-        product=call.product,
-        close_reason=call.closed,
-        received=tuple((first, last) for first, last in call.received),
-        last_seq=call.highest_seq if call.received else None,
-        duration_ms=call.duration_ms,
-        gap_ms=call.gap_ms,
-        late_chunks=(known.late_chunks if known else 0) + draft.late_chunks,
-        paused=call.paused,
-        metadata=draft.metadata or (known.metadata if known else {}),
-        trace_id=trace_id_of(call.traceparent),
-    )
+def compact(pcm: Pcm) -> Pcm:
+    """A copy where it is a small part of what came in, which would stay in memory with it."""
+    whole = pcm.base
+    return pcm.copy() if isinstance(whole, np.ndarray) and whole.nbytes > 2 * pcm.nbytes else pcm

@@ -71,6 +71,10 @@ class Stage(Protocol[P]):
         """Load the state of these partitions; they are all that this process owns now."""
         ...
 
+    def portion(self, partition: int, records: Sequence[Record]) -> int:
+        """How many of these, from the first on, to take at once: what they need in memory is bounded. At least one."""
+        ...
+
     async def work(self, batch: Batch, deadline: Deadline) -> Work[P]:
         """Steps 3 and 4: decode, validate, infer. Raises Transient when the batch should be tried again."""
         ...
@@ -93,6 +97,10 @@ class Stateless:
 
     async def assigned(self, connection: AsyncConnection, keys: Sequence[LedgerKey]) -> None:
         """There is no state to load."""
+
+    def portion(self, partition: int, records: Sequence[Record]) -> int:
+        """All: what is taken from Kafka at once is bounded."""
+        return len(records)
 
     def committed(self, batch: Batch, work: Work[Any]) -> None:
         """There is no state to follow the database."""

@@ -94,6 +94,21 @@ def test_audio_of_a_closed_call_is_not_replayed(run: Run, pipeline: Pipeline) ->
     assert run("deadletters", "show", letter["dead_letter_id"], "--json").json()["replayed_at"] is None
 
 
+def test_a_chunk_whose_place_is_gone_is_not_replayed(run: Run, pipeline: Pipeline) -> None:
+    """The call is open, and goes on without it; a record that never took a place may come again."""
+    audio = chunks("going-on", sample("calls/card-fee", 0, 4_000))
+    broken = audio[3].model_copy(update={"value": audio[3].value[:-40]})
+    events = [started("going-on"), *audio[:3], broken, audio[4].model_copy(update={"rate": 16_000})]
+    places = pipeline.produce(messages(pipeline.topics, events))
+    gone, other = (letter_at(run, pipeline, "segmenter", place)["dead_letter_id"] for place in places[4:])
+    done = run("deadletters", "replay", gone)
+    assert (done.code, "has given up chunk 3" in done.sentence()) == (1, True)
+    assert run("deadletters", "replay", other).code == 0
+    rest = [*audio[4:], ended("going-on", len(audio) - 1)]
+    pipeline.produce(messages(pipeline.topics, rest))
+    pipeline.wait(lambda: pipeline.one("SELECT gap_ms FROM ingest.calls WHERE call_id = 'going-on'") == 500, "the gap")
+
+
 def test_a_letter_without_payload_cannot_be_replayed(run: Run, pipeline: Pipeline) -> None:
     [place] = pipeline.produce([poison(pipeline, "erased")])
     letter = letter_at(run, pipeline, "reviewer", place)

@@ -51,6 +51,7 @@ class Probe:
     topic: str
     fail: Callable[[Batch], None] = lambda batch: None
     forget: frozenset[int] = frozenset()
+    most: int = 1_000  # records taken at once
     waits: dict[int, asyncio.Event] = field(default_factory=dict)  # for what a partition's work waits, half a second
     begun: dict[int, asyncio.Event] = field(default_factory=lambda: defaultdict(asyncio.Event))
     done: dict[int, asyncio.Event] = field(default_factory=lambda: defaultdict(asyncio.Event))
@@ -61,6 +62,9 @@ class Probe:
 
     async def assigned(self, connection: AsyncConnection, keys: Sequence[LedgerKey]) -> None:
         self.assignments.append([key.partition for key in keys])
+
+    def portion(self, partition: int, records: Sequence[Any]) -> int:
+        return min(len(records), self.most)
 
     async def work(self, batch: Batch, deadline: Deadline) -> Work[None]:
         self.batches.append([record.offset for record in batch.records])

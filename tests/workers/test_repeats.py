@@ -154,6 +154,8 @@ async def test_no_end_of_a_call_reaches_kafka_before_its_utterances(engine: Asyn
         decode=decode,
         reorder_chunks=20,
         month_bounds=lambda: BOUNDS,
+        batch_bytes=1 << 26,
+        open_calls_bytes=1 << 26,
     )
     messages = a_call()
     with pytest.raises(Transient):
