@@ -15,6 +15,7 @@ from errors import EarfulError, Transient
 from settings import Settings
 from workers import kafka
 from workers.consumer import Seek, WatermarkApp
+from workers.intake import Intake
 from workers.stage import Stage
 
 __all__ = ["Left", "ended", "log_ends", "make_app"]
@@ -72,8 +73,11 @@ def make_app(
 
     @app.agent(topic, name=stage.name, concurrency=1)
     async def agent(stream: Any) -> None:
+        intake = Intake(settings.batch_bytes)
+        stream.add_processor(intake.admit)
         async for events in stream.noack_take(batch, within=settings.batch_wait_seconds):
             await take(events, app.consumer_generation_id)
+            intake.release(events)
 
     return app
 
