@@ -17,6 +17,7 @@ from kafka.errors import KafkaError
 from errors import Transient
 from settings import Settings
 from stream.records import Message
+from workers import lenient
 
 __all__ = [
     "admin",
@@ -29,6 +30,8 @@ __all__ = [
     "security",
     "topic_ids",
 ]
+
+lenient.install()
 
 #: A healthy broker answers such a question within milliseconds.
 ANSWER_SECONDS = 10.0
