@@ -3,11 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import signal
-import subprocess
-import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Annotated
@@ -19,6 +14,7 @@ from kafka.admin import NewTopic
 from kafka.errors import BrokerResponseError, KafkaError, TopicAlreadyExistsError
 from sqlalchemy.exc import DBAPIError, IntegrityError
 
+from commands.all_workers import run_all
 from commands.context import (
     UNAVAILABLE,
     WRONG,
@@ -39,13 +35,10 @@ from store.schema import SchemaMismatch
 from stream.topics import Topics
 from workers import kafka
 from workers.log import configure
-from workers.process import STAGES, TEMPFAIL, run_worker
+from workers.process import STAGES, run_worker
 from workers.run import describe
 
 __all__ = ["create_topics", "migrate", "open_run", "runs", "topics", "worker"]
-
-#: A worker stops itself within 10 s; a supervisor usually waits 15 s or more.
-STOP_SECONDS = 11.0
 
 topics = typer.Typer(
     no_args_is_help=True, help="Kafka's topics: create them, or check that they are as they should be."
@@ -67,36 +60,6 @@ def worker(
     if stage not in STAGES:
         fail(f"no stage {stage!r}: one of {', '.join(STAGES)}, all", WRONG)
     raise typer.Exit(run_worker(stage, using))
-
-
-def run_all(using: Settings) -> int:
-    """One child a stage. A signal ends all of them; the first that ends ends all, so that the supervisor above sees it."""
-    signals: list[int] = []
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda received, frame: signals.append(received))
-    children = [
-        subprocess.Popen([sys.executable, "-m", "cli", "worker", stage], env=environment_of(using, number))
-        for number, stage in enumerate(STAGES)
-    ]
-    while not signals and all(child.poll() is None for child in children):
-        time.sleep(0.2)
-    for child in children:
-        child.terminate()
-    deadline = time.monotonic() + STOP_SECONDS
-    for child in children:
-        try:
-            child.wait(max(0.0, deadline - time.monotonic()))
-        except subprocess.TimeoutExpired:
-            child.kill()
-    worst = max(code if code >= 0 else 128 - code for code in (child.wait() for child in children))
-    return worst if signals else worst or TEMPFAIL
-
-
-def environment_of(using: Settings, number: int) -> dict[str, str]:
-    """Each stage has a health port of its own: the first has the given one, the others follow."""
-    if using.health_port is None:
-        return dict(os.environ)
-    return {**os.environ, "EARFUL_HEALTH_PORT": str(using.health_port + number)}
 
 
 @topics.command("create")
