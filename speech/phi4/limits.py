@@ -30,6 +30,9 @@ class Limits:
     prefill_tokens: int = 8_192  # in one step, all requests together
     chunk_tokens: int = 2_048  # of one long prompt in one step: between two chunks everybody else gets a token
 
+    # Batch sizes for which a decode step becomes a CUDA graph; none: every step is launched kernel by kernel.
+    graph_sizes: tuple[int, ...] = ()
+
     min_audio_seconds: float = 0.05
     max_utterance_seconds: float = 40.0  # the encoder's block; trained on 30
     max_summary_seconds: float = 1_800.0
@@ -52,8 +55,9 @@ class Limits:
     def from_json(cls, text: str) -> Limits:
         """What `canonical_json` wrote, or a part of it; ValueError for anything else."""
         try:
-            return cls(**json.loads(text))
-        except TypeError as err:
+            values = json.loads(text)
+            return cls(**values | {"graph_sizes": tuple(values.get("graph_sizes", ()))})
+        except (TypeError, AttributeError) as err:
             raise ValueError(f"limits: {err}") from err
 
     @property

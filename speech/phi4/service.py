@@ -51,6 +51,7 @@ class Speech:
         *,
         version: str,
         stop_ids: Sequence[int],
+        late: bool | None = None,
         run: bool = True,
     ) -> None:
         self.limits = limits
@@ -60,7 +61,7 @@ class Speech:
         window = max((tokens for count, tokens in limits.pools if count), default=0)
         summarizer = Summarizer(prompts, grammars, window=window, most_parts=limits.summary_parts)
         self._tasks = Tasks(model, prompts, summarizer, limits, tokenizer.token_to_id(CHAIN_SEPARATOR))
-        self.engine = Engine(model, limits, vocabulary=Vocabulary(tokenizer), stop_ids=stop_ids, run=run)
+        self.engine = Engine(model, limits, vocabulary=Vocabulary(tokenizer), stop_ids=stop_ids, late=late, run=run)
 
     @classmethod
     def load(

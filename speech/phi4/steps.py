@@ -1,8 +1,4 @@
-"""What one step computes: encoder batches, prompts, one token for everybody. Values in, values out, no bookkeeping.
-
-On a GPU this is where a decode step becomes a CUDA graph per batch size: `Phi4Model.decode` takes device tensors and
-waits for nothing. That was not run yet, so every step is eager.
-"""
+"""What one step computes: encoder batches, prompts, one token for everybody. Values in, values out, no bookkeeping."""
 
 from __future__ import annotations
 
@@ -11,26 +7,27 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from speech.phi4.flight import Flight, Tokens
 from speech.phi4.generation import Prompt
+from speech.phi4.graphs import DecodeGraphs
 from speech.phi4.model import Cache, Clip, Mode, Phi4Model, PrefillRow
 from speech.phi4.sampling import greedy
 from speech.phi4.sequence import Running
 
-__all__ = ["Choice", "Steps"]
-
-Choice = tuple[int, float]  # a token and its log-probability
+__all__ = ["Steps"]
 
 
 class Steps:
-    """One model over one cache."""
+    """One model over one cache; nothing here waits for the device but `encode`, which may."""
 
-    def __init__(self, model: Phi4Model, cache: Cache) -> None:
+    def __init__(self, model: Phi4Model, cache: Cache, graphs: DecodeGraphs | None = None) -> None:
         self._model = model
         self._cache = cache
+        self._graphs = graphs
 
     def encode(self, batch: Sequence[Running]) -> list[Tensor]:
         """The audio of each request as embeddings [tokens, hidden]."""
-        return self._model.encode([clip_of(running.generation.prompt) for running in batch])
+        return self._model.encode([_clip(running.generation.prompt) for running in batch])
 
     def embed(self, running: Running, audio: Tensor | None) -> Tensor:
         """The prompt behind its shared beginning: [tokens, hidden]."""
@@ -38,8 +35,8 @@ class Steps:
         before, after = self._model.embed(prompt.before[running.shared :]), self._model.embed(prompt.after)
         return torch.cat([before, after] if audio is None else [before, audio, after])
 
-    def prefill(self, chunks: Sequence[tuple[Running, int]]) -> list[Choice | None]:
-        """So many more tokens of each prompt; the first token of the answer where the prompt is complete."""
+    def prefill(self, chunks: Sequence[tuple[Running, int]]) -> Tokens | None:
+        """So many more tokens of each prompt; the first token of those answers whose prompt is complete."""
         rows = []
         for running, count in chunks:
             assert running.embeds is not None
@@ -55,49 +52,44 @@ class Steps:
             )
         logits = self._model.prefill(self._cache, rows)
         ready = [n for n, (running, count) in enumerate(chunks) if running.missing == count]
-        choices: list[Choice | None] = [None] * len(chunks)
-        if ready:
-            chosen = logits if len(ready) == len(chunks) else logits[ready]
-            found = _read(*greedy(chosen, [chunks[n][0].allowed() for n in ready]))
-            for n, choice in zip(ready, found, strict=True):
-                choices[n] = choice
-        return choices
+        if not ready:
+            return None
+        members = [chunks[n][0] for n in ready]
+        ids, logprobs = greedy(
+            logits if len(ready) == len(chunks) else logits[ready], [running.allowed() for running in members]
+        )
+        return Tokens(members=members, ids=ids, logprobs=logprobs)
 
-    def decode(self, batch: Sequence[Running]) -> list[Choice]:
-        """One more token of each answer."""
-        pending = []
+    def decode(self, batch: Sequence[Running], before: Flight) -> list[Tokens]:
+        """One more token of each answer; the last ones may still be in flight."""
+        found = []
         for mode in (Mode.SPEECH, Mode.LANGUAGE):
-            chosen = [n for n, running in enumerate(batch) if running.generation.mode is mode]
-            if not chosen:
-                continue
-            values = torch.tensor(
-                [
-                    (
-                        running.token_ids[-1],
-                        running.slot,
-                        running.prompt_tokens + len(running.token_ids) - 1,
-                        running.long_rope,
-                    )
-                    for running in (batch[n] for n in chosen)
-                ]
-            ).to(self._model.device, non_blocking=True)
-            ids, slots, lengths, long = values.unbind(1)
+            mine = [running for running in batch if running.generation.mode is mode]
+            for held in (False, True):
+                members = [running for running in mine if (running.constraint is not None) == held]
+                if members:
+                    found.append(self._decode(mode, members, before, held=held))
+        return found
+
+    def _decode(self, mode: Mode, members: Sequence[Running], before: Flight, *, held: bool) -> Tokens:
+        rows = []
+        for running in members:
+            place = before.place(running)
+            token = 0 if place >= 0 else running.token_ids[-1]
+            length = running.prompt_tokens + len(running.token_ids) - (0 if place >= 0 else 1)
+            rows.append((token, running.slot, length, running.long_rope, place))
+        values = torch.tensor(rows).to(self._model.device, non_blocking=True)
+        ids, slots, lengths, long, places = values.unbind(1)
+        if any(row[4] >= 0 for row in rows):
+            ids = torch.where(places >= 0, before.ids()[places.clamp(min=0)], ids)
+        if self._graphs is not None and not held and self._graphs.fits(len(members)):
+            chosen, logprobs = self._graphs(mode, ids, slots, lengths, long.bool())
+        else:
             logits = self._model.decode(self._cache, mode, ids, slots, lengths, long.bool())
-            pending.append((chosen, greedy(logits, [batch[n].allowed() for n in chosen])))
-        choices: list[Choice] = [(0, 0.0)] * len(batch)
-        for chosen, (ids, logprobs) in pending:
-            for n, choice in zip(chosen, _read(ids, logprobs), strict=True):
-                choices[n] = choice
-        return choices
+            chosen, logprobs = greedy(logits, [running.allowed() for running in members])
+        return Tokens(members=members, ids=chosen, logprobs=logprobs)
 
 
-def clip_of(prompt: Prompt) -> Clip:
-    """The prompt's audio as the model takes it."""
+def _clip(prompt: Prompt) -> Clip:
     assert prompt.audio is not None
     return Clip(samples=prompt.audio, rate=prompt.rate)
-
-
-def _read(ids: Tensor, logprobs: Tensor) -> list[Choice]:
-    # float64 holds every id exactly, so both come back in one transfer.
-    both = torch.stack([ids.double(), logprobs.double()]).tolist()
-    return [(int(token_id), logprob) for token_id, logprob in zip(*both, strict=True)]

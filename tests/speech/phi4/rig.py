@@ -63,8 +63,8 @@ def stop_ids() -> tuple[int, ...]:
     return model().config.eos_ids
 
 
-def engine(limits: Limits = SMALL, *, run: bool = False) -> Engine:
-    return Engine(model(), limits, vocabulary=vocabulary(), stop_ids=stop_ids(), run=run)
+def engine(limits: Limits = SMALL, *, run: bool = False, late: bool = False) -> Engine:
+    return Engine(model(), limits, vocabulary=vocabulary(), stop_ids=stop_ids(), run=run, late=late)
 
 
 def tone(seconds: float, seed: int = 0, rate: int = 16_000) -> NDArray[np.float32]:

@@ -33,14 +33,18 @@ def wanted(number: int) -> tuple[Generation, tuple[int, ...]]:
     return generation, rig.alone(generation)
 
 
-@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@pytest.mark.parametrize("late", [False, True])
+@settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     order=st.permutations(range(10)),
     steps=st.lists(st.integers(0, 6), min_size=10, max_size=10),
     cancelled=st.sets(st.integers(0, 9), max_size=2),
 )
-def test_tokens_are_those_of_each_request_alone(order: list[int], steps: list[int], cancelled: set[int]) -> None:
-    engine = rig.engine()
+def test_tokens_are_those_of_each_request_alone(
+    late: bool, order: list[int], steps: list[int], cancelled: set[int]
+) -> None:
+    """`late` reads each step after the next was launched, as on a GPU."""
+    engine = rig.engine(late=late)
     handles: dict[int, Handle[Completion]] = {}
     for number, pause in zip(order, steps, strict=True):
         handles[number] = engine.submit(wanted(number)[0])
@@ -186,9 +190,10 @@ def _audio(samples: np.ndarray) -> Generation:  # type: ignore[type-arg]
     return replace(rig.speech(), prompt=prompt)
 
 
-def test_an_error_inside_fails_one_request_only(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("late", [False, True])
+def test_an_error_inside_fails_one_request_only(late: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """The encoder refuses a batch because of one clip: the others are encoded again, without it."""
-    engine = rig.engine()
+    engine = rig.engine(late=late)
     good, bad = rig.speech(0.5, new=5, seed=1), rig.speech(0.7, new=5, seed=2)
     encode = engine.model.encode
 
@@ -209,6 +214,72 @@ def test_an_error_inside_fails_one_request_only(monkeypatch: pytest.MonkeyPatch)
     assert "secret" not in str(caught.value)
     assert isinstance(events[0], Failed)
     assert (engine.metrics.failures_total, engine.metrics.kv_tokens) == (1, 0)
+
+
+@pytest.mark.parametrize("late", [False, True])
+def test_a_step_that_fails_is_repeated_for_each_alone(late: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Decoding fails whenever one slot is in the batch: the request in it fails, the others lose nothing."""
+    engine = rig.engine(late=late)
+    handles = [engine.submit(wanted(number)[0]) for number in (0, 2, 4)]
+    decode, calls = engine.model.decode, [0]
+
+    def fussy(cache: Any, mode: Mode, ids: Any, slots: Any, lengths: Any, long: Any) -> Any:
+        calls[0] += 1
+        if calls[0] > 4 and 1 in slots.tolist():
+            raise RuntimeError("slot 1")
+        return decode(cache, mode, ids, slots, lengths, long)
+
+    monkeypatch.setattr(engine.model, "decode", fussy)
+    rig.run_all(engine)
+    with pytest.raises(EngineFailed):
+        handles[1].result(0)
+    assert [handles[n].result(0).token_ids for n in (0, 2)] == [wanted(n)[1] for n in (0, 4)]
+
+
+def test_logits_that_are_no_numbers_end_their_request_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = rig.engine()
+    handles = [engine.submit(wanted(number)[0]) for number in (0, 2)]
+    decode = engine.model.decode
+
+    def sick(cache: Any, mode: Mode, ids: Any, slots: Any, lengths: Any, long: Any) -> Any:
+        logits = decode(cache, mode, ids, slots, lengths, long)
+        logits[slots == 1] = float("nan")
+        return logits
+
+    monkeypatch.setattr(engine.model, "decode", sick)
+    rig.run_all(engine)
+    with pytest.raises(EngineFailed, match="no numbers"):
+        handles[1].result(0)
+    assert handles[0].result(0).token_ids == wanted(0)[1]
+
+
+def test_batches_padded_for_graphs_give_the_same() -> None:
+    """The recorder computes eagerly: what CUDA would do with the padded rows, without CUDA."""
+    import torch
+
+    from speech.phi4.graphs import DecodeGraphs
+
+    engine = rig.engine(replace(rig.SMALL, graph_sizes=(2, 3)), late=True)
+    used: list[int] = []
+
+    def record(compute: Callable[[], tuple[Any, Any]]) -> tuple[tuple[Any, Any], Callable[[], None]]:
+        outputs = compute()
+
+        def replay() -> None:
+            used.append(len(outputs[0]))
+            for fixed, new in zip(outputs, compute(), strict=True):
+                fixed.copy_(new)
+
+        return outputs, replay
+
+    steps = engine.batch.steps
+    scratch = len(rig.SMALL.slot_sizes)
+    with torch.inference_mode():
+        steps._graphs = DecodeGraphs(engine.model, steps._cache, sizes=(2, 3), scratch=scratch, recorder=record)
+    handles = [engine.submit(wanted(number)[0]) for number in range(10)]
+    rig.run_all(engine)
+    assert [handle.result(0).token_ids for handle in handles] == [wanted(number)[1] for number in range(10)]
+    assert set(used) == {2, 3}
 
 
 def test_a_callback_that_raises_ends_its_own_request_only() -> None:
@@ -255,7 +326,7 @@ def test_a_drain_that_takes_too_long_cancels_the_rest() -> None:
 
 def test_a_fault_of_the_engine_itself_answers_everybody(monkeypatch: pytest.MonkeyPatch) -> None:
     engine = rig.engine(run=True)
-    monkeypatch.setattr(engine, "_sweep", lambda: 1 / 0)
+    monkeypatch.setattr(engine.batch, "_sweep", lambda: 1 / 0)
     with pytest.raises(EngineFailed):
         engine.submit(rig.text()).result(WAIT)
     with pytest.raises(EngineFailed, match="stopped"):
@@ -263,10 +334,11 @@ def test_a_fault_of_the_engine_itself_answers_everybody(monkeypatch: pytest.Monk
     engine.close()
 
 
-def test_a_shared_beginning_is_computed_once_and_changes_nothing() -> None:
+@pytest.mark.parametrize("late", [False, True])
+def test_a_shared_beginning_is_computed_once_and_changes_nothing(late: bool) -> None:
     count = len(rig.ids("<|system|>be kind<|end|>"))
     requests = [make(shared=count, new=10) for make in (rig.text, rig.speech) for _ in range(2)]
-    engine = rig.engine()
+    engine = rig.engine(late=late)
     handles = [engine.submit(request) for request in requests]
     rig.run_all(engine)
     found = [handle.result(0) for handle in handles]

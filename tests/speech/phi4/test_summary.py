@@ -36,8 +36,8 @@ def transcript(count: int, words: int = 4) -> list[Utterance]:
     return [Utterance(id=f"id-{n}", role=ROLES[n % 3], text=f"utterance {n} " + "word " * words) for n in range(count)]
 
 
-def summarize(utterances: Sequence[Utterance], tokens: int | None = None, limits: Limits = LIMITS) -> SpeechAnswer:
-    speech = Speech(rig.model(), rig.tokenizer(), limits, version="tiny", stop_ids=rig.stop_ids(), run=False)
+def summarize(utterances: Sequence[Utterance], tokens: int | None = None, *, late: bool = False) -> SpeechAnswer:
+    speech = Speech(rig.model(), rig.tokenizer(), LIMITS, version="tiny", stop_ids=rig.stop_ids(), run=False, late=late)
     request = SpeechRequest(task=Task.SUMMARIZE, text=dump_transcript(utterances), max_tokens=tokens)
     handle = speech.submit(request)
     rig.run_all(speech.engine)
@@ -75,6 +75,7 @@ def test_a_whole_answer_names_evidence_for_all_it_says(monkeypatch: pytest.Monke
     utterances = transcript(6)
     answer = summarize(utterances, 400)
     assert answer.finish_reason is FinishReason.STOP
+    assert summarize(utterances, 400, late=True).text == answer.text
     found = check(answer, utterances)
     told = [name for name in ("issue", "outcome", "summary") if found[name]]
     told += [f"actions[{n}]" for n in range(len(found["actions"]))]

@@ -25,6 +25,7 @@ from speech.contract import (
     UnsupportedTask,
     parse_answer,
 )
+from speech.phi4.flight import Flight, Tokens
 from speech.phi4.generation import Generation, Prompt
 from speech.phi4.limits import Limits
 from speech.phi4.model import Mode
@@ -142,7 +143,8 @@ def test_a_chained_translation_is_told_from_its_transcript(monkeypatch: pytest.M
     sep = rig.ids("<sep>")[0]
     said, meant = rig.ids("Hello there"), rig.ids(" Guten Tag")
     script = iter([*said, sep, *meant, rig.stop_ids()[0]])
-    monkeypatch.setattr("speech.phi4.steps._read", lambda ids, logprobs: [(next(script), -0.5)])
+    read = Flight.read
+    monkeypatch.setattr(Flight, "read", lambda flight: [(running, (next(script), -0.5)) for running, _ in read(flight)])
     handle = speech.submit(SpeechRequest(task=Task.TRANSLATE_CHAIN, audio=rig.tone(1.5), language="de"))
     rig.run_all(speech.engine)
     answer = handle.result(0)
@@ -180,35 +182,25 @@ def test_answers_are_as_long_as_speech_can_be_and_never_need_long_rope() -> None
     handle = speech.submit(transcribe(38.0))
     speech.engine.step()
     handle_answer = speech.submit(transcribe(38.0, max_tokens=4_999))
-    for one in speech.engine._scheduler.entries:
+    for one in speech.engine.batch.scheduler.entries:
         assert not one.long_rope
         assert one.tokens <= 4_096
     del handle, handle_answer
 
 
-class Loops:
-    """Steps' reader that makes long sequences repeat themselves: what a decoder does with clips it cannot cope with."""
+def loops(speech: Speech, seconds: float) -> None:
+    """From now on clips longer than this make the decoder repeat itself; shorter ones end after four tokens."""
+    steps = speech.engine.batch.steps
+    decode, again, stop = steps.decode, rig.ids("n")[0], rig.stop_ids()[0]
 
-    def __init__(self, speech: Speech, seconds: float) -> None:
-        self._steps = speech.engine._steps
-        self._real = self._steps.decode
-        self._prefill = self._steps.prefill
-        self._seconds = seconds
-        self._steps.decode = self._decode  # type: ignore[method-assign]
-        self._token = rig.ids("n")[0]
-        self._stop = rig.stop_ids()[0]
+    def looping(batch: Any, before: Flight) -> list[Tokens]:
+        found = []
+        for tokens in decode(batch, before):
+            ids = [again if one.seconds > seconds or len(one.token_ids) < 4 else stop for one in tokens.members]
+            found.append(replace(tokens, ids=tokens.ids.new_tensor(ids)))
+        return found
 
-    def _decode(self, batch: Any) -> list[tuple[int, float]]:
-        self._real(batch)
-        return [
-            (
-                self._token
-                if running.seconds > self._seconds
-                else (self._stop if len(running.token_ids) > 3 else self._token),
-                -1.0,
-            )
-            for running in batch
-        ]
+    steps.decode = looping  # type: ignore[method-assign]
 
 
 @pytest.mark.parametrize(
@@ -222,7 +214,7 @@ class Loops:
 )
 def test_a_loop_is_retried_in_halves_twice_at_most(bearable: float, splits: int, reason: FinishReason) -> None:
     speech = make(replace(LIMITS, tokens_per_second=100.0), run=False)
-    Loops(speech, bearable)
+    loops(speech, bearable)
     quiet = rig.tone(2.0)
     for place in (0.5, 1.0, 1.5):  # where the clip may be cut
         quiet[round(16_000 * (place - 0.06)) : round(16_000 * (place + 0.06))] = 0
@@ -244,7 +236,7 @@ def test_a_loop_is_retried_in_halves_twice_at_most(bearable: float, splits: int,
 def test_what_is_longer_than_speech_is_retried_too_but_not_the_callers_own_limit() -> None:
     for limit, splits in ((None, 3), (5, 0)):
         speech = make(replace(LIMITS, tokens_base=1, tokens_per_second=6.0), run=False)
-        Loops(speech, 0.0)
+        loops(speech, 0.0)
         handle = speech.submit(transcribe(2.0, max_tokens=limit))
         rig.run_all(speech.engine)
         answer = handle.result(0)
