@@ -68,8 +68,12 @@ def _checked(text: str, term: str, start: int, end: int, where: str) -> None:
         raise CorpusError(f"{where}: the span {start}:{end} is not the term it names")
 
 
-def read_semeval14(path: Path, domain: str) -> list[Sentence]:
-    """SemEval-2014 task 4 and MAMS-ATSA XML; aspects marked `conflict` are dropped, as everywhere in the literature."""
+def read_semeval14(path: Path, domain: str, *, conflict: bool = False) -> list[Sentence]:
+    """SemEval-2014 task 4 and MAMS-ATSA XML.
+
+    Aspects marked `conflict` are dropped, as everywhere in the literature on polarity, or kept (`conflict`): in the
+    extraction of aspects they count as any other.
+    """
     out = []
     for n, node in enumerate(ET.parse(path).getroot().iter("sentence")):
         text = node.findtext("text") or ""
@@ -77,14 +81,14 @@ def read_semeval14(path: Path, domain: str) -> list[Sentence]:
         for term in node.iter("aspectTerm"):
             start, end = int(term.attrib["from"]), int(term.attrib["to"])
             _checked(text, term.attrib["term"], start, end, f"{path.name} sentence {n}")
-            if term.attrib["polarity"] in POLARITIES:
+            if conflict or term.attrib["polarity"] in POLARITIES:
                 found.append(Mention(start=start, end=end, polarity=term.attrib["polarity"]))
         out.append(Sentence(text=text, mentions=tuple(found), domain=domain, group=f"{path.stem}:{n}"))
     return out
 
 
-def read_semeval15(path: Path, domain: str) -> list[Sentence]:
-    """SemEval-2015/16 XML: explicit targets; a target with two polarities is dropped, one with two categories kept once."""
+def read_semeval15(path: Path, domain: str, *, conflict: bool = False) -> list[Sentence]:
+    """SemEval-2015/16 XML: explicit targets; one of two categories once; one of two polarities dropped, or kept (`conflict`)."""
     out = []
     for n, node in enumerate(ET.parse(path).getroot().iter("sentence")):
         text = node.findtext("text") or ""
@@ -95,7 +99,11 @@ def read_semeval15(path: Path, domain: str) -> list[Sentence]:
             start, end = int(op.attrib["from"]), int(op.attrib["to"])
             _checked(text, op.attrib["target"], start, end, f"{path.name} sentence {n}")
             spans.setdefault((start, end), set()).add(op.attrib["polarity"])
-        found = [Mention(start=s, end=e, polarity=p.pop()) for (s, e), p in sorted(spans.items()) if len(p) == 1]
+        found = [
+            Mention(start=s, end=e, polarity=p.pop() if len(p) == 1 else "conflict")
+            for (s, e), p in sorted(spans.items())
+            if conflict or len(p) == 1
+        ]
         out.append(Sentence(text=text, mentions=tuple(found), domain=domain, group=f"{path.stem}:{n}"))
     return out
 

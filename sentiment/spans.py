@@ -20,6 +20,19 @@ _NO_ASPECT = frozenset(
         r"\w+", "a an the this that these those my your our his her its their it they he she we you i me us them"
     )
 )
+# What ends in one of these is the product as a whole, or nothing in particular: by our rule no aspect (sentiment/corpus).
+_WHOLE = frozenset(
+    re.findall(
+        r"\w+",
+        "laptop laptops computer computers notebook netbook machine pc mac phone smartphone tablet device unit product item "
+        "thing things restaurant hotel company brand store shop anything everything nothing",
+    )
+)
+
+
+def _names_a_part(text: str) -> bool:
+    words = re.findall(r"\w+", text.casefold())
+    return bool(words) and words[-1] not in _WHOLE and not (len(words) == 1 and words[0] in _NO_ASPECT)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,7 +54,7 @@ def decode(
 ) -> list[Found]:
     """Spans from logits [words, 3] over O, B, I. A lone I opens a span; confidence is the least word's 1 - P(O).
 
-    Spans without a letter or digit, or of a mere pronoun or article, are dropped, as are those under the threshold.
+    Dropped: spans under the threshold, without a letter or digit, of a mere pronoun or article, or naming a whole product.
     """
     p = softmax(logits, temperature)
     tags = p.argmax(axis=1)
@@ -57,7 +70,6 @@ def decode(
     for group in groups:
         start, end = words[group[0]][0], words[group[-1]][1]
         confidence = float(min(1.0 - p[i, 0] for i in group))
-        named = text[start:end].casefold()
-        if confidence >= threshold and named not in _NO_ASPECT and any(c.isalnum() for c in named):
+        if confidence >= threshold and _names_a_part(text[start:end]):
             out.append(Found(start=start, end=end, confidence=confidence))
     return out

@@ -70,14 +70,11 @@ def test_seeds_that_disagree_widen_the_interval() -> None:
     assert np.ptp(paired_bootstrap([apart])[1:]) > 0.1
 
 
-def test_the_threshold_is_the_best_of_those_allowed() -> None:
-    rows = [
-        {"threshold": t, "f1": f, "false_span_rate": r}
-        for t, f, r in ((0.3, 0.8, 0.3), (0.5, 0.78, 0.1), (0.7, 0.75, 0.05), (0.9, 0.5, 0.01))
-    ]
-    assert choose(rows, 0.1)["threshold"] == 0.5
-    assert choose(rows, 0.08)["threshold"] == 0.7
-    assert choose(rows, 0.0)["threshold"] == 0.9
+def test_the_threshold_prefers_precision() -> None:
+    points = ((0.3, 0.70, 0.80), (0.5, 0.80, 0.70), (0.7, 0.85, 0.60), (0.9, 0.95, 0.20))
+    rows = [{"threshold": t, "precision": p, "recall": r} for t, p, r in points]
+    assert choose(rows)["threshold"] == 0.7  # F0.5: 0.718, 0.778, 0.785, 0.543; F1 would take 0.5
+    assert choose([{"threshold": 0.5, "precision": 0.0, "recall": 0.0}])["threshold"] == 0.5
 
 
 def test_whole_products_and_pronouns_are_unmarked() -> None:
