@@ -3,9 +3,10 @@
 Each row is one sequence: some new tokens (queries, packed without padding) that see all of their slot up to
 themselves. Keys and values of the new tokens are in the cache already.
 
-CPU: PyTorch's scaled_dot_product_attention, row by row. CUDA: the FlashAttention kernel inside PyTorch 2.11, which takes
-packed queries, grouped KV heads as they are, a first token and a used length a row; nothing of it waits for the host, so
-a decoding step can be captured in a CUDA graph. The CUDA branch was never run by its authors: they had no GPU.
+CPU, and float32 on CUDA: PyTorch's scaled_dot_product_attention, row by row. CUDA in half precision: the FlashAttention
+kernel inside PyTorch 2.11, which takes packed queries, grouped KV heads as they are, a first token and a used length a
+row; nothing of it waits for the host, so a decoding step can be captured in a CUDA graph. The CUDA branch was never run
+by its authors, who had no GPU: tests run its shapes and devices with PyTorch's fake tensors.
 """
 
 from __future__ import annotations
@@ -38,7 +39,8 @@ class Rows:
 
 def attend(query: Tensor, keys: Tensor, values: Tensor, rows: Rows) -> Tensor:
     """Query [n, heads, dim], keys and values [pool, kv heads, dim] to [n, heads, dim]; causal within each row."""
-    return _flash(query, keys, values, rows) if query.is_cuda else _row_by_row(query, keys, values, rows)
+    flash = query.is_cuda and query.dtype in (torch.bfloat16, torch.float16)
+    return (_flash if flash else _row_by_row)(query, keys, values, rows)
 
 
 def _row_by_row(query: Tensor, keys: Tensor, values: Tensor, rows: Rows) -> Tensor:

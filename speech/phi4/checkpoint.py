@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Protocol
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -18,10 +19,33 @@ from torch import Tensor
 
 from speech.phi4.config import CheckpointError, Phi4Config, old_layout
 
-__all__ = ["AUDIO", "TensorFiles", "audio_shapes", "check_shapes", "decoder_linears", "decoder_shapes", "open_weights"]
+__all__ = [
+    "AUDIO",
+    "TensorFiles",
+    "Tensors",
+    "audio_shapes",
+    "check_shapes",
+    "decoder_linears",
+    "decoder_shapes",
+    "open_weights",
+]
 
 AUDIO = "model.embed_tokens_extend.audio_embed."
 Shape = tuple[int, ...]
+
+
+class Tensors(Protocol):
+    """Tensors by name, made where and how they are wanted."""
+
+    shapes: dict[str, Shape]
+
+    def read(self, name: str, *, device: torch.device, dtype: torch.dtype) -> Tensor:
+        """One tensor, converted; KeyError for an unknown name."""
+        ...
+
+    def read_all(self, names: Iterable[str], *, device: torch.device, dtype: torch.dtype) -> dict[str, Tensor]:
+        """Several tensors by name."""
+        ...
 
 
 class TensorFiles:

@@ -73,19 +73,19 @@ class Encoder:
         return blocks
 
     def _run(self, blocks: Sequence[Tensor]) -> list[Tensor]:
-        lengths = torch.tensor([len(block) for block in blocks])
+        lengths = [len(block) for block in blocks]
         x = torch.nn.utils.rnn.pad_sequence(list(blocks), batch_first=True)
         width = x.shape[1]
         if x.is_cuda and width % _ALIGN:
             x = pad(x, (0, 0, 0, _ALIGN - width % _ALIGN))
             width = x.shape[1]
         mask = self._bias[:, :, :width, :width]
-        if int(lengths.min()) < width:
-            hidden = torch.arange(width) >= lengths[:, None]
-            mask = mask.masked_fill(hidden.to(x.device)[:, None, None, :], _MASKED)
+        if min(lengths) < width:
+            hidden = torch.arange(width, device=x.device) >= torch.tensor(lengths, device=x.device)[:, None]
+            mask = mask.masked_fill(hidden[:, None, None, :], _MASKED)
         for layer in range(self._config.blocks):
             x = self._layer(f"encoders.{layer}.", x, mask)
-        return [row[:length] for row, length in zip(x, lengths.tolist(), strict=True)]
+        return [row[:length] for row, length in zip(x, lengths, strict=True)]
 
     def _layer(self, name: str, x: Tensor, mask: Tensor) -> Tensor:
         x = x + 0.5 * self._feed_forward(name + "feed_forward_in.", x)

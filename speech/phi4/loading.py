@@ -9,7 +9,7 @@ import torch
 
 from speech.phi4.checkpoint import (
     AUDIO,
-    TensorFiles,
+    Tensors,
     audio_shapes,
     check_shapes,
     decoder_linears,
@@ -32,7 +32,7 @@ class Checked:
     """A checkpoint whose configuration, shapes and adapter agree; no weight was read. `adapter` is None for lora off."""
 
     config: Phi4Config
-    weights: TensorFiles
+    weights: Tensors
     adapter: Adapter | None
 
 
@@ -57,10 +57,9 @@ def check_checkpoint(folder: Path, *, lora: LoraMode = "merged") -> Checked:
 
 
 def load_parts(
-    folder: Path, *, device: torch.device, dtype: torch.dtype, lora: LoraMode, stock_padding: bool, tile_frames: int
+    checked: Checked, *, device: torch.device, dtype: torch.dtype, lora: LoraMode, stock_padding: bool, tile_frames: int
 ) -> Parts:
     """Reads every weight once; the adapter is merged layer by layer, so no third copy of the decoder ever exists."""
-    checked = check_checkpoint(folder, lora=lora)
     config, weights = checked.config, checked.weights
     audio = weights.read_all(audio_shapes(config), device=device, dtype=dtype)
     encoder_prefix = AUDIO + "encoder."

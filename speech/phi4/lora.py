@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import linear
 
-from speech.phi4.checkpoint import TensorFiles, check_shapes
+from speech.phi4.checkpoint import TensorFiles, Tensors, check_shapes
 from speech.phi4.config import CheckpointError
 from speech.phi4.modes import Mode
 
@@ -58,7 +58,7 @@ class Adapter:
     """An opened adapter: for each module that it changes, the names of A [r, in] and B [out, r] in the file."""
 
     config: AdapterConfig
-    files: TensorFiles
+    files: Tensors
     names: Mapping[str, tuple[str, str]]
 
     def read(self, module: str, *, device: torch.device, dtype: torch.dtype) -> tuple[Tensor, Tensor] | None:

@@ -80,16 +80,21 @@ def _log_mel(frames: Tensor, narrow: bool) -> Tensor:
     # The first sample of a frame counts as its own predecessor.
     before = torch.cat([frames[:, :1], frames[:, :-1]], dim=1)
     emphasised = (frames - _PREEMPHASIS * before) * _FULL_SCALE
-    window = torch.hamming_window(size, periodic=False, dtype=torch.float64, device=frames.device)
+    window, filters = _tables(size, frames.device)
     spectrum = torch.fft.rfft(window * emphasised, n=256 if narrow else 512, dim=-1).to(torch.complex64)
     power = torch.abs(spectrum) ** 2
     if narrow:  # also the bin at 4 kHz itself is zero
         power = torch.nn.functional.pad(power[:, :-1], (0, _BINS - 128))
-    filters = torch.from_numpy(mel_filters()).to(frames.device)
     return torch.log(torch.clamp(power @ filters, min=1.0))
 
 
-@lru_cache(maxsize=1)
+@lru_cache(maxsize=8)
+def _tables(size: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Window and filters, kept on the device: a copy would make the host wait for it."""
+    window = torch.hamming_window(size, periodic=False, dtype=torch.float64).to(device)
+    return window, torch.tensor(mel_filters()).to(device)
+
+
 def mel_filters() -> NDArray[np.float32]:
     """Triangles of equal width on the mel scale, 0 to 7,690 Hz: float32 [257, 80]."""
 

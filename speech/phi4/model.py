@@ -15,7 +15,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from speech.phi4.attention import Rows
@@ -24,7 +26,7 @@ from speech.phi4.cache import Cache
 from speech.phi4.config import Phi4Config
 from speech.phi4.decoder import Decoder
 from speech.phi4.encoder import Encoder
-from speech.phi4.loading import load_parts
+from speech.phi4.loading import Checked, check_checkpoint, load_parts
 from speech.phi4.lora import LoraMode
 from speech.phi4.mel import log_mel
 from speech.phi4.modes import Mode, UnsupportedMode, check_mode
@@ -110,10 +112,28 @@ class Phi4Model:
         call and takes less memory; "off" leaves SPEECH without it. stock_padding: attend to the zeros of a clip's
         last block over 40 s, as transformers does. tile_frames: the subsampler's tiles, a multiple of 8.
         """
+        return cls.build(
+            check_checkpoint(Path(folder), lora=lora), device=device, dtype=dtype, lora=lora, narrowband=narrowband,
+            stock_padding=stock_padding, tile_frames=tile_frames,
+        )  # fmt: skip
+
+    @classmethod
+    def build(
+        cls,
+        checked: Checked,
+        *,
+        device: str | torch.device = "cpu",
+        dtype: torch.dtype = torch.float32,
+        lora: LoraMode = "merged",
+        narrowband: Narrowband = Narrowband.FILLZERO,
+        stock_padding: bool = False,
+        tile_frames: int = 4096,
+    ) -> Phi4Model:
+        """`load` from a checkpoint that was checked before, or from weights that come from elsewhere (`synthetic`)."""
         place = torch.device(device)
         with torch.inference_mode():
             parts = load_parts(
-                Path(folder), device=place, dtype=dtype, lora=lora, stock_padding=stock_padding, tile_frames=tile_frames
+                checked, device=place, dtype=dtype, lora=lora, stock_padding=stock_padding, tile_frames=tile_frames
             )
         return cls(
             parts.config, parts.encoder, parts.projector, parts.decoder,
@@ -217,26 +237,31 @@ class Phi4Model:
         return logits
 
     def _prefill(self, cache: Cache, mode: Mode, rows: Sequence[PrefillRow]) -> Tensor:
-        counts = [len(row.embeds) for row in rows]
-        firsts = [cache.first_tokens[row.slot] for row in rows]
-        ends = [row.start + count for row, count in zip(rows, counts, strict=True)]
-        positions = torch.cat([torch.arange(row.start, end) for row, end in zip(rows, ends, strict=True)])
-        repeats = torch.tensor(counts)
-        long = torch.tensor([row.long_rope for row in rows]).repeat_interleave(repeats)
-        places = positions + torch.tensor(firsts).repeat_interleave(repeats)
-        lasts = repeats.cumsum(0)
+        counts = np.array([len(row.embeds) for row in rows])
+        starts = np.array([row.start for row in rows])
+        firsts = np.array([cache.first_tokens[row.slot] for row in rows])
+        lasts = counts.cumsum()
+        positions = np.arange(lasts[-1]) + np.repeat(starts - lasts + counts, counts)
         packed = Rows(
-            query_starts=torch.nn.functional.pad(lasts, (1, 0)).to(self.device, torch.int32),
-            key_starts=torch.tensor([*firsts, 0], dtype=torch.int32).to(self.device),
-            key_lengths=torch.tensor(ends, dtype=torch.int32).to(self.device),
-            most_queries=max(counts),
-            most_keys=max(ends),
+            query_starts=self._int32(np.append(0, lasts)),
+            key_starts=self._int32(np.append(firsts, 0)),
+            key_lengths=self._int32(starts + counts),
+            most_queries=int(counts.max()),
+            most_keys=int((starts + counts).max()),
         )
         x = self._decoder(
-            torch.cat([row.embeds for row in rows]).to(self.dtype), mode, cache,
-            positions=positions.to(self.device), long=long.to(self.device), places=places.to(self.device), rows=packed,
-        )  # fmt: skip
-        return self._decoder.logits(x[(lasts - 1).to(self.device)])
+            torch.cat([row.embeds for row in rows]).to(self.dtype),
+            mode,
+            cache,
+            positions=torch.tensor(positions).to(self.device),
+            long=torch.tensor(np.repeat([row.long_rope for row in rows], counts)).to(self.device),
+            places=torch.tensor(positions + np.repeat(firsts, counts)).to(self.device),
+            rows=packed,
+        )
+        return self._decoder.logits(x[torch.tensor(lasts - 1).to(self.device)])
+
+    def _int32(self, values: NDArray[np.int64]) -> Tensor:
+        return torch.tensor(values.astype(np.int32)).to(self.device)
 
     def _check(self, cache: Cache, slot: int, end: int, mode: Mode, long: bool) -> None:
         check_mode(mode)

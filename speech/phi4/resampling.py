@@ -26,7 +26,7 @@ def resample(samples: Tensor, rate: int) -> Tensor:
     if up == down:
         return samples
     filters, half = _filters(up, down)
-    bank = torch.from_numpy(filters).to(samples.device)
+    bank = torch.tensor(filters).to(samples.device)
     # Windows of 2 * half samples, the output's own place between the two middle ones.
     padded = torch.nn.functional.pad(samples, (half - 1, half + 1))
     windows = padded.unfold(0, 2 * half, 1)

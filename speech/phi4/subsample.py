@@ -19,9 +19,11 @@ from speech.phi4.config import AudioConfig
 
 __all__ = ["ACTIVATIONS", "MOST_FRAMES", "Subsampler", "Tensors"]
 
-# 32 clips of 30 s. The first convolution makes frames / 2 * 40 * 1024 values: beyond 104,857 frames an index of
-# 32 bits no longer reaches them, and kernels fail or, worse, do not.
+# 32 clips of 30 s, or fewer where they would take more memory than _MOST_BYTES. The first convolution makes
+# frames / 2 * 40 * 1024 values: beyond 104,857 frames an index of 32 bits no longer reaches them, and kernels fail or,
+# worse, do not.
 MOST_FRAMES = 32 * 3000
+_MOST_BYTES = 1 << 30  # of the first convolution's output: 8 clips of 30 s in bf16, enough to keep a GPU busy
 ACTIVATIONS = {"relu": relu, "silu": silu, "swish": silu, "gelu": gelu}
 Tensors = dict[str, Tensor]
 
@@ -46,11 +48,15 @@ class Subsampler:
         self._t = tensors
         self._tile_frames = tile_frames
         self._activation = ACTIVATIONS[config.subsample_activation]
+        frame_bytes = (
+            config.conv_channels * ((config.mels + 1) // 2) * tensors["embed.conv.0.weight"].element_size() // 2
+        )
+        self._budget = max(1, _MOST_BYTES // frame_bytes)
 
     def __call__(self, features: Sequence[Tensor]) -> list[Tensor]:
         """Each clip's [frames, mels], float, to [ceil(frames / 8), hidden] in the weights' dtype."""
         parts: dict[tuple[int, int], Tensor] = {}
-        for batch in _batches(self._tiles([len(f) for f in features])):
+        for batch in _batches(self._tiles([len(f) for f in features]), min(MOST_FRAMES, self._budget)):
             inputs = [features[tile.clip][tile.first : tile.last] for tile in batch]
             for tile, tokens in zip(batch, self._run(inputs), strict=True):
                 parts[tile.clip, tile.last] = tokens[tile.halo :]
@@ -70,20 +76,21 @@ class Subsampler:
         return tiles
 
     def _run(self, inputs: Sequence[Tensor]) -> list[Tensor]:
-        lengths = torch.tensor([len(x) for x in inputs])
+        lengths = [len(x) for x in inputs]
         weight = self._t["embed.conv.0.weight"]
         x = torch.nn.utils.rnn.pad_sequence(list(inputs), batch_first=True).to(weight.dtype)
         x = (x - self._t["encoder_embedding.global_mean"]) * self._t["encoder_embedding.global_invstd"]
         ragged = _is_ragged(lengths)
 
-        def cut(x: Tensor, lengths: Tensor) -> Tensor:
+        def cut(x: Tensor) -> Tensor:
             """Zeroes every row's padding; x is [batch, channels, time, mels]."""
             if not ragged:
                 return x
-            inside = torch.arange(x.shape[2]) < lengths[:, None]
-            return x * inside.to(x.device)[:, None, :, None]
+            ends = torch.tensor(lengths, device=x.device)
+            inside = torch.arange(x.shape[2], device=x.device) < ends[:, None]
+            return x.mul_(inside[:, None, :, None])
 
-        x = cut(x[:, None], lengths)
+        x = cut(x[:, None])
         for stage in range(self._config.stages):
             first = "embed.conv.0" if stage == 0 else f"embed.conv.{3 * stage - 1}"
             groups = 1 if stage == 0 else x.shape[1]
@@ -91,25 +98,25 @@ class Subsampler:
             if stage:
                 # The pointwise convolution reads one place only: zeroing once, behind it, is enough.
                 x = conv2d(x, self._t[f"embed.conv.{3 * stage}.weight"], self._t[f"embed.conv.{3 * stage}.bias"])
-            lengths = (lengths + 1) // 2
-            x = cut(self._activation(x), lengths)
+            lengths = [(length + 1) // 2 for length in lengths]
+            x = cut(self._activation(x))
         x = x.transpose(1, 2).flatten(2)
         x = linear(x, self._t["embed.out.weight"], self._t["embed.out.bias"])
-        return [row[:length] for row, length in zip(x, lengths.tolist(), strict=True)]
+        return [row[:length] for row, length in zip(x, lengths, strict=True)]
 
 
-def _is_ragged(lengths: Tensor) -> bool:
-    return bool((lengths != lengths[0]).any())
+def _is_ragged(lengths: Sequence[int]) -> bool:
+    return len(set(lengths)) > 1
 
 
-def _batches(tiles: Sequence[_Tile]) -> list[list[_Tile]]:
-    """Tiles of like length together, at most MOST_FRAMES frames a batch, padding counted."""
+def _batches(tiles: Sequence[_Tile], most: int) -> list[list[_Tile]]:
+    """Tiles of like length together, at most `most` frames a batch (or one tile), padding counted."""
     batches: list[list[_Tile]] = []
     for tile in sorted(tiles, key=lambda tile: tile.first - tile.last):  # longest first
         batch = batches[-1] if batches else []
         longest = batch[0].last - batch[0].first if batch else 0
         # A tile that is much shorter begins a batch of its own: less than a quarter of a batch is padding.
-        if batch and (len(batch) + 1) * longest <= MOST_FRAMES and 4 * (tile.last - tile.first) >= 3 * longest:
+        if batch and (len(batch) + 1) * longest <= most and 4 * (tile.last - tile.first) >= 3 * longest:
             batch.append(tile)
         else:
             batches.append([tile])
