@@ -92,6 +92,9 @@ class Settings(BaseSettings):
     watchdog_seconds: float = Field(60.0, gt=0, description="Lag with a still ledger for so long: the worker leaves")
     # 20 000 rows of at most about 4 kB: 80 MB that a broker outage may pile up before workers pause.
     outbox_limit: int = Field(20_000, ge=1, description="Workers pause while more messages wait for Kafka")
+    dead_letters_in_a_row: int = Field(
+        10_000, ge=1, description="A worker stops when more records of a partition in a row can never succeed"
+    )
     decoder_memory_bytes: int = Field(512 * 1024 * 1024, ge=1, description="Of the process that decodes audio")
     decoder_cpu_seconds: int = Field(2, ge=1, description="CPU that decoding one chunk of audio may take")
     health_host: str = Field("127.0.0.1", description="Where /live, /ready and /metrics listen")

@@ -26,6 +26,7 @@ __all__ = [
     "add_attempt",
     "advance",
     "attempts",
+    "buried_in_a_row",
     "clear_attempts",
     "ranges",
     "record_verdicts",
@@ -184,6 +185,19 @@ async def record_verdicts(conn: AsyncConnection, ledger_id: int, verdicts: Seque
             "reason": [v.reason for v in ordered],
         },
     )
+
+
+async def buried_in_a_row(conn: AsyncConnection, ledger_id: int) -> int:
+    """How many dead letters a partition ends with just now."""
+    found = await conn.execute(
+        sa.text(
+            "SELECT coalesce(sum(last_offset - first_offset + 1), 0) FROM ingest.verdicts WHERE ledger_id = :id"
+            " AND first_offset > coalesce((SELECT last_offset FROM ingest.verdicts WHERE ledger_id = :id"
+            " AND kind <> 'dead_letter' ORDER BY first_offset DESC LIMIT 1), -1)"
+        ),
+        {"id": ledger_id},
+    )
+    return int(found.scalar_one())
 
 
 def ranges(single: Iterable[tuple[int, VerdictKind, str | None]]) -> list[Verdict]:

@@ -30,6 +30,7 @@ from stream.records import Record
 from stream.topics import Topics
 from workers.dead_letter import for_topic
 from workers.deadline import Deadline
+from workers.limit import check_limit
 from workers.metrics import BATCH_RETRIES, BATCH_SECONDS, RECORDS
 from workers.ownership import Owned, Ownership
 from workers.reading import reading
@@ -79,6 +80,7 @@ class Loop(Generic[P]):
         batch_deadline_seconds: float,
         may_write: Callable[[], Awaitable[None]],
         healthy: Callable[[], Awaitable[bool]],
+        dead_letters_in_a_row: int = 10_000,
         on_step: Callable[[str], None] = lambda step: None,
         jitter: Callable[[], float] = random.random,
     ) -> None:
@@ -90,6 +92,7 @@ class Loop(Generic[P]):
         self._batch_deadline_seconds = batch_deadline_seconds
         self._may_write = may_write
         self._healthy = healthy
+        self._dead_letters_in_a_row = dead_letters_in_a_row
         self._on_step = on_step
         self._jitter = jitter
         self.tries = 0  # rises with each try of a batch: for the watchdog a loop that tries is not stuck
@@ -246,6 +249,7 @@ class Loop(Generic[P]):
                 raise AssertionError(f"{self._stage.name}: not every record of the batch has a verdict")
             single = ((offset, kind, reason) for offset, (kind, reason) in work.verdicts.items())
             await ledger.record_verdicts(connection, owned.position.ledger_id, ledger.ranges(single))
+            await check_limit(connection, owned.position, batch, work, self._dead_letters_in_a_row)
             await dead_letters.insert(connection, work.dead_letters)
             buried = [for_topic(letter, self._topics) for letter in work.dead_letters]
             if owned.untried:

@@ -273,6 +273,7 @@ class Worker:
             batch_deadline_seconds=settings.batch_deadline_seconds,
             may_write=relay.check_room,
             healthy=healthy,
+            dead_letters_in_a_row=settings.dead_letters_in_a_row,
             on_step=self._on_step,
         )
 

@@ -129,3 +129,26 @@ def deadly(p: Chaos) -> list[Item]:
     ]
     last = replace(out[0], message=end.model_copy(update={"last_seq": 2}).to_message(p.topics))
     return [*out, last]
+
+
+@pytest.mark.proof(10)
+@pytest.mark.timeout(200)
+def test_past_the_limit_it_stops_rather_than_drops(stack: Stack, figures: Figures) -> None:
+    """However often it is started again; with a higher limit it goes on where it was."""
+    with Chaos(stack, partitions=1, review_batch=16, dead_letters_in_a_row=100) as p:
+        p.send([*items(p, 0, 20), *poison(p, range(150)), *items(p, 20, 20)])
+        worker = p.worker("reviewer", instance_id=f"{p.name}-reviewer")
+        for _ in range(2):
+            p.wait(lambda: worker.returncode is not None, "it stops")
+            assert worker.returncode == 75
+            assert "TooManyDeadLetters" in worker.tail(60)
+            assert p.lag("reviewer") >= 20 + 50
+            assert p.one("SELECT count(*) FROM ingest.dead_letters") <= 100
+            worker.start()
+        p.wait(lambda: worker.returncode is not None, "it stops")
+        worker.start(EARFUL_DEAD_LETTERS_IN_A_ROW="200")
+        p.wait_until_settled(60)
+        found = examine(p, p.manifest)
+        figures.oracle(found)
+        figures.note(load="40 reviews", faults="150 poison in a row, where 100 are allowed")
+        assert found.clean, found
