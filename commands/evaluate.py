@@ -3,51 +3,34 @@
 from __future__ import annotations
 
 import json
-import os
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from datetime import UTC, datetime
 from itertools import groupby
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-import numpy as np
 from rich.progress import Progress
 
 from commands.context import database, errors, fail, require_kafka, settings
+from commands.manifest import Clip, read_audio
+from commands.recognition import Engine, lines_of, texts_of
 from speech.segment import Segmenter
-from speech.transcribe import transcribe
 from speech.wer import word_errors
-from speech.whisper import Recognizer
 from stream.files import read_file
 from stream.producers import CallProducer
 from stream.topics import Topics
 from workers import kafka
 
-__all__ = ["Transcriber", "evaluate_engine", "evaluate_pipeline", "read_truths", "score"]
+__all__ = ["evaluate_engine", "evaluate_manifest", "evaluate_pipeline", "read_truths", "score"]
 
 #: The speech of the six sample calls takes half a minute on two cores.
 PATIENCE_SECONDS = 900
 #: A start is right within this, milliseconds.
 TOLERANCE_MS = 250
 
-Pcm = np.ndarray[Any, np.dtype[np.int16]]
 Line = dict[str, Any]  # channel, start_ms, end_ms, text
-
-
-class Transcriber:
-    """The pipeline's cutting and recognition in this process; loads its models once."""
-
-    def __init__(self) -> None:
-        self._recognizer = Recognizer(threads=os.cpu_count() or 1)
-        self._segmenter = Segmenter()
-
-    def lines(self, pcm: Pcm, rate: int) -> list[Line]:
-        """int16 [frames, channels] at `rate` Hz. Raises ValueError for a rate that is not supported."""
-        found = transcribe(pcm, rate, recognizer=self._recognizer, segmenter=self._segmenter)
-        return [asdict(line) for line in found]
 
 
 def read_truths(folder: Path) -> dict[str, Mapping[str, Any]]:
@@ -103,18 +86,42 @@ def by_channel(lines: Sequence[Line]) -> dict[int, list[Line]]:
     return {channel: list(group) for channel, group in groupby(ordered, key=lambda one: int(one["channel"]))}
 
 
-def evaluate_engine(folder: Path, truths: Mapping[str, Mapping[str, Any]]) -> dict[str, float | int]:
-    """In this process; RTFx is audio seconds (all channels) over seconds of cutting and recognition."""
-    transcriber = Transcriber()
-    found: dict[str, Sequence[Line]] = {}
-    audio_seconds = timed = 0.0
-    for name in truths:
-        pcm, rate = read_file(folder / f"{name}.flac")
-        begun = time.perf_counter()
-        found[name] = transcriber.lines(pcm, rate)
-        timed += time.perf_counter() - begun
-        audio_seconds += pcm.shape[0] * pcm.shape[1] / rate
-    return score(truths, found) | {"rtfx": round(audio_seconds / timed, 1)}
+def evaluate_engine(folder: Path, truths: Mapping[str, Mapping[str, Any]], engine: Engine) -> dict[str, float | int]:
+    """In this process; RTFx is audio seconds (all channels) over seconds of cutting and recognition, files read before."""
+    recordings = [read_file(folder / f"{name}.flac") for name in truths]
+    segmenter = Segmenter()
+    begun = time.perf_counter()
+    lines = lines_of(recordings, engine, segmenter)
+    timed = time.perf_counter() - begun
+    seconds = sum(pcm.shape[0] * pcm.shape[1] / rate for pcm, rate in recordings)
+    return score(truths, dict(zip(truths, lines, strict=True))) | rtfx(seconds, timed)
+
+
+def evaluate_manifest(clips: Sequence[Clip], engine: Engine) -> dict[str, float | int]:
+    """The leaderboard's protocol: each clip as it is, RTFx is audio seconds over seconds of recognition, files read before."""
+    audio = [read_audio(clip.path) for clip in clips]
+    segmenter = Segmenter()
+    begun = time.perf_counter()
+    texts = texts_of(audio, engine, segmenter)
+    timed = time.perf_counter() - begun
+    words = word_errors([clip.text for clip in clips], texts)
+    return {
+        "clips": len(clips),
+        "words": words.words,
+        "word_error_rate": round(words.rate, 4),
+        "substitutions": words.substitutions,
+        "deletions": words.deletions,
+        "insertions": words.insertions,
+        **rtfx(sum(len(samples) / rate for samples, rate in audio), timed),
+    }
+
+
+def rtfx(audio_seconds: float, timed_seconds: float) -> dict[str, float | int]:
+    return {
+        "audio_seconds": round(audio_seconds, 1),
+        "timed_seconds": round(timed_seconds, 2),
+        "rtfx": round(audio_seconds / timed_seconds, 1),
+    }
 
 
 def evaluate_pipeline(folder: Path, truths: Mapping[str, Mapping[str, Any]]) -> dict[str, float | int]:

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, Literal
 
 import typer
 
 from commands.aspect_scores import read_truth, score_aspects
 from commands.context import UNAVAILABLE, WRONG, database, fail, print_json, settings
-from commands.evaluate import Transcriber, evaluate_engine, evaluate_pipeline, read_truths
-from errors import Permanent
+from commands.engines import Options, open_engine
+from commands.evaluate import evaluate_engine, evaluate_manifest, evaluate_pipeline, read_truths
+from commands.manifest import MANIFEST, read_manifest
+from commands.recognition import lines_of
+from commands.subtitles import srt, vtt
+from errors import EarfulError
+from speech.segment import Segmenter
 from stream.files import UnreadableAudio, read_file
 from stream.producers import DeliveryError
 
@@ -18,65 +23,119 @@ __all__ = ["evaluate", "transcribe"]
 
 evaluate = typer.Typer(no_args_is_help=True, help="Measure the models against a ground truth.")
 AsJson = Annotated[bool, typer.Option("--json", help="For programs")]
+Weights = Annotated[
+    Path | None,
+    typer.Option(file_okay=False, envvar="PHI4_WEIGHTS", help="phi4: the checkpoint's folder, see `earful phi4 fetch`"),
+]
+Lora = Annotated[
+    Literal["auto", "merged", "unmerged"], typer.Option(help="phi4: unmerged takes less memory and more time")
+]
 
 
 def transcribe(
     files: Annotated[list[Path], typer.Argument(exists=True, dir_okay=False)],
-    engine: Annotated[str, typer.Option(help="whisper")] = "whisper",
+    engine: Annotated[str, typer.Option(help="whisper or phi4")] = "whisper",
     roles: Annotated[str | None, typer.Option(help="Who speaks on each channel, e.g. customer,agent")] = None,
+    weights: Weights = None,
+    lora: Lora = "auto",
+    task: Annotated[str, typer.Option(help="transcribe; phi4 also: translate, translate_chain")] = "transcribe",
+    language: Annotated[str | None, typer.Option(help="ISO 639-1: of the speech, or of a translation's result")] = None,
+    max_tokens: Annotated[int | None, typer.Option(min=1, help="Of each utterance's text")] = None,
     as_json: AsJson = False,
+    as_srt: Annotated[bool, typer.Option("--srt", help="Subtitles; of several files, beside each")] = False,
+    as_vtt: Annotated[bool, typer.Option("--vtt", help="WebVTT, likewise")] = False,
 ) -> None:
-    """The pipeline's decoding, cutting and recognition in one process, without servers.
+    """The pipeline's decoding, cutting and recognition in one process, without servers; all files at once.
 
     Example: earful transcribe call.mp3 --roles customer,agent --json
     """
-    if engine != "whisper":
-        fail(f"no engine {engine!r} here: whisper", WRONG)
+    if as_json + as_srt + as_vtt > 1:
+        fail("one of --json, --srt and --vtt", WRONG)
+    options = Options(weights=weights, lora=lora, task=task, language=language, max_tokens=max_tokens)
     named = [one.strip() for one in roles.split(",")] if roles else []
-    transcriber = Transcriber()
-    results = []
+    recordings = []
     for file in files:
         try:
-            pcm, rate = read_file(file)
-            lines = transcriber.lines(pcm, rate)
-        except (UnreadableAudio, ValueError, Permanent) as err:
+            recordings.append(read_file(file))
+        except UnreadableAudio as err:
             fail(f"{file}: {err}")
-        said = [
-            line | {"role": named[line["channel"]] if line["channel"] < len(named) else "unknown"} for line in lines
-        ]
-        results.append({"file": str(file), "lines": said})
-        if not as_json:
-            for line in said:
-                typer.echo(f"{line['start_ms'] / 1000:8.2f}  {line['role']:<9} {line['text']}")
+    with open_engine(engine, options) as opened:
+        try:
+            found = lines_of(recordings, opened, Segmenter())
+        except (ValueError, EarfulError) as err:
+            fail(str(err))
+    results: list[dict[str, Any]] = [
+        {"file": str(file), "lines": [line | {"role": role_of(line, named)} for line in lines]}
+        for file, lines in zip(files, found, strict=True)
+    ]
     if as_json:
         print_json(results)
+    elif as_srt or as_vtt:
+        write_subtitles(files, results, ".srt" if as_srt else ".vtt")
+    else:
+        for line in (line for result in results for line in result["lines"]):
+            typer.echo(f"{line['start_ms'] / 1000:8.2f}  {line['role']:<9} {line['text']}")
+
+
+def role_of(line: dict[str, Any], named: list[str]) -> str:
+    return named[line["channel"]] if line["channel"] < len(named) else "unknown"
+
+
+def write_subtitles(files: list[Path], results: list[dict[str, Any]], ending: str) -> None:
+    """One file's go to standard output; those of several beside each, where none is yet."""
+    texts = [(srt if ending == ".srt" else vtt)(result["lines"]) for result in results]
+    if len(files) == 1:
+        typer.echo(texts[0], nl=False)
+        return
+    targets = [file.with_suffix(ending) for file in files]
+    there = [target for target in targets if target.exists()]
+    if there or len(set(targets)) < len(targets):
+        fail(f"{there[0] if there else targets[0]} would be overwritten", WRONG)
+    for target, text in zip(targets, texts, strict=True):
+        target.write_text(text, "utf-8")
+        typer.echo(str(target))
 
 
 @evaluate.command("asr")
 def asr(
     folder: Annotated[
-        Path, typer.Argument(exists=True, file_okay=False, help="NAME.flac beside NAME.json, as in samples/calls")
+        Path,
+        typer.Argument(
+            exists=True, file_okay=False, help="NAME.flac beside NAME.json, as in samples/calls, or manifest.jsonl"
+        ),
     ],
-    engine: Annotated[str | None, typer.Option(help="In this process; default: the running pipeline")] = None,
+    engine: Annotated[
+        str | None, typer.Option(help="whisper or phi4, in this process; default: the running pipeline")
+    ] = None,
+    weights: Weights = None,
+    lora: Lora = "auto",
     as_json: AsJson = False,
 ) -> None:
-    """Word error rate and timing error against a ground truth.
+    """Word error rate and timing error against a ground truth; with --engine also the speed.
+
+    A folder with manifest.jsonl ({"path": ..., "text": ...} a line) is measured as the Open ASR leaderboard does.
 
     Example: earful eval asr samples/calls
     """
-    if engine not in (None, "whisper"):
-        fail(f"no engine {engine!r} here: whisper", WRONG)
+    manifest = (folder / MANIFEST).is_file()
+    if manifest and engine is None:
+        fail(f"a folder with {MANIFEST} is measured in this process: name an --engine", WRONG)
     try:
-        truths = read_truths(folder)
+        clips, truths = (read_manifest(folder), {}) if manifest else ([], read_truths(folder))
     except ValueError as err:
         fail(str(err), WRONG)
     try:
-        found = evaluate_engine(folder, truths) if engine else evaluate_pipeline(folder, truths)
+        if engine is None:
+            show(evaluate_pipeline(folder, truths), as_json)
+            return
+        with open_engine(engine, Options(weights=weights, lora=lora)) as opened:
+            show(evaluate_manifest(clips, opened) if manifest else evaluate_engine(folder, truths, opened), as_json)
     except UnreadableAudio as err:
         fail(str(err))
     except DeliveryError as err:
         fail(str(err), UNAVAILABLE)
-    show(found, as_json)
+    except EarfulError as err:
+        fail(str(err))
 
 
 @evaluate.command("aspects")

@@ -35,7 +35,9 @@ def _ask(server: str, folder: Path) -> None:
         with urllib.request.urlopen(f"{server}/v2/models/{folder.name}/ready", timeout=5):
             return
     canary = json.loads(path.read_text())
-    inputs = [{"data": [0] * math.prod(entry["shape"]), **entry} for entry in canary["inputs"]]
+    inputs = [
+        {**entry, "data": _filled(entry.get("data", [0]), math.prod(entry["shape"]))} for entry in canary["inputs"]
+    ]
     model = f"{server}/v2/models/{folder.name}"
     with urllib.request.urlopen(f"{model}/config", timeout=5) as answer:
         decoupled = json.load(answer).get("model_transaction_policy", {}).get("decoupled", False)
@@ -54,6 +56,11 @@ def _ask(server: str, folder: Path) -> None:
         raise
     if not (found.keys() - {"model_name", "model_version"} if decoupled else found.get("outputs")):
         raise ValueError("an answer without outputs")
+
+
+def _filled(data: list[object], count: int) -> list[object]:
+    """The data, repeated until there are `count`."""
+    return (data * -(-count // len(data)))[:count]
 
 
 if __name__ == "__main__":

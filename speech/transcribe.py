@@ -16,7 +16,7 @@ from speech.segment import ChannelInput, ChannelState, Cut, Segmenter
 from speech.twins import identical_channels
 from speech.whisper import Recognizer, resample
 
-__all__ = ["Line", "cut_channels", "text_of", "transcribe"]
+__all__ = ["Line", "Piece", "cut_channels", "cut_pieces", "text_of", "transcribe"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,6 +30,17 @@ class Line:
     finish_reason: FinishReason
     tokens: int
     mean_logprob: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Piece:
+    """One utterance's sound: float32 [n], -1..1, at `rate` Hz. Times are ms from the start of the recording."""
+
+    channel: int
+    start_ms: int
+    end_ms: int
+    audio: NDArray[np.float32]
+    rate: int
 
 
 def cut_channels(samples: NDArray[np.int16], rate: int, segmenter: Segmenter) -> list[list[Cut]]:
@@ -47,6 +58,23 @@ def cut_channels(samples: NDArray[np.int16], rate: int, segmenter: Segmenter) ->
     return cuts
 
 
+def cut_pieces(samples: NDArray[np.int16], rate: int, segmenter: Segmenter) -> list[Piece]:
+    """The utterances of int16 [frames, channels] with their sound, in order of time, then channel."""
+    cuts = cut_channels(samples, rate, segmenter)
+    found = [
+        Piece(
+            channel=channel,
+            start_ms=cut.start_sample * 1000 // rate,
+            end_ms=cut.end_sample * 1000 // rate,
+            audio=samples[cut.start_sample : cut.end_sample, channel].astype(np.float32) / np.float32(32768),
+            rate=rate,
+        )
+        for channel, channel_cuts in enumerate(cuts)
+        for cut in channel_cuts
+    ]
+    return sorted(found, key=lambda piece: (piece.start_ms, piece.channel))
+
+
 def transcribe(
     samples: NDArray[np.int16],
     rate: int,
@@ -59,16 +87,13 @@ def transcribe(
 
     `progress(done, total)` is called after each utterance. Raises ValueError for a rate that is not supported.
     """
-    cuts = cut_channels(samples, rate, segmenter)
-    order = sorted(
-        ((cut.start_sample, channel, cut) for channel, found in enumerate(cuts) for cut in found), key=lambda t: t[:2]
-    )
+    pieces = cut_pieces(samples, rate, segmenter)
     lines = []
-    for done, (_, channel, cut) in enumerate(order, start=1):
-        line = _line(samples[cut.start_sample : cut.end_sample, channel], rate, channel, cut, recognizer)
+    for done, piece in enumerate(pieces, start=1):
+        line = _line(piece, recognizer)
         if line is not None:
             lines.append(line)
-        progress(done, len(order))
+        progress(done, len(pieces))
     return lines
 
 
@@ -77,18 +102,17 @@ def text_of(lines: Sequence[Line], channel: int) -> str:
     return " ".join(line.text for line in lines if line.channel == channel)
 
 
-def _line(samples: NDArray[np.int16], rate: int, channel: int, cut: Cut, recognizer: Recognizer) -> Line | None:
-    audio = samples.astype(np.float32) / np.float32(32768)
+def _line(piece: Piece, recognizer: Recognizer) -> Line | None:
     try:
-        said = recognizer.transcribe(resample(audio, rate))
+        said = recognizer.transcribe(resample(piece.audio, piece.rate))
     except InvalidRequest:
         return None  # shorter than the recogniser takes
     if not said.text:
         return None
     return Line(
-        channel=channel,
-        start_ms=cut.start_sample * 1000 // rate,
-        end_ms=cut.end_sample * 1000 // rate,
+        channel=piece.channel,
+        start_ms=piece.start_ms,
+        end_ms=piece.end_ms,
         text=said.text,
         finish_reason=said.finish_reason,
         tokens=said.tokens_out,

@@ -45,13 +45,16 @@ class Asking:
             yield {"model_name": model, "inputs": inputs}
 
         last = None
+        answers = self._client.stream_infer(requests(), stream_timeout=seconds, headers=_STATUS)
         try:
-            async for result, error in self._client.stream_infer(requests(), stream_timeout=seconds, headers=_STATUS):
+            async for result, error in answers:
                 if error is not None:
                     raise error
                 last = result
         except RpcError as err:
             raise InferenceServerException(msg=err.details(), status=str(err.code())) from err
+        finally:
+            answers.cancel()
         if last is None:
             raise InferenceServerException(msg=f"{model} ended its stream without an answer")
         return last

@@ -32,6 +32,8 @@ MOST_TEXTS, MOST_CHARACTERS, MOST_SPANS = 8, 4_000, 64
 
 #: Any model answers so little within a tenth of a second; what takes longer has a full queue or is ill.
 CANARY_TEXT, CANARY_SECONDS = "The battery is great.", 5.0
+#: Half a second of a tone: an engine may answer silence without its model.
+CANARY_AUDIO = (0.1 * np.sin(np.arange(8_000) * (2 * np.pi * 220 / 16_000))).astype(np.float32)
 
 Array = np.ndarray[Any, Any]
 
@@ -98,7 +100,7 @@ class Inference:
         deadline = Deadline.after(CANARY_SECONDS)
         try:
             if self.speech_model in models:
-                await self._ask_silence(deadline)
+                await self._ask_little(deadline)
             if "aspects" in models:
                 await self._ask_aspects([CANARY_TEXT], deadline, queue=False)
             if "cvib" in models:
@@ -119,15 +121,17 @@ class Inference:
 
     async def speech_version(self) -> str:
         """The version of the speech model, as its answers carry it."""
-        return (await self._ask_silence(Deadline.after(CANARY_SECONDS))).answer.version
+        return (await self._ask_little(Deadline.after(CANARY_SECONDS))).answer.version
 
-    async def _ask_silence(self, deadline: Deadline) -> Transcript:
-        return await self.transcribe(np.zeros(8_000, np.float32), 16_000, deadline, queue=False)
+    async def _ask_little(self, deadline: Deadline) -> Transcript:
+        return await self.transcribe(CANARY_AUDIO, 16_000, deadline, queue=False, max_tokens=4)
 
-    async def transcribe(self, audio: Array, rate: int, deadline: Deadline, *, queue: bool = True) -> Transcript:
+    async def transcribe(
+        self, audio: Array, rate: int, deadline: Deadline, *, queue: bool = True, max_tokens: int | None = None
+    ) -> Transcript:
         """`audio`: float32 [n] in -1..1 at `rate` Hz."""
         started = perf_counter()
-        request = SpeechRequest(task=Task.TRANSCRIBE, audio=audio, rate=rate)
+        request = SpeechRequest(task=Task.TRANSCRIBE, audio=audio, rate=rate, max_tokens=max_tokens)
         out = await self._infer(self.speech_model, request.tensors(), SPEECH_OUTPUTS, deadline, queue=queue)
         try:
             answer = parse_answer(out)

@@ -86,6 +86,57 @@ def test_transcribe_prints_lines_with_speaker_and_time(tmp_path: Path) -> None:
     assert len(spoken & written) >= len(spoken) * 0.7
 
 
+def test_subtitles_of_one_file_are_printed_and_of_several_written_beside_them(tmp_path: Path) -> None:
+    talk = sample("calls/card-fee", 0, 5_000)
+    for name in ("one", "two"):
+        soundfile.write(tmp_path / f"{name}.wav", talk, 8_000)
+    done = earful("transcribe", "one.wav", "--vtt")
+    assert done.code == 0, done.err
+    assert done.out.startswith("WEBVTT\n\n00:00:0")
+    both = earful("transcribe", "one.wav", "two.wav", "--srt")
+    assert (both.code, both.out.split()) == (0, ["one.srt", "two.srt"]), both.err
+    assert (tmp_path / "one.srt").read_text() == (tmp_path / "two.srt").read_text()
+    again = earful("transcribe", "one.wav", "two.wav", "--srt")
+    assert (again.code, "one.srt would be overwritten" in again.sentence()) == (2, True)
+    assert earful("transcribe", "one.wav", "--srt", "--json").code == 2
+
+
+def test_a_manifest_is_measured_clip_by_clip(tmp_path: Path) -> None:
+    truth = json.loads((Path(__file__).parents[2] / "samples/calls/card-fee.json").read_text())
+    lines = []
+    for number, one in enumerate(truth["utterances"][:3]):
+        talk = sample("calls/card-fee", one["start_ms"] - 200, one["end_ms"] + 200)
+        soundfile.write(tmp_path / f"{number}.wav", talk[:, one["channel"]], 8_000)
+        lines.append(json.dumps({"path": f"{number}.wav", "text": one["text"]}))
+    (tmp_path / "manifest.jsonl").write_text("\n".join(lines))
+    done = earful("eval", "asr", ".", "--engine", "whisper", "--json")
+    assert done.code == 0, done.err
+    found = done.json()
+    assert found["clips"] == 3
+    assert found["word_error_rate"] < 0.35
+    assert found["rtfx"] == pytest.approx(found["audio_seconds"] / found["timed_seconds"], rel=0.1)
+    assert earful("eval", "asr", ".").code == 2
+
+
+@pytest.mark.parametrize(
+    ("line", "says"), [('{"path": "x.wav"}', "line 1 is not"), ('{"path": "no.wav", "text": ""}', "no.wav is missing")]
+)
+def test_a_manifest_that_is_none_is_said(tmp_path: Path, line: str, says: str) -> None:
+    (tmp_path / "manifest.jsonl").write_text(line)
+    done = earful("eval", "asr", ".", "--engine", "whisper")
+    assert (done.code, says in done.sentence()) == (2, True), done.err
+
+
+def test_phi4_without_its_packages_or_weights_is_one_sentence(tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "one.wav", sample("calls/card-fee", 0, 2_000), 8_000)
+    bare = earful("transcribe", "one.wav", "--engine", "phi4")
+    assert (bare.code, "phi4 needs --weights DIR" in bare.sentence()) == (2, True), bare.err
+    done = earful("transcribe", "one.wav", "--engine", "phi4", "--weights", ".")
+    assert (done.code, "make .venv-torch/.made" in done.sentence()) == (2, True), done.err
+    odd = earful("transcribe", "one.wav", "--task", "translate", "--language", "de")
+    assert (odd.code, "for --engine phi4" in odd.sentence()) == (2, True), odd.err
+
+
 def test_transcribe_names_a_file_that_is_no_audio(tmp_path: Path) -> None:
     (tmp_path / "text.mp3").write_text("this is no music")
     done = earful("transcribe", "text.mp3")

@@ -1,0 +1,50 @@
+"""The engines that `earful transcribe` and `earful eval asr` run in their own process."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from commands.context import WRONG, fail
+from commands.recognition import Engine, Whisper
+from commands.torch_needed import need_torch
+
+__all__ = ["ENGINES", "Options", "open_engine"]
+
+ENGINES = ("whisper", "phi4")
+TASKS = ("transcribe", "translate", "translate_chain")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """What may be asked of an engine; whisper takes the default of each."""
+
+    weights: Path | None = None
+    lora: Literal["auto", "merged", "unmerged"] = "auto"
+    task: str = "transcribe"
+    language: str | None = None
+    max_tokens: int | None = None
+
+
+@contextmanager
+def open_engine(name: str, options: Options) -> Iterator[Engine]:
+    """The engine, its weights loaded; ends the command with one sentence where that cannot be."""
+    if name not in ENGINES:
+        fail(f"no engine {name!r} here: {', '.join(ENGINES)}", WRONG)
+    if name == "whisper":
+        if (options.task, options.language, options.max_tokens) != ("transcribe", None, None):
+            fail("whisper transcribes English here: --task, --language and --max-tokens are for --engine phi4", WRONG)
+        yield Whisper()
+        return
+    if options.task not in TASKS:
+        fail(f"no task {options.task!r} here: {', '.join(TASKS)}", WRONG)
+    if options.weights is None:
+        fail("phi4 needs --weights DIR (or PHI4_WEIGHTS); `earful phi4 fetch DIR` gets them", WRONG)
+    need_torch()
+    from commands.phi4_engine import opened
+
+    with opened(options.weights, options) as engine:
+        yield engine

@@ -1,0 +1,74 @@
+"""Phi-4 in this process: all pieces in one running batch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+from commands.context import errors, fail
+from commands.engines import Options
+from commands.recognition import Said
+from errors import Permanent
+from speech.contract import SpeechAnswer, SpeechRequest, Task
+from speech.phi4.config import CheckpointError
+from speech.phi4.handle import Handle
+from speech.phi4.limits import Limits
+from speech.phi4.memory import TooSmall
+from speech.phi4.service import Speech
+from speech.phi4.start import StartOptions, start
+from speech.transcribe import Piece
+
+__all__ = ["Phi4", "opened"]
+
+#: Longer than any list of pieces: what one command asks for is never too much for its own queue.
+_QUEUE = 1 << 20
+
+
+class Phi4:
+    """See Engine in commands/recognition.py."""
+
+    def __init__(self, speech: Speech, options: Options) -> None:
+        self._speech = speech
+        self._options = options
+
+    def answers(self, pieces: Sequence[Piece]) -> list[Said | Permanent]:
+        """One for each piece; token ids and the rest of the engine's details beside the text."""
+        handles: list[Handle[SpeechAnswer] | Permanent] = []
+        for piece in pieces:
+            request = SpeechRequest(
+                task=Task(self._options.task),
+                audio=piece.audio,
+                rate=piece.rate,
+                language=self._options.language,
+                max_tokens=self._options.max_tokens,
+            )
+            try:
+                handles.append(self._speech.submit(request))
+            except Permanent as err:
+                handles.append(err)
+        return [handle if isinstance(handle, Permanent) else self._said(handle.result()) for handle in handles]
+
+    def _said(self, answer: SpeechAnswer) -> Said:
+        return Said(
+            text=answer.text,
+            finish_reason=answer.finish_reason,
+            tokens=answer.tokens_out,
+            mean_logprob=answer.mean_logprob,
+            more=answer.details or {},
+        )
+
+
+@contextmanager
+def opened(weights: Path, options: Options) -> Iterator[Phi4]:
+    """The engine on the GPU where there is one; ends the command with one sentence where it cannot be loaded."""
+    limits = replace(Limits(), queue=_QUEUE)
+    try:
+        with errors.status(f"loading {weights}"):
+            speech = start(weights, StartOptions(lora=options.lora, limits=limits))
+            speech.warm_up()
+    except (CheckpointError, TooSmall) as err:
+        fail(str(err))
+    with speech:
+        yield Phi4(speech, options)

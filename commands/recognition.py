@@ -1,0 +1,106 @@
+"""Recordings to lines in this process, by either engine: everything is cut first, then asked for at once."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from errors import Permanent
+from speech.contract import FinishReason
+from speech.segment import Segmenter
+from speech.transcribe import Piece, cut_pieces
+from speech.whisper import Recognizer, resample
+
+__all__ = ["LONGEST_SECONDS", "Engine", "Said", "Whisper", "lines_of", "texts_of"]
+
+#: What engines are made for; a longer clip is cut into utterances first.
+LONGEST_SECONDS = 30.0
+
+Pcm = NDArray[np.int16]
+Line = dict[str, Any]  # channel, start_ms, end_ms, text, finish_reason, tokens, mean_logprob, and the engine's own
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Said:
+    """An engine's answer for one piece. `more` is what only this engine tells, such as token_ids."""
+
+    text: str
+    finish_reason: FinishReason
+    tokens: int
+    mean_logprob: float
+    more: dict[str, Any] = field(default_factory=dict)
+
+
+class Engine(Protocol):
+    """What the commands need of an engine."""
+
+    def answers(self, pieces: Sequence[Piece]) -> list[Said | Permanent]:
+        """One for each piece, in order; the refusal of a piece that the engine does not take."""
+
+
+class Whisper:
+    """Whisper on every core, one piece after the other."""
+
+    def __init__(self) -> None:
+        self._recognizer = Recognizer(threads=os.cpu_count() or 1)
+
+    def answers(self, pieces: Sequence[Piece]) -> list[Said | Permanent]:
+        """See Engine."""
+        return [self._answer(piece) for piece in pieces]
+
+    def _answer(self, piece: Piece) -> Said | Permanent:
+        try:
+            said = self._recognizer.transcribe(resample(piece.audio, piece.rate))
+        except Permanent as err:
+            return err
+        return Said(
+            text=said.text, finish_reason=said.finish_reason, tokens=said.tokens_out, mean_logprob=said.mean_logprob
+        )
+
+
+def lines_of(recordings: Sequence[tuple[Pcm, int]], engine: Engine, segmenter: Segmenter) -> list[list[Line]]:
+    """The lines of each recording, int16 [frames, channels] at a rate, in order of time; what holds no text is left out.
+
+    All recordings are in the engine at once. Raises ValueError for a rate that is not supported.
+    """
+    cut = [cut_pieces(pcm, rate, segmenter) for pcm, rate in recordings]
+    answers = iter(engine.answers([piece for pieces in cut for piece in pieces]))
+    return [[line for piece in pieces if (line := _line(piece, next(answers))) is not None] for pieces in cut]
+
+
+def texts_of(clips: Sequence[tuple[NDArray[np.float32], int]], engine: Engine, segmenter: Segmenter) -> list[str]:
+    """The text of each clip, float32 [n] at a rate; one of more than 30 s is cut first. All are in the engine at once."""
+    cut = [_pieces(audio, rate, segmenter) for audio, rate in clips]
+    answers = iter(engine.answers([piece for pieces in cut for piece in pieces]))
+    texts = []
+    for pieces in cut:
+        found = [answer for _ in pieces if isinstance(answer := next(answers), Said)]
+        texts.append(" ".join(answer.text for answer in found if answer.text))
+    return texts
+
+
+def _pieces(audio: NDArray[np.float32], rate: int, segmenter: Segmenter) -> list[Piece]:
+    if len(audio) <= LONGEST_SECONDS * rate:
+        return [Piece(channel=0, start_ms=0, end_ms=len(audio) * 1000 // rate, audio=audio, rate=rate)]
+    pcm = np.clip(np.round(audio * 32768), -32768, 32767).astype(np.int16)
+    return cut_pieces(pcm[:, None], rate, segmenter)
+
+
+def _line(piece: Piece, answer: Said | Permanent) -> Line | None:
+    if not isinstance(answer, Said) or not answer.text:
+        return None  # shorter than the engine takes, or nothing was said
+    return {
+        "channel": piece.channel,
+        "start_ms": piece.start_ms,
+        "end_ms": piece.end_ms,
+        "text": answer.text,
+        "finish_reason": answer.finish_reason,
+        "tokens": answer.tokens,
+        "mean_logprob": answer.mean_logprob,
+        **answer.more,
+    }
