@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
-from speech.contract import InvalidRequest
+from speech.contract import InvalidRequest, UnsupportedTask
 from speech.phi4.audio import Clip, check_clip
 from speech.phi4.config import Phi4Config
 from speech.phi4.generation import Generation
 from speech.phi4.limits import Limits
-from speech.phi4.modes import Mode
+from speech.phi4.modes import Mode, UnsupportedMode, check_mode
 
 __all__ = ["Need", "Sizes", "measure"]
 
@@ -36,7 +36,12 @@ class Need:
 
 
 def measure(generation: Generation, model: Sizes, limits: Limits) -> Need:
-    """The need of a request; InvalidRequest for audio that gives no text, a limit out of range, or too many positions."""
+    """The need of a request; InvalidRequest for audio that gives no text, a limit out of range, or too many positions;
+    UnsupportedTask for the modes with pictures."""
+    try:
+        check_mode(generation.mode)
+    except UnsupportedMode as err:
+        raise UnsupportedTask(str(err)) from err
     prompt = generation.prompt
     tokens = len(prompt.before) + len(prompt.after)
     vocabulary = model.config.vocab

@@ -48,6 +48,9 @@ class Batch:
         scratch = [1] if limits.graph_sizes else []
         cache = model.new_cache(slot_tokens=sizes + scratch)
         graphs = DecodeGraphs(model, cache, sizes=limits.graph_sizes, scratch=len(sizes)) if scratch else None
+        if graphs is not None:
+            with torch.inference_mode():
+                graphs.capture()
         self.steps = Steps(model, cache, graphs)
         self._shared = SharedPrompts(model, cache, range(len(sizes) - limits.shared_slots, len(sizes)))
         self._stop_ids = stop_ids

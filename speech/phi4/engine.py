@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 
+from errors import Permanent
 from speech.contract import InvalidRequest
 from speech.phi4.admission import measure
 from speech.phi4.batch import Batch
@@ -80,7 +81,7 @@ class Engine:
         """
         try:
             running = self._running(generation, on_event, cancelled)
-        except InvalidRequest:
+        except Permanent:
             self.batch.metrics.add(refused_invalid_total=1)
             raise
         with self._work:
@@ -99,6 +100,11 @@ class Engine:
             self.batch.metrics.add(requests_total=1)
             self._work.notify()
         return running.handle
+
+    @property
+    def healthy(self) -> bool:
+        """Whether requests are still answered; False after a fault of the engine itself and after `close`."""
+        return self._broken is None and not self._closing
 
     @property
     def metrics(self) -> Snapshot:

@@ -1,6 +1,6 @@
 """Decode steps as CUDA graphs: at small batches launching the kernels takes longer than running them.
 
-A graph is captured for each mode and each size of a ladder, when first needed; a batch is padded to the next size with rows
+A graph is captured for each mode and each size of a ladder, at start; a batch is padded to the next size with rows
 that write to a slot of their own. Off unless `Limits.graph_sizes` names sizes: never run on a GPU by its authors, only the
 padding is tested, with a recorder that runs eagerly.
 """
@@ -48,6 +48,12 @@ class DecodeGraphs:
         self._recorder = recorder or cuda_recorder()
         self._graphs: dict[tuple[Mode, int], _Graph] = {}
 
+    def capture(self) -> None:
+        """Capture the whole ladder now, rather than while somebody waits."""
+        for mode in (Mode.SPEECH, Mode.LANGUAGE):
+            for size in self._sizes:
+                self._capture(mode, size)
+
     def fits(self, rows: int) -> bool:
         """Whether a graph of the ladder holds so many rows."""
         return bool(self._sizes) and rows <= self._sizes[-1]
@@ -56,7 +62,7 @@ class DecodeGraphs:
         """The next ids and log-probabilities [rows], as `Phi4Model.decode` and `greedy` give them."""
         rows = len(ids)
         size = next(size for size in self._sizes if size >= rows)
-        graph = self._graphs.get((mode, size)) or self._capture(mode, size)
+        graph = self._graphs[mode, size]
         for fixed, given in zip(graph.inputs, (ids, slots, lengths, long), strict=True):
             fixed[:rows].copy_(given)
         graph.inputs[1][rows:] = self._scratch
@@ -65,7 +71,7 @@ class DecodeGraphs:
         # The next replay writes over them.
         return graph.outputs[0][:rows].clone(), graph.outputs[1][:rows].clone()
 
-    def _capture(self, mode: Mode, size: int) -> _Graph:
+    def _capture(self, mode: Mode, size: int) -> None:
         device = self._model.device
         ids, slots, lengths = (torch.zeros(size, dtype=torch.int64, device=device) for _ in range(3))
         slots += self._scratch
@@ -75,9 +81,7 @@ class DecodeGraphs:
             return greedy(self._model.decode(self._cache, mode, ids, slots, lengths, long), [None] * size)
 
         outputs, replay = self._recorder(compute)
-        graph = _Graph(inputs=(ids, slots, lengths, long), outputs=outputs, replay=replay)
-        self._graphs[mode, size] = graph
-        return graph
+        self._graphs[mode, size] = _Graph(inputs=(ids, slots, lengths, long), outputs=outputs, replay=replay)
 
 
 def cuda_recorder() -> Recorder:

@@ -135,9 +135,11 @@ class Scheduler(Generic[One]):
 
         Short ones whole, up to the step's budget, and beside it one chunk of the oldest long one: neither starves.
         """
-        chunk, budget = self._limits.chunk_tokens, self._limits.prefill_tokens
+        chunk = self._limits.chunk_tokens
         pending = list(self._in(Phase.PREFILL))
         long = next((entry for entry in pending if entry.missing > chunk), None)
+        # A chunk of a long prompt costs twice its tokens, since it looks back far.
+        budget = self._limits.prefill_tokens // 2 if long else self._limits.prefill_tokens
         chunks: list[tuple[One, int]] = []
         for entry in pending:
             if entry.missing > chunk:
@@ -149,7 +151,7 @@ class Scheduler(Generic[One]):
         if long:
             # Nobody waits for the end of this step: a larger piece is faster.
             alone = not chunks and next(self._in(Phase.DECODE), None) is None
-            chunks.append((long, min(long.missing, max(chunk, budget) if alone else chunk)))
+            chunks.append((long, min(long.missing, max(chunk, self._limits.prefill_tokens) if alone else chunk)))
         return chunks
 
     def to_decode(self) -> list[One]:

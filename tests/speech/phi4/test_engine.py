@@ -17,7 +17,7 @@ pytest.importorskip("torch")
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from speech.contract import FinishReason, InvalidRequest
+from speech.contract import FinishReason, InvalidRequest, UnsupportedTask
 from speech.phi4.generation import Completion, Delta, Event, Failed, Generation, Prompt
 from speech.phi4.handle import Handle
 from speech.phi4.model import Mode
@@ -171,6 +171,7 @@ def test_a_full_queue_refuses_and_says_so() -> None:
         (lambda: Generation(prompt=Prompt(before=()), mode=Mode.LANGUAGE, max_new_tokens=4), "empty"),
         (lambda: Generation(prompt=Prompt(before=(999,)), mode=Mode.LANGUAGE, max_new_tokens=4), "token id"),
         (lambda: replace(rig.speech(), mode=Mode.LANGUAGE), "speech mode"),
+        (lambda: replace(rig.text(), mode=Mode.VISION), "not implemented"),
         (lambda: _audio(np.full(16_000, np.nan, np.float32)), "NaN"),
         (lambda: _audio(np.full(16_000, 12_000, np.float32)), "not scaled"),
         (lambda: _audio(np.zeros(100, np.float32)), "too short"),
@@ -179,7 +180,7 @@ def test_a_full_queue_refuses_and_says_so() -> None:
 )
 def test_what_can_never_be_answered_is_refused_at_once(generation: Callable[[], Generation], message: str) -> None:
     engine = rig.engine()
-    with pytest.raises(InvalidRequest, match=message):
+    with pytest.raises((InvalidRequest, UnsupportedTask), match=message):
         engine.submit(generation())
     assert engine.metrics.refused_invalid_total == 1
     assert engine.metrics.requests_total == 0
@@ -253,13 +254,8 @@ def test_logits_that_are_no_numbers_end_their_request_only(monkeypatch: pytest.M
     assert handles[0].result(0).token_ids == wanted(0)[1]
 
 
-def test_batches_padded_for_graphs_give_the_same() -> None:
+def test_batches_padded_for_graphs_give_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     """The recorder computes eagerly: what CUDA would do with the padded rows, without CUDA."""
-    import torch
-
-    from speech.phi4.graphs import DecodeGraphs
-
-    engine = rig.engine(replace(rig.SMALL, graph_sizes=(2, 3)), late=True)
     used: list[int] = []
 
     def record(compute: Callable[[], tuple[Any, Any]]) -> tuple[tuple[Any, Any], Callable[[], None]]:
@@ -272,10 +268,8 @@ def test_batches_padded_for_graphs_give_the_same() -> None:
 
         return outputs, replay
 
-    steps = engine.batch.steps
-    scratch = len(rig.SMALL.slot_sizes)
-    with torch.inference_mode():
-        steps._graphs = DecodeGraphs(engine.model, steps._cache, sizes=(2, 3), scratch=scratch, recorder=record)
+    monkeypatch.setattr("speech.phi4.graphs.cuda_recorder", lambda: record)
+    engine = rig.engine(replace(rig.SMALL, graph_sizes=(2, 3)), late=True)
     handles = [engine.submit(wanted(number)[0]) for number in range(10)]
     rig.run_all(engine)
     assert [handle.result(0).token_ids for handle in handles] == [wanted(number)[1] for number in range(10)]

@@ -30,7 +30,7 @@ from speech.phi4.generation import Generation, Prompt
 from speech.phi4.limits import Limits
 from speech.phi4.model import Mode
 from speech.phi4.prompts import LANGUAGES, SYSTEM, TRANSCRIBE, Prompts, chain_instruction, translate_instruction
-from speech.phi4.refusals import QueueFull
+from speech.phi4.refusals import EngineFailed, QueueFull
 from speech.phi4.service import Speech, SpeechEvent, read_stop_ids
 from speech.phi4.splitting import join_texts, quietest
 from speech.phi4.version import weights_version
@@ -317,6 +317,21 @@ def test_a_full_queue_refuses_the_request_but_not_the_parts_of_one_that_was_let_
     answer = handle.result(0)
     assert answer.details is not None
     assert answer.details["parts"] > 1
+
+
+def test_an_error_in_one_part_is_the_requests_and_ends_the_other_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    speech = make(replace(LIMITS, summary_slots=2), run=False)
+    lines = "\n".join(f"line {n} " + "word " * 60 for n in range(40))
+    events: list[SpeechEvent] = []
+    handle = speech.submit(SpeechRequest(task=Task.SUMMARIZE, text=lines, max_tokens=200), on_event=events.append)
+    for _ in range(3):
+        speech.engine.step()
+    first = speech.engine.batch.scheduler.entries[0]
+    speech.engine.batch.fail(first, RuntimeError("out of memory"))
+    rig.run_all(speech.engine, most=3)
+    with pytest.raises(EngineFailed, match="RuntimeError"):
+        handle.result(0)
+    assert [type(event) for event in events] == [EngineFailed]
 
 
 def test_a_cancelled_request_is_answered_with_what_there_is() -> None:
