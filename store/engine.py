@@ -37,6 +37,8 @@ def create(
         hide_parameters=True,  # an error must not carry what somebody said
         pool_size=pool_size,
         max_overflow=0,
+        # The connection used last comes first: few are at work, and theirs are the prepared plans and the grown buffers.
+        pool_use_lifo=True,
         pool_timeout=pool_timeout_seconds,
         connect_args={
             "application_name": application_name,

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -74,6 +74,11 @@ class Insert:
     where: str = ""
     returning: str = ""
 
+    statement: sa.TextClause = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "statement", sa.text(self.sql))
+
     @property
     def sql(self) -> str:
         names = ", ".join(f'"{c}"' for c in self.columns)
@@ -102,14 +107,14 @@ class Insert:
         """Write the rows; what RETURNING says, or nothing."""
         if not rows:
             return ()
-        result = await conn.execute(sa.text(self.sql), self.arrays(rows))
+        result = await conn.execute(self.statement, self.arrays(rows))
         return result.all() if self.returning else ()
 
     async def count(self, conn: AsyncConnection, rows: Sequence[Mapping[str, Value]]) -> int:
         """Write the rows; how many were new or changed."""
         if not rows:
             return 0
-        return (await conn.execute(sa.text(self.sql), self.arrays(rows))).rowcount
+        return (await conn.execute(self.statement, self.arrays(rows))).rowcount
 
 
 def dedupe(rows: Sequence[Mapping[str, Value]], key: tuple[str, ...]) -> list[Mapping[str, Value]]:
