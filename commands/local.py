@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from pathlib import Path
@@ -30,14 +31,20 @@ ENV = {
 
 
 def plan() -> Plan:
-    """Servers, then schema, topics and run, then one worker a stage."""
+    """Servers, then schema, topics and run, then one worker a stage. With weights for Phi-4, calls are Phi-4's."""
+    speech = {"EARFUL_SPEECH_MODEL": "phi4"} if os.environ.get("PHI4_WEIGHTS") and not chosen() else {}
     earful = [sys.executable, "-m", "cli"]
     return Plan(
         model_repositories=[str(PROJECT / "model_repo")],
         prepare=[[*earful, "migrate"], [*earful, "topics", "create"], [*earful, "runs", "open"]],
         workers={stage: [sys.executable, "-m", "workers", stage] for stage in STAGES},
-        env={**ENV, "PYTHONPATH": str(PROJECT)},
+        env={**ENV, **speech, "PYTHONPATH": str(PROJECT)},
     )
+
+
+def chosen() -> bool:
+    """Whether the settings name a speech model."""
+    return "speech_model" in settings().model_fields_set
 
 
 def start(home: Path) -> dict[str, str]:

@@ -19,7 +19,7 @@ from stack.process import StackError
 
 __all__ = ["down", "endpoints", "status", "up"]
 
-_UP_SECONDS = 420.0  # the servers' own limits (120 s) and the preparing commands' (300 s) are below
+_UP_SECONDS = 1_260.0  # the servers' own limits (120 s, Phi-4's 900 s) and the preparing commands' (300 s) are below
 _DOWN_SECONDS = 60.0  # workers 15 s, then servers 10 s each at once
 _POLL_SECONDS = 0.1
 

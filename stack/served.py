@@ -2,10 +2,11 @@
 
 A model's folder may say in needs.json, beside config.pbtxt, what must be there before it is served:
 
-    {"variable": "PHI4_WEIGHTS", "environment": ".venv-torch"}
+    {"variable": "PHI4_WEIGHTS", "environment": ".venv-torch", "start_seconds": 900}
 
 Without the environment variable the model is left out, as if it were not in the repository. Where one model needs an
-environment of its own, all Python models run in it (it holds the packages of the default one too).
+environment of its own, all Python models run in it (it holds the packages of the default one too). start_seconds is how
+long it may take to load.
 """
 
 from __future__ import annotations
@@ -14,10 +15,14 @@ import json
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from stack.process import StackError
 
-__all__ = ["environment_of", "link", "served"]
+__all__ = ["environment_of", "link", "served", "start_seconds"]
+
+#: The models that every stack serves are there after ten.
+_START_SECONDS = 120.0
 
 
 def served(repositories: Sequence[Path], env: Mapping[str, str]) -> list[Path]:
@@ -31,11 +36,16 @@ def environment_of(folders: Sequence[Path], project: Path, default: Path) -> Pat
     for folder in folders:
         name = _needs(folder).get("environment")
         if name is not None:
-            environment = project / name
+            environment = project / str(name)
             if not (environment / "bin" / "python3").exists():
                 raise StackError(f"triton: {folder.name} runs in {name}, which is not there: run `make {name}/.made`")
             return environment
     return default
+
+
+def start_seconds(folders: Sequence[Path]) -> float:
+    """How long a server may take until all of these answer."""
+    return max([_START_SECONDS, *(float(_needs(folder).get("start_seconds", 0)) for folder in folders)])
 
 
 def link(folders: Sequence[Path], to: Path) -> Path:
@@ -51,7 +61,7 @@ def _name(folder: Path) -> str:
     return folder.name
 
 
-def _needs(folder: Path) -> dict[str, str]:
+def _needs(folder: Path) -> dict[str, Any]:
     path = folder / "needs.json"
-    needs: dict[str, str] = json.loads(path.read_text()) if path.exists() else {}
+    needs: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
     return needs

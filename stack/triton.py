@@ -18,7 +18,7 @@ from stack.home import remove_shared_memory, shm_prefix
 from stack.ports import Ports
 from stack.preflight import libpython_folder
 from stack.process import Child, StackError
-from stack.served import environment_of, link, served
+from stack.served import environment_of, link, served, start_seconds
 
 __all__ = ["Triton"]
 
@@ -79,15 +79,15 @@ class Triton:
         """The names of the models served."""
         return [folder.name for folder in self._folders()]
 
-    def start(self, seconds: float = 120) -> None:
-        """Starts and returns when every model has answered its canary. Raises StackError otherwise."""
+    def start(self, seconds: float | None = None) -> None:
+        """Starts and returns when every model has answered its canary. Raises StackError, also after so many seconds."""
         self._ports.choose("triton", "triton_metrics")
         remove_shared_memory(self._home)
         backends = self._copy_backend()
         self._child.start(self._command(backends), env=self._env(), cwd=_PROJECT)
         self._canaries = [Canary.read(folder) for folder in self._folders()]
         try:
-            self._child.wait_until(self.healthy, seconds=seconds)
+            self._child.wait_until(self.healthy, seconds=seconds or start_seconds(self._folders()))
         except StackError:
             self.stop()
             raise
