@@ -68,17 +68,19 @@ class SummarizerStage(Stateless):
 
     async def write(self, connection: AsyncConnection, batch: Batch, work: Work[Plan]) -> None:
         plan = work.plan
-        await facts.insert_summaries(connection, [done.summary for done in plan.done])
-        await facts.insert_aspect_mentions(connection, [row for done in plan.done for row in done.mentions])
+        first: list[Done] = []
         for done in plan.done:
             # calls.transcribed comes at least once; analysed may follow analysed, so the state before tells.
             known = await calls.get_runs(connection, self.run_id, [done.event.call_id])
-            first = done.event.call_id in known and known[done.event.call_id].state == "transcribed"
-            if first:
-                await calls.set_run_state(connection, self.run_id, done.event.call_id, "analysed")
-            work.verdicts[done.record.offset] = ("result", None) if first else ("duplicate", None)
-            if first:
-                work.outbox.append(outgoing(insight(done).to_message(self._topics)))
+            if done.event.call_id not in known or known[done.event.call_id].state != "transcribed":
+                work.verdicts[done.record.offset] = ("duplicate", None)
+                continue
+            await calls.set_run_state(connection, self.run_id, done.event.call_id, "analysed")
+            work.verdicts[done.record.offset] = ("result", None)
+            first.append(done)
+        await facts.insert_summaries(connection, [done.summary for done in first])
+        await facts.insert_aspect_mentions(connection, [row for done in first for row in done.mentions])
+        work.outbox += [outgoing(insight(done).to_message(self._topics)) for done in first]
         for record, _ in plan.silent:
             work.verdicts[record.offset] = ("control", None)
 
@@ -92,10 +94,18 @@ class SummarizerStage(Stateless):
                 work.verdicts[record.offset] = ("other_run", None)
             elif event.state == "no_speech":
                 work.plan.silent.append((record, event))
+            elif not await self._is_transcribed(event):
+                # It tells of a time that this database does not know: it was restored to an older state. What the call
+                # has now may be a part of it; once it is transcribed again, that is told again.
+                work.verdicts[record.offset] = ("superseded", "not_transcribed_yet")
             else:
                 work.plan.done.append(await self._summarize(batch, record, event, deadline))
         except Permanent as err:
             work.bury(batch, record, err)
+
+    async def _is_transcribed(self, event: CallTranscribed) -> bool:
+        async with reading(self._engine) as connection:
+            return event.call_id in await calls.get_runs(connection, self.run_id, [event.call_id])
 
     async def _summarize(self, batch: Batch, record: Record, event: CallTranscribed, deadline: Deadline) -> Done:
         async with reading(self._engine) as connection:

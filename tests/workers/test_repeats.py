@@ -130,6 +130,22 @@ async def test_a_transcribed_call_that_comes_twice_counts_once(engine: AsyncEngi
     assert await take(engine, stage, 2, [message]) == ["duplicate"]
 
 
+async def test_a_call_that_is_not_transcribed_is_not_summarized(engine: AsyncEngine, database: str) -> None:
+    """The event is from a time that a restored database does not know; it comes again when that time does."""
+    run_id = await opened(engine)
+    stage = SummarizerStage(topics=TOPICS, run_id=run_id, inference=Deaf(), engine=engine)  # type: ignore[arg-type]
+    message = CallTranscribed(call_id="c", call_started_at=STARTED, run_id=run_id, state="transcribed").to_message(
+        TOPICS
+    )
+    assert await take(engine, stage, 0, [message]) == ["superseded"]
+    with psycopg.connect(database) as connection:
+        assert connection.execute("SELECT count(*) FROM ingest.summaries").fetchone() == (0,)
+    row = CallRun(call_id="c", run_id=run_id, call_started_at=STARTED, state="transcribed", utterances=0)
+    async with engine.begin() as transaction:
+        await calls.close_run(transaction, row, [])
+    assert await take(engine, stage, 1, [message]) == ["result"]
+
+
 async def test_no_end_of_a_call_reaches_kafka_before_its_utterances(engine: AsyncEngine) -> None:
     """One utterance is refused while what was sent behind it arrives."""
     in_kafka: list[Message] = []
