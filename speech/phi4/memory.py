@@ -73,7 +73,7 @@ class MemoryPlan:
     merged: bool
     device_bytes: int
     weight_bytes: int
-    work_bytes: int  # activations, features, the allocator's loss
+    work_bytes: int  # activations, features, the allocator's loss; and what others use
     kv_bytes_per_token: int
     utterance_slots: int
     utterance_slot_tokens: int
@@ -115,13 +115,14 @@ def plan(
     device_bytes: int,
     *,
     limits: Limits,
+    used_bytes: int = 0,
     size: ModelSize = PHI4,
     bf16: bool = True,
     merged: bool | None = None,
     summary_share: float = 0.25,
     most_utterances: int = 512,
 ) -> MemoryPlan:
-    """The plan for a device with so many bytes in all; two bytes an element.
+    """The plan for a device with so many bytes in all, of which others use `used_bytes`; two bytes an element.
 
     Summaries get `summary_share` of the cache and one slot at least, utterances the rest. `merged` None: both copies
     from 32 GB on. Raises TooSmall under 16 GB, without bf16, or where no slot would be left.
@@ -137,7 +138,7 @@ def plan(
     work = max(2 * GB, device_bytes // 16)
     per_token = 2 * size.kv_elements
     shared = limits.shared_slots * limits.shared_slot_tokens
-    free = device_bytes - weights - work - shared * per_token
+    free = device_bytes - used_bytes - weights - work - shared * per_token
     summary = limits.summary_slot_tokens * per_token
     utterance = limits.utterance_slot_tokens * per_token
     summaries = max(1, int(free * summary_share) // summary)
@@ -151,7 +152,7 @@ def plan(
         merged=merged,
         device_bytes=device_bytes,
         weight_bytes=weights,
-        work_bytes=work,
+        work_bytes=work + used_bytes,
         kv_bytes_per_token=per_token,
         utterance_slots=utterances,
         utterance_slot_tokens=limits.utterance_slot_tokens,

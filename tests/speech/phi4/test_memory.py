@@ -30,6 +30,12 @@ def test_everything_together_fits_the_device(gigabytes: int, share: float, most:
     assert sum(limits.slot_sizes) == found.kv_tokens
 
 
+def test_what_others_use_is_left_to_them() -> None:
+    alone, beside = plan(80 * GB, limits=Limits()), plan(80 * GB, limits=Limits(), used_bytes=10 * GB)
+    assert beside.utterance_slots < alone.utterance_slots
+    assert beside.weight_bytes + beside.work_bytes + beside.kv_bytes <= 80 * GB
+
+
 def test_the_weights_are_those_of_the_paper() -> None:
     assert round(plan(80 * GB, limits=Limits()).weight_bytes / GB) == 15
     assert 9 < plan(24 * GB, limits=Limits()).weight_bytes / GB < 10
