@@ -53,9 +53,11 @@ def start(
     limits, lora = options.limits, options.lora
     if device == "cuda":
         torch.empty(1, device="cuda")  # the driver's own share is taken before the memory is counted
+        free, total = torch.cuda.mem_get_info()
         planned = plan(
-            torch.cuda.get_device_properties(0).total_memory,
+            total,
             limits=limits,
+            used_bytes=total - free,
             bf16=torch.cuda.is_bf16_supported(including_emulation=False),
             merged={"auto": None, "merged": True}.get(lora, False),
         )
