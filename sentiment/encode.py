@@ -123,9 +123,9 @@ class TextEncoder:
         return out
 
 
-def pad(rows: Sequence[Sequence[int]], value: int = 0) -> NDArray[np.int64]:
-    """Rows of different lengths as one int64 array [rows, longest], filled with `value` on the right."""
-    out = np.full((len(rows), max((len(r) for r in rows), default=0)), value, dtype=np.int64)
+def pad(rows: Sequence[Sequence[int]], value: int = 0, length: int = 0) -> NDArray[np.int64]:
+    """Rows of different lengths as one int64 array [rows, longest or `length`], filled with `value` on the right."""
+    out = np.full((len(rows), max([length, *(len(r) for r in rows)])), value, dtype=np.int64)
     for i, row in enumerate(rows):
         out[i, : len(row)] = row
     return out

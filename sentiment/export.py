@@ -1,18 +1,17 @@
-"""From a training folder to a serving folder: gates folded into LayerNorm, ONNX, int8 weights.
+"""From a training folder to a serving folder: gates folded into LayerNorm, ONNX, int8.
 
     python -m sentiment.export cvib    --from TRAINED --to model_repo/cvib/1 [--fp32]
     python -m sentiment.export aspects --from TRAINED --to model_repo/aspects/1
 
-The folder holds model.onnx, tokenizer.json and model.json (kind, temperature, threshold, limits, version). `version` is
-the first 12 hex digits of the SHA-256 over the other files, so equal weights have equal versions.
+The folder holds model.onnx, tokenizer.json and model.json (kind, temperature, threshold, limits, fixed_scales, version).
+`version` is the first 12 hex digits of the SHA-256 over the other files, so equal weights have equal versions.
+int8 of a BERT encoder has fixed scales (graph.py), found on our own sentences; another encoder gets dynamic ones.
 """
 
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
-import re
 import shutil
 import tempfile
 import warnings
@@ -22,11 +21,17 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from sentiment.batches import pair_batch, pairs, tag_batch, tagged
+from sentiment.corpora import OWN
+from sentiment.data import read_own
+from sentiment.encode import TextEncoder
+from sentiment.folder import content_version, stamp
 from sentiment.gates import Gates, fold
+from sentiment.graph import ranges, write_int8
 from sentiment.model import PolarityNet, TagNet, load_encoder, minilm_dir
 from sentiment.report import report
 
-__all__ = ["content_version", "folded", "load_polarity", "load_tags", "stamp", "to_onnx"]
+__all__ = ["export", "folded", "load_polarity", "load_tags", "to_int8", "to_onnx"]
 
 MAX_TOKENS = 128
 
@@ -96,22 +101,26 @@ def _trim_positions(encoder: nn.Module) -> None:
     table.weight = nn.Parameter(table.weight[: MAX_TOKENS + offset + 1].clone())  # type: ignore[operator, index]
 
 
-def content_version(folder: Path) -> str:
-    """12 hex digits over the graph, the tokenizer and the settings (without the version itself)."""
-    digest = hashlib.sha256()
-    for name in ("model.onnx", "tokenizer.json"):
-        digest.update((folder / name).read_bytes())
-    settings = json.loads((folder / "model.json").read_text(encoding="utf-8"))
-    settings.pop("version", None)
-    digest.update(json.dumps(settings, sort_keys=True).encode())
-    return digest.hexdigest()[:12]
+def _calibration(net: PolarityNet | TagNet, encoder: TextEncoder) -> list[tuple[Tensor, ...]]:
+    """Inputs of some of our own sentences, one at a time: about 200 pairs, or 200 sentences."""
+    own = read_own(OWN)
+    chosen = own[:: max(1, len(own) // 200)]
+    if isinstance(net, PolarityNet):
+        return [pair_batch([pair], encoder.pad_id).inputs for pair in pairs(chosen, encoder)]
+    batches = [tag_batch([one], encoder.pad_id) for one in tagged(chosen, encoder)]
+    return [(batch.ids, batch.mask) for batch in batches]
 
 
-def stamp(config: Path, version: str) -> None:
-    """Write the version into a model's config.pbtxt, from where it goes into every run."""
-    text = config.read_text(encoding="utf-8")
-    pattern = r'(key: "version" value \{ string_value: ")[^"]*'
-    config.write_text(re.sub(pattern, rf"\g<1>{version}", text), encoding="utf-8")
+def to_int8(net: PolarityNet | TagNet, encoder: TextEncoder, target: Path) -> bool:
+    """Write an int8 graph; True if its scales are fixed, so that texts may share a batch."""
+    if net.encoder.config.model_type == "bert":  # type: ignore[union-attr]
+        write_int8(net, ranges(net, _calibration(net, encoder)), target)
+        return True
+    with tempfile.TemporaryDirectory() as temporary:
+        graph = Path(temporary) / "fp32.onnx"
+        to_onnx(net, graph)
+        _quantise(graph, target)
+    return False
 
 
 def _quantise(source: Path, target: Path) -> None:
@@ -123,6 +132,33 @@ def _quantise(source: Path, target: Path) -> None:
     quantize_dynamic(str(prepared), str(target), weight_type=QuantType.QInt8, per_channel=True)
 
 
+def export(
+    kind: str, trained: Path, target: Path, source: Path, *, threshold: float | None = None, fp32: bool = False
+) -> dict[str, object]:
+    """Write a serving folder and return its settings. `kind`: cvib or aspects; `source`: the encoder's folder."""
+    record = json.loads((trained / "train.json").read_text(encoding="utf-8"))
+    net: PolarityNet | TagNet
+    net = folded(load_polarity(trained, source), source) if kind == "cvib" else load_tags(trained, source)
+    _trim_positions(net.encoder)
+    target.mkdir(parents=True, exist_ok=True)
+    fixed = False
+    if fp32:
+        to_onnx(net, target / "model.onnx")
+    else:
+        fixed = to_int8(net, TextEncoder.load(source / "tokenizer.json", MAX_TOKENS), target / "model.onnx")
+    shutil.copyfile(source / "tokenizer.json", target / "tokenizer.json")
+    settings: dict[str, object] = {"kind": kind, "max_tokens": MAX_TOKENS, "temperature": record["temperature"]}
+    if fixed:
+        settings["fixed_scales"] = True
+    if kind == "aspects":
+        settings["threshold"] = record.get("threshold", 0.5) if threshold is None else threshold
+    path = target / "model.json"
+    path.write_text(json.dumps(settings, indent=1) + "\n", encoding="utf-8")
+    settings["version"] = content_version(target)
+    path.write_text(json.dumps(settings, indent=1) + "\n", encoding="utf-8")
+    return settings
+
+
 def main() -> None:
     """Write a serving folder and print its version."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
@@ -130,33 +166,13 @@ def main() -> None:
     parser.add_argument("--from", dest="trained", type=Path, required=True)
     parser.add_argument("--to", type=Path, required=True)
     parser.add_argument("--encoder", type=Path, default=None)
-    parser.add_argument("--threshold", type=float, default=0.5, help="least confidence of a span (aspects)")
+    parser.add_argument(
+        "--threshold", type=float, default=None, help="least confidence of a span; default: train.json's"
+    )
     parser.add_argument("--fp32", action="store_true", help="keep fp32 weights")
     args = parser.parse_args()
     source = args.encoder or minilm_dir()
-    record = json.loads((args.trained / "train.json").read_text(encoding="utf-8"))
-    net: PolarityNet | TagNet
-    if args.kind == "cvib":
-        net = folded(load_polarity(args.trained, source), source)
-    else:
-        net = load_tags(args.trained, source)
-    _trim_positions(net.encoder)
-    args.to.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory() as temporary:
-        graph = Path(temporary) / "fp32.onnx"
-        to_onnx(net, graph)
-        if args.fp32:
-            shutil.copy(graph, args.to / "model.onnx")
-        else:
-            _quantise(graph, args.to / "model.onnx")
-    shutil.copy(source / "tokenizer.json", args.to / "tokenizer.json")
-    settings: dict[str, object] = {"kind": args.kind, "max_tokens": MAX_TOKENS, "temperature": record["temperature"]}
-    if args.kind == "aspects":
-        settings["threshold"] = args.threshold
-    target = args.to / "model.json"
-    target.write_text(json.dumps(settings, indent=1) + "\n", encoding="utf-8")
-    settings["version"] = content_version(args.to)
-    target.write_text(json.dumps(settings, indent=1) + "\n", encoding="utf-8")
+    settings = export(args.kind, args.trained, args.to, source, threshold=args.threshold, fp32=args.fp32)
     config = args.to.parent / "config.pbtxt"
     if config.exists():
         stamp(config, str(settings["version"]))

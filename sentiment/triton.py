@@ -7,18 +7,21 @@ from __future__ import annotations
 
 from typing import Any
 
-from sentiment.serve import InvalidInput
+from sentiment.serve import InvalidInput, UnsupportedLanguage, require_english
 
-__all__ = ["cancelled", "counts_of", "invalid", "texts_of", "vector"]
+__all__ = ["cancelled", "counts_of", "english_texts_of", "invalid", "vector"]
 
 
-def texts_of(pb_utils: Any, request: Any) -> list[str]:
-    """The TEXT tensor's strings. Raises InvalidInput for bytes that are not UTF-8."""
+def english_texts_of(pb_utils: Any, request: Any) -> list[str]:
+    """The TEXT tensor's strings. Raises InvalidInput for bytes that are not UTF-8, UnsupportedLanguage."""
     values = pb_utils.get_input_tensor_by_name(request, "TEXT").as_numpy().reshape(-1)
     try:
-        return [raw if isinstance(raw, str) else bytes(raw).decode("utf-8") for raw in values]
+        texts = [raw if isinstance(raw, str) else bytes(raw).decode("utf-8") for raw in values]
     except UnicodeDecodeError as err:
         raise InvalidInput("TEXT is not UTF-8") from err
+    for text in texts:
+        require_english(text)
+    return texts
 
 
 def counts_of(pb_utils: Any, request: Any, texts: int, spans: int) -> list[int]:
@@ -39,7 +42,10 @@ def vector(pb_utils: Any, request: Any, name: str) -> list[int]:
 
 
 def invalid(pb_utils: Any, err: InvalidInput) -> Any:
-    """The response that tells the caller its request can never succeed."""
+    """The response that tells the caller its request can never succeed, and why."""
+    if isinstance(err, UnsupportedLanguage):
+        message = f"unsupported_language: {err}"
+        return pb_utils.InferenceResponse([], pb_utils.TritonError(message, pb_utils.TritonError.UNSUPPORTED))
     return pb_utils.InferenceResponse([], pb_utils.TritonError(f"invalid: {err}", pb_utils.TritonError.INVALID_ARG))
 
 

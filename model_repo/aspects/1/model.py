@@ -12,7 +12,7 @@ import triton_python_backend_utils as pb_utils
 sys.path.insert(0, os.environ["EARFUL_HOME"])
 
 from sentiment.serve import AspectModel, InvalidInput
-from sentiment.triton import cancelled, invalid, texts_of
+from sentiment.triton import cancelled, english_texts_of, invalid
 
 
 class TritonPythonModel:
@@ -30,7 +30,7 @@ class TritonPythonModel:
         if request.is_cancelled():
             return cancelled(pb_utils)
         try:
-            found = [self._model.find(text) for text in texts_of(pb_utils, request)]
+            found = self._model.find_all(english_texts_of(pb_utils, request))
         except InvalidInput as err:
             return invalid(pb_utils, err)
         aspects = [a for one in found for a in one]

@@ -13,7 +13,7 @@ import triton_python_backend_utils as pb_utils
 sys.path.insert(0, os.environ["EARFUL_HOME"])
 
 from sentiment.serve import InvalidInput, PolarityModel
-from sentiment.triton import cancelled, counts_of, invalid, texts_of, vector
+from sentiment.triton import cancelled, counts_of, english_texts_of, invalid, vector
 
 
 class TritonPythonModel:
@@ -31,19 +31,21 @@ class TritonPythonModel:
         if request.is_cancelled():
             return cancelled(pb_utils)
         try:
-            texts = texts_of(pb_utils, request)
+            texts = english_texts_of(pb_utils, request)
             starts, ends = vector(pb_utils, request, "START"), vector(pb_utils, request, "END")
             if len(starts) != len(ends):
                 raise InvalidInput("START and END have different lengths")
             spans = iter(zip(starts, ends, strict=True))
             counts = counts_of(pb_utils, request, len(texts), len(starts))
-            rows = [
-                self._model.probabilities(text, list(islice(spans, n))) for text, n in zip(texts, counts, strict=True)
+            pairs = [
+                pair
+                for text, n in zip(texts, counts, strict=True)
+                for pair in self._model.pairs(text, list(islice(spans, n)))
             ]
         except InvalidInput as err:
             return invalid(pb_utils, err)
         outputs = {
-            "PROBABILITIES": np.concatenate([np.zeros((0, 3), np.float32), *rows]),
+            "PROBABILITIES": self._model.judge(pairs),
             "VERSION": np.array([self._model.version.encode()], np.object_),
         }
         return pb_utils.InferenceResponse([pb_utils.Tensor(name, value) for name, value in outputs.items()])

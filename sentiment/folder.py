@@ -1,0 +1,63 @@
+"""Serving folders (model.onnx, tokenizer.json, model.json): their version, and putting one into a model repository."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import shutil
+from pathlib import Path
+
+__all__ = ["content_version", "install", "stamp"]
+
+FILES = ("model.onnx", "tokenizer.json", "model.json")
+
+
+def content_version(folder: Path) -> str:
+    """12 hex digits over the graph, the tokenizer and the settings (without the version itself)."""
+    digest = hashlib.sha256()
+    for name in ("model.onnx", "tokenizer.json"):
+        digest.update((folder / name).read_bytes())
+    settings = json.loads((folder / "model.json").read_text(encoding="utf-8"))
+    settings.pop("version", None)
+    digest.update(json.dumps(settings, sort_keys=True).encode())
+    return digest.hexdigest()[:12]
+
+
+def stamp(config: Path, version: str) -> None:
+    """Write the version into a model's config.pbtxt, from where it goes into every run."""
+    text = config.read_text(encoding="utf-8")
+    pattern = r'(key: "version" value \{ string_value: ")[^"]*'
+    config.write_text(re.sub(pattern, rf"\g<1>{version}", text), encoding="utf-8")
+
+
+def install(folder: Path, model: Path, keep: Path) -> str:
+    """Put a serving folder's files into model/1, stamp model/config.pbtxt, and return the version.
+
+    What was there goes to keep/NAME-VERSION, from where the same call brings it back. Raises ValueError for a folder
+    that is no serving folder of this model's kind, or whose version is not that of its files.
+    """
+    missing = [name for name in FILES if not (folder / name).is_file()]
+    if missing:
+        raise ValueError(f"{folder} has no {', '.join(missing)}")
+    settings = json.loads((folder / "model.json").read_text(encoding="utf-8"))
+    if settings.get("kind") != model.name:
+        raise ValueError(f"{folder} holds a model of kind {settings.get('kind')}, not {model.name}")
+    version = content_version(folder)
+    if settings.get("version") != version:
+        raise ValueError(f"{folder}: the files are not those that model.json was written for; export them anew")
+    served = model / "1"
+    before = content_version(served)
+    if before != version:
+        _copy(served, keep / f"{model.name}-{before}")
+        _copy(folder, served)
+    stamp(model / "config.pbtxt", version)
+    return version
+
+
+def _copy(source: Path, target: Path) -> None:
+    target.mkdir(parents=True, exist_ok=True)
+    for name in FILES:
+        partial = target / f"{name}.partial"
+        shutil.copyfile(source / name, partial)
+        partial.replace(target / name)
