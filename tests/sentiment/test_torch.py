@@ -216,3 +216,22 @@ def test_onnx_answers_like_torch(source: Path, tmp_path: Path) -> None:
     with torch.inference_mode():
         expected = tags(ids, mask).numpy()
     assert np.abs(session.run(None, {"ids": ids.numpy(), "mask": mask.numpy()})[0] - expected).max() < 1e-5
+
+
+def test_mpnet_trains_and_folds_like_bert(tmp_path: Path) -> None:
+    """MPNet has no token types, pads with 1 and counts positions from 2: nothing of BERT's may be assumed."""
+    small = {k: v for k, v in CONFIG.items() if k != "model_type"}
+    transformers.MPNetConfig(**small).save_pretrained(tmp_path)
+    gated = net(tmp_path, gated=True)
+    ids, mask, types, aspect = batch()
+    ids = ids.masked_fill(mask == 0, 1)
+    inputs = (ids, mask, types, aspect)
+    step_loss(net(tmp_path, gated=False), gated, inputs, torch.tensor([0, 1, 2, 0, 1, 2]), Config()).backward()
+    assert gated.gates is not None
+    assert all(g.mu.grad is not None for g in gated.gates.each())
+    gated.eval()
+    with torch.inference_mode():
+        a, b = gated(*inputs), folded(gated, tmp_path)(*inputs)
+        alone = gated(*(t[1:2, :7] for t in inputs))
+    assert float((a[1] - b[1]).abs().max()) < 1e-5 * max(1.0, float(a[1].abs().max()))
+    assert torch.allclose(a[0][1:2], alone[0], atol=1e-5)
