@@ -11,9 +11,10 @@ It keeps no state but weights: slots, lengths and stopping are the caller's. Not
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -68,6 +69,9 @@ class DecodeRow:
     token: int
     mode: Mode
     long_rope: bool
+
+
+Row = TypeVar("Row", PrefillRow, DecodeRow)
 
 
 class Phi4Model:
@@ -194,13 +198,8 @@ class Phi4Model:
             self._check(cache, row.slot, row.start + len(row.embeds), row.mode, row.long_rope)
             if len(row.embeds) < 1:
                 raise ValueError("a prefill row needs at least one token")
-        logits = torch.empty(len(rows), self.config.vocab, device=self.device, dtype=self.dtype)
         with torch.inference_mode():
-            for mode in (Mode.LANGUAGE, Mode.SPEECH):
-                chosen = [i for i, row in enumerate(rows) if row.mode is mode]
-                if chosen:
-                    logits[chosen] = self._prefill(cache, mode, [rows[i] for i in chosen])
-        return logits
+            return self._by_mode(rows, lambda mode, chosen: self._prefill(cache, mode, chosen))
 
     def decode(self, cache: Cache, mode: Mode, ids: Tensor, slots: Tensor, lengths: Tensor, long: Tensor) -> Tensor:
         """One step of sequences of one mode; logits [rows, vocabulary].
@@ -226,14 +225,24 @@ class Phi4Model:
         """`decode` from the host's values and with both modes mixed; logits [rows, vocabulary]. Raises as `prefill`."""
         for row in rows:
             self._check(cache, row.slot, row.length + 1, row.mode, row.long_rope)
-        logits = torch.empty(len(rows), self.config.vocab, device=self.device, dtype=self.dtype)
-        for mode in (Mode.LANGUAGE, Mode.SPEECH):
-            chosen = [i for i, row in enumerate(rows) if row.mode is mode]
-            if not chosen:
-                continue
-            values = torch.tensor([[rows[i].token, rows[i].slot, rows[i].length, rows[i].long_rope] for i in chosen])
+
+        def step(mode: Mode, chosen: Sequence[DecodeRow]) -> Tensor:
+            values = torch.tensor([[row.token, row.slot, row.length, row.long_rope] for row in chosen])
             ids, slots, lengths, long = values.to(self.device).unbind(1)
-            logits[chosen] = self.decode(cache, mode, ids, slots, lengths, long.bool())
+            return self.decode(cache, mode, ids, slots, lengths, long.bool())
+
+        with torch.inference_mode():
+            return self._by_mode(rows, step)
+
+    def _by_mode(self, rows: Sequence[Row], run: Callable[[Mode, Sequence[Row]], Tensor]) -> Tensor:
+        """Runs the rows of each mode together; logits [rows, vocabulary] in the rows' order."""
+        members = {mode: [i for i, row in enumerate(rows) if row.mode is mode] for mode in (Mode.LANGUAGE, Mode.SPEECH)}
+        made = {mode: run(mode, [rows[i] for i in chosen]) for mode, chosen in members.items() if chosen}
+        if len(made) == 1:
+            return next(iter(made.values()))
+        logits = torch.empty(len(rows), self.config.vocab, device=self.device, dtype=self.dtype)
+        for mode, part in made.items():
+            logits[members[mode]] = part
         return logits
 
     def _prefill(self, cache: Cache, mode: Mode, rows: Sequence[PrefillRow]) -> Tensor:

@@ -1,4 +1,4 @@
-"""What can be seen of the CUDA path without a GPU: the published size on fake tensors of device `cuda`.
+"""What can be seen of the CUDA path without a GPU: the published widths on fake tensors of device `cuda`.
 
 Shapes, dtypes and devices are PyTorch's own rules, values do not exist: a tensor left on the CPU, a wrong shape, or an
 operation of a decoding step that would wait for the device fails here. Kernels are not run.
@@ -18,7 +18,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode  # noqa: E402
 
 from speech.phi4 import attention, mel, subsample  # noqa: E402
 from speech.phi4.model import Clip, DecodeRow, Mode, Phi4Model, PrefillRow  # noqa: E402
-from speech.phi4.synthetic import published_config, synthetic  # noqa: E402
+from speech.phi4.synthetic import PUBLISHED, published_config, synthetic  # noqa: E402
 
 # Two of each: a fake tensor of one element is a real one to PyTorch, which then looks for a driver.
 CLIPS = [(30.0, 16_000), (5.0, 8_000), (0.05, 16_000), (41.0, 16_000), (10.0, 44_100)] * 2
@@ -26,11 +26,12 @@ CLIPS = [(30.0, 16_000), (5.0, 8_000), (0.05, 16_000), (41.0, 16_000), (10.0, 44
 
 @pytest.fixture(name="model", params=["merged", "unmerged"])
 def _model(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    """The published configuration in bfloat16 on a GPU that does not exist; only the flash kernel may attend."""
+    """The published widths, few layers, in bfloat16 on a GPU that does not exist; only the flash kernel may attend."""
+    config = published_config(num_hidden_layers=2, audio_config=PUBLISHED["audio_config"] | {"num_blocks": 2})
     monkeypatch.setattr(attention, "_row_by_row", None)
     mel._tables.cache_clear()
     with FakeTensorMode(allow_non_fake_inputs=True):
-        yield Phi4Model.build(synthetic(published_config()), device="cuda", dtype=torch.bfloat16, lora=request.param)
+        yield Phi4Model.build(synthetic(config), device="cuda", dtype=torch.bfloat16, lora=request.param)
     mel._tables.cache_clear()
 
 
