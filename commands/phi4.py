@@ -8,9 +8,10 @@ from typing import Annotated
 
 import typer
 
-from commands.context import UNAVAILABLE, console, errors, fail
+from commands.context import UNAVAILABLE, WRONG, console, errors, fail
 from commands.phi4_fetch import REPOSITORY, FetchError, HubAway, download, listing, missing_bytes
 from commands.torch_needed import need_torch
+from settings import PROJECT
 
 __all__ = ["phi4"]
 
@@ -66,3 +67,39 @@ def check(folder: Present) -> None:
     for line in lines:
         console.print(line, highlight=False, soft_wrap=True)
     console.print(f"Next: earful phi4 verify {folder}", highlight=False, soft_wrap=True)
+
+
+@phi4.command("verify")
+def verify(
+    folder: Present,
+    samples: Annotated[
+        Path, typer.Option(exists=True, file_okay=False, help="Recordings with their texts, as samples/calls")
+    ] = PROJECT / "samples" / "calls",
+    reference: Annotated[
+        Path | None,
+        typer.Option(
+            exists=True, file_okay=False, help="transformers loads this checkpoint instead; default: the same"
+        ),
+    ] = None,
+) -> None:
+    """The samples with the adapter on and off, and 8 clips token by token against transformers; exit 1 on a mismatch.
+
+    Example: earful phi4 verify weights/phi4
+    """
+    need_torch()
+    from commands.phi4_check import CheckpointError
+    from commands.phi4_verify import read_clips
+    from commands.phi4_verify import verify as compare
+    from speech.phi4.memory import TooSmall
+
+    try:
+        clips = read_clips(samples)
+    except (OSError, KeyError, ValueError) as err:
+        fail(f"{samples}: {err}", WRONG)
+    try:
+        wrong = compare(folder, clips, reference=reference, tell=lambda line: typer.echo(line))
+    except (CheckpointError, TooSmall) as err:
+        fail(str(err))
+    if wrong:
+        fail("; ".join(wrong))
+    typer.echo("verified")

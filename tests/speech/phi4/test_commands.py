@@ -1,0 +1,134 @@
+"""`earful phi4 check`, `verify`, `transcribe --engine phi4` and `eval asr --engine phi4` with a tiny checkpoint."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import soundfile
+
+torch = pytest.importorskip("torch", reason="phi4 runs in .venv-torch")
+
+from commands.phi4_verify import first_difference  # noqa: E402
+from speech.phi4.stock import StockAnswer  # noqa: E402
+from speech.phi4.tiny import make_tiny  # noqa: E402
+from tests.commands.runner import earful  # noqa: E402
+from tests.workers.sending import sample  # noqa: E402
+
+pytestmark = pytest.mark.timeout(300)
+
+
+@pytest.fixture(name="samples", scope="module")
+def _samples(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Nine seconds of a call with their truth."""
+    folder = tmp_path_factory.mktemp("samples")
+    truth = json.loads((Path(__file__).parents[3] / "samples/calls/card-fee.json").read_text())
+    kept = [one for one in truth["utterances"] if one["end_ms"] < 9_000]
+    soundfile.write(folder / "card-fee.flac", sample("calls/card-fee", 0, 9_000), 8_000)
+    (folder / "card-fee.json").write_text(json.dumps(truth | {"utterances": kept}))
+    return folder
+
+
+def test_check_names_what_a_checkpoint_holds_and_needs(tiny: Path) -> None:
+    done = earful("phi4", "check", str(tiny))
+    assert done.code == 0, done.err
+    said = " ".join(done.out.split())
+    assert "layout: native" in said
+    assert "speech adapter: rank 4, alpha 8" in said
+    assert [card for card in ("16 GB", "24 GB", "48 GB", "80 GB") if f"{card} card: " in said] == [
+        "16 GB", "24 GB", "48 GB", "80 GB",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("missing", ["config.json", "model.safetensors", "speech-lora/adapter_config.json"])
+def test_check_refuses_what_is_incomplete(tiny: Path, tmp_path: Path, missing: str) -> None:
+    shutil.copytree(tiny, tmp_path / "w")
+    (tmp_path / "w" / missing).unlink()
+    done = earful("phi4", "check", str(tmp_path / "w"))
+    assert (done.code, Path(missing).name in done.err.replace("\n", "")) == (1, True), done.err
+
+
+def test_transcribe_takes_all_files_and_gives_token_ids(tiny: Path, samples: Path, tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "mono.wav", sample("calls/card-fee", 0, 5_000)[:, 1], 8_000)
+    files = (str(samples / "card-fee.flac"), str(tmp_path / "mono.wav"))
+    done = earful("transcribe", *files, "--engine", "phi4", "--weights", str(tiny), "--max-tokens", "9", "--json")
+    assert done.code == 0, done.err
+    both: list[dict[str, Any]] = done.json()
+    assert [result["file"] for result in both] == list(files)
+    assert all(result["lines"] for result in both)
+    for line in (line for result in both for line in result["lines"]):
+        assert 0 < len(line["token_ids"]) <= 9
+        assert line["task"] == "transcribe"
+    again = earful("transcribe", files[1], "--engine", "phi4", "--weights", str(tiny), "--max-tokens", "9", "--vtt")
+    assert again.code == 0, again.err
+    assert again.out.startswith("WEBVTT")
+    german = earful(
+        "transcribe",
+        files[1],
+        "--engine",
+        "phi4",
+        "--weights",
+        str(tiny),
+        "--task",
+        "translate",
+        "--language",
+        "de",
+        "--json",
+    )
+    assert german.code == 0, german.err
+    assert german.json()[0]["lines"][0]["task"] == "translate"
+
+
+def test_transcribe_says_what_the_weights_lack(tmp_path: Path, samples: Path) -> None:
+    done = earful("transcribe", str(samples / "card-fee.flac"), "--engine", "phi4", "--weights", str(tmp_path))
+    assert (done.code, "holds no config.json" in done.sentence()) == (1, True), done.err
+
+
+def test_eval_counts_errors_and_speed(tiny: Path, samples: Path) -> None:
+    done = earful("eval", "asr", str(samples), "--engine", "phi4", "--weights", str(tiny), "--json")
+    assert done.code == 0, done.err
+    found = done.json()
+    assert found["word_error_rate"] > 0.5, "random weights do not understand English"
+    assert found["rtfx"] > 0
+
+
+def test_verify_agrees_with_transformers_and_notices_when_it_does_not(
+    tiny: Path, samples: Path, tmp_path: Path
+) -> None:
+    done = earful("phi4", "verify", str(tiny), "--samples", str(samples))
+    assert done.code == 0, done.err
+    assert "verified" in done.out
+    assert re.search(r"word error rate \d+\.\d%, \d+\.\d x real time", done.out)
+    other = make_tiny(tmp_path / "other", seed=5)
+    done = earful("phi4", "verify", str(tiny), "--samples", str(samples), "--reference", str(other))
+    assert done.code == 1
+    assert "another token at place" in done.err.replace("\n", " ")
+
+
+def stock(*rows: tuple[int, dict[int, float]]) -> StockAnswer:
+    """The tokens chosen, each with what some logits were; the others are 0."""
+    logits = torch.zeros(len(rows), 8)
+    for place, (_, known) in enumerate(rows):
+        for token, value in known.items():
+            logits[place, token] = value
+    return StockAnswer(tokens=[token for token, _ in rows], logits=logits)
+
+
+@pytest.mark.parametrize(
+    ("tokens", "says"),
+    [
+        ([1, 2], None),
+        ([1, 3], "another token at place 1"),
+        ([4, 2], "a tie at place 0"),
+        ([1], "another token at place 1"),
+        ([1, 2, 5], "another token at place 2"),
+    ],
+)
+def test_the_first_difference_decides(tokens: list[int], says: str | None) -> None:
+    answer = stock((1, {1: 9.0, 4: 8.9}), (2, {2: 9.0}), (7, {7: 9.0, 5: 1.0}))
+    found = first_difference(tokens, answer, (7,), tie=0.5, most=10)
+    assert found is None if says is None else found is not None and found.startswith(says)
