@@ -1,4 +1,4 @@
-"""Everything again: produced twice, the group reset, the ledger's rows gone. The rows stay what they are."""
+"""Test 12: everything again: produced twice, the group reset, the ledger's rows gone, a day over. The rows stay what they are."""
 
 from __future__ import annotations
 
@@ -13,13 +13,24 @@ from stack.stack import Stack
 from tests.faults.chaos import Chaos
 from tests.faults.load import Load
 from tests.faults.oracle import content, difference, examine
+from tests.faults.results import Figures
 from tests.workers.pipeline import STAGES
 
+DAY_SECONDS = 24 * 3_600
 FACTS = ("reviews", "aspect_mentions", "utterances", "summaries", "call_runs", "calls", "dead_letters")
 
 
 def rows_of(p: Chaos) -> dict[str, int]:
     return {name: p.one(f"SELECT count(*) FROM ingest.{name}") for name in FACTS}
+
+
+def bytes_of(p: Chaos) -> int:
+    """Of the facts, in tables."""
+    size: int = p.one(
+        "SELECT sum(pg_relation_size(oid))::int FROM pg_class WHERE relkind = 'r' AND relname ~"
+        " '^(reviews|review_texts|aspect_mentions|utterances|utterance_texts|summaries|summary_texts|call_runs)(_p|$)'"
+    )
+    return size
 
 
 def inferences(stack: Stack) -> int:
@@ -54,15 +65,16 @@ def stop(p: Chaos) -> None:
     assert {worker.name: worker.stop() for worker in p.workers} == dict.fromkeys([one.name for one in p.workers], 0)
 
 
+@pytest.mark.proof(12)
 @pytest.mark.timeout(300)
-def test_everything_again(stack: Stack, small: Load, small_content: list[str]) -> None:
+def test_everything_again(stack: Stack, small: Load, small_content: list[str], figures: Figures) -> None:
     with Chaos(stack) as p:
         p.expects_deaths = False
         p.start()
         items = small.items(p.topics)
         p.send(items)
         p.wait_until_settled(120)
-        before, asked = rows_of(p), inferences(stack)
+        before, asked, size = rows_of(p), inferences(stack), bytes_of(p)
 
         # Produced twice: a higher offset, the same chunk, version, deletion.
         p.produce([item.message for item in items if not item.reason])
@@ -87,15 +99,25 @@ def test_everything_again(stack: Stack, small: Load, small_content: list[str]) -
         assert rows_of(p) == before
         assert not difference(content(p), small_content)
 
-        # The ledger forgets everything too: every record is looked at again, nothing new comes of it.
+        # The ledger forgets everything too, and it is tomorrow: every record is looked at again, nothing new comes of it.
         stop(p)
+        p.workers.clear()
         forget_groups(p)
         with psycopg.connect(p.url, autocommit=True) as connection:
             connection.execute("TRUNCATE ingest.ledger, ingest.verdicts CASCADE")
-        restart(p)
+        for stage in STAGES:
+            p.worker(stage, 1, module="tests.faults.shifted", env={"FAULT_CLOCK": str(DAY_SECONDS)})
         p.wait(lambda: p.one("SELECT count(*) FROM ingest.ledger") == len(STAGES) * p.partitions, "a new ledger")
         p.wait_until_settled(120)
         assert rows_of(p) == before
         assert not difference(content(p), small_content)
         gone = [one for one in examine(p, p.manifest).missing if not one.startswith("published")]
         assert gone == []
+        figures.note(
+            load=f"{small.reviews} reviews, {small.calls} calls",
+            faults="produced twice; the group's offsets gone; then the ledger's rows, too, and a day over",
+            seed=small.seed,
+            missing=len(gone),
+            growth=round(bytes_of(p) / size - 1, 4),
+        )
+        assert bytes_of(p) <= 1.01 * size
