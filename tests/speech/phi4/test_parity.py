@@ -6,6 +6,7 @@ the test can see the error this engine exists to avoid.
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,8 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
+from bench.phi4_bf16 import compare  # noqa: E402
+from speech.phi4.tiny import make_tiny  # noqa: E402
 from tests.speech.phi4.reference import Answer, Request, answer, noise  # noqa: E402
 
 TOKENS = 12
@@ -124,3 +127,14 @@ def test_mutant_the_stock_batch_path_fails_the_same_assertion(references: Any, w
         except AssertionError:
             broken += 1
     assert broken >= len(batch) - 2
+
+
+def test_bfloat16_is_no_further_from_float32_than_transformers_bfloat16_is(tmp_path: Path) -> None:
+    """Merged and unmerged: the same choices as float32 about as often, and no larger a divergence (bench.phi4_bf16)."""
+    found = compare(make_tiny(tmp_path / "bf16", dtype=torch.bfloat16), count=16, tokens=12)
+    same, divergence, _ = found.pop("transformers bfloat16, PEFT")
+    assert found.pop("float32 unmerged")[0] == 1.0
+    assert len(found) == 2
+    for name, (mine_same, mine_divergence, _) in found.items():
+        assert mine_same > same - 0.05, name
+        assert mine_divergence < 1.3 * divergence, name
