@@ -384,6 +384,21 @@ def test_rope_is_chosen_at_admission_from_prompt_and_limit() -> None:
     assert rig.alone(replace(long, max_new_tokens=10)) != want
 
 
+def test_a_shared_beginning_is_kept_for_each_kind_of_rope() -> None:
+    engine = rig.engine(replace(rig.SMALL, summary_slot_tokens=6_000))
+    count = len(rig.ids("<|system|>be kind<|end|>"))
+    short, long = rig.text(shared=count, new=10), rig.text(shared=count, new=4_090)
+    handles = [engine.submit(short), engine.submit(long)]
+    for _ in range(14):
+        engine.step()
+    handles[1].cancel()
+    rig.run_all(engine)
+    found = [handle.result(0) for handle in handles]
+    assert [one.long_rope for one in found] == [False, True]
+    assert found[0].token_ids == rig.alone(short)
+    assert found[1].token_ids[:10] == rig.alone(replace(long, max_new_tokens=10), long_rope=True)
+
+
 def test_nothing_stops_a_loop_but_the_guard() -> None:
     # "Constrained" to one token the tiny model loops for certain.
     generation = replace(rig.text(new=100), guard=True)
@@ -430,5 +445,8 @@ def test_the_running_batch_gives_what_transformers_gives_one_at_a_time(
         engine.step()
     rig.run_all(engine)
     for request, handle in zip(requests, handles, strict=True):
-        want = reference.answer(request, 16).tokens
-        assert handle.result(0).token_ids == tuple(token for token in want if token not in model.config.eos_ids)
+        want = reference.answer(request, 16)
+        found = handle.result(0)
+        assert found.token_ids == tuple(token for token in want.tokens if token not in model.config.eos_ids)
+        chosen = want.logits.double().log_softmax(-1).gather(-1, torch.tensor(want.tokens)[:, None])
+        assert found.mean_logprob == pytest.approx(float(chosen.mean()), abs=1e-6)  # generate rounds its logits to float32
