@@ -9,11 +9,11 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-__all__ = ["AudioConfig", "CheckpointError", "Phi4Config", "RopeConfig", "parse_config", "read_config"]
+__all__ = ["AudioConfig", "CheckpointError", "Phi4Config", "RopeConfig", "parse_config", "read_config", "read_json"]
 
 NATIVE_REVISION = "refs/pr/70"
 _OLD_LAYOUT = (
@@ -123,25 +123,37 @@ class Phi4Config:
 def read_config(folder: Path) -> Phi4Config:
     """The configuration of the checkpoint in `folder`; raises CheckpointError."""
     path = folder / "config.json"
-    try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as err:
-        raise CheckpointError(f"{folder} holds no config.json: not a checkpoint") from err
-    except ValueError as err:
-        raise CheckpointError(f"{path} is not JSON: {err}") from err
-    if not isinstance(data, dict):
-        raise CheckpointError(f"{path} is not a JSON object")
+    if not path.is_file():
+        raise CheckpointError(f"{folder} holds no config.json: not a checkpoint")
+    data = read_json(path)
     # Both layouts' old form names its Python files in auto_map; the native one has a model type of transformers' own.
     if data.get("model_type") == "phi4mm" or "auto_map" in data or "embd_layer" in data:
         raise CheckpointError(_OLD_LAYOUT.format(folder=folder))
     if data.get("model_type") != "phi4_multimodal":
         raise CheckpointError(f"{path}: model_type is {data.get('model_type')!r}, not 'phi4_multimodal'")
+    # The published config.json names the end of a document only; the end of an answer is in generation_config.json.
+    generation = folder / "generation_config.json"
+    more = _ids(read_json(generation).get("eos_token_id")) if generation.is_file() else ()
     try:
-        return parse_config(data)
+        config = parse_config(data)
+        return replace(config, eos_ids=tuple(dict.fromkeys((*config.eos_ids, *more))))
     except CheckpointError as err:
         raise CheckpointError(f"{path}: {err}") from err
     except (ValueError, KeyError, TypeError, AttributeError, ZeroDivisionError) as err:
         raise CheckpointError(f"{path} is not a configuration of Phi-4-Multimodal: {err!r}") from err
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The object in a JSON file; raises CheckpointError."""
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as err:
+        raise CheckpointError(f"{path} is missing: the download is incomplete") from err
+    except ValueError as err:
+        raise CheckpointError(f"{path} is not JSON: {err}") from err
+    if not isinstance(data, dict):
+        raise CheckpointError(f"{path} is not a JSON object")
+    return data
 
 
 def old_layout(folder: Path) -> CheckpointError:
@@ -160,7 +172,6 @@ def parse_config(data: Mapping[str, Any]) -> Phi4Config:
     )
     window = data.get("sliding_window")
     _require(window is None or window >= max_positions, f"sliding_window {window} is not implemented")
-    eos = data.get("eos_token_id") or [199999, 200020]
     config = Phi4Config(
         vocab=int(data.get("vocab_size", 200064)),
         hidden=hidden,
@@ -171,7 +182,7 @@ def parse_config(data: Mapping[str, Any]) -> Phi4Config:
         max_positions=max_positions,
         norm_eps=float(data.get("rms_norm_eps", 1e-5)),
         tied=bool(data.get("tie_word_embeddings", False)),
-        eos_ids=tuple(eos) if isinstance(eos, list) else (int(eos),),
+        eos_ids=_ids(data.get("eos_token_id")) or (199999, 200020),
         bos_id=data.get("bos_token_id", 199999),
         pad_id=data.get("pad_token_id", 199999),
         rope=_rope(data, hidden // heads, max_positions),
@@ -181,6 +192,12 @@ def parse_config(data: Mapping[str, Any]) -> Phi4Config:
         config.heads % config.kv_heads == 0, f"{config.heads} heads do not share {config.kv_heads} KV heads evenly"
     )
     return config
+
+
+def _ids(value: int | list[int] | None) -> tuple[int, ...]:
+    if value is None:
+        return ()
+    return tuple(int(v) for v in value) if isinstance(value, list) else (int(value),)
 
 
 def _rope(data: Mapping[str, Any], head_dim: int, max_positions: int) -> RopeConfig:

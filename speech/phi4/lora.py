@@ -5,20 +5,19 @@ y = x W' for LANGUAGE; SPEECH adds scale * (x A') B', either merged into a copy 
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor
 from torch.nn.functional import linear
 
 from speech.phi4.checkpoint import TensorFiles, Tensors, check_shapes
-from speech.phi4.config import CheckpointError
+from speech.phi4.config import CheckpointError, read_json
 from speech.phi4.modes import Mode
 
 __all__ = ["FOLDER", "Adapter", "AdapterConfig", "LoraMode", "ModalLinear", "open_adapter", "read_adapter_config"]
@@ -110,12 +109,9 @@ def modal_linear(
 
 def read_adapter_config(path: Path) -> AdapterConfig:
     """Reads adapter_config.json; raises CheckpointError for a kind of adapter that would be computed differently."""
-    try:
-        data: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as err:
-        raise CheckpointError(f"{path} is missing: speech needs its adapter") from err
-    except ValueError as err:
-        raise CheckpointError(f"{path} is not JSON: {err}") from err
+    if not path.is_file():
+        raise CheckpointError(f"{path} is missing: speech needs its adapter")
+    data = read_json(path)
     if data.get("peft_type", "LORA") != "LORA":
         raise CheckpointError(f"{path}: peft_type {data['peft_type']!r} is not implemented, only LORA")
     # Each of these changes the arithmetic; none is used by the published adapter.

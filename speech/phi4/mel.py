@@ -8,7 +8,6 @@ lower bins stand for 0 to 4 kHz of the usual 257; all above is zero.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -19,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from speech.phi4.audio import Clip, FrontEnd, Narrowband, front_end
-from speech.phi4.config import CheckpointError
+from speech.phi4.config import CheckpointError, read_json
 from speech.phi4.resampling import resample
 
 __all__ = ["MELS", "check_preprocessor", "log_mel"]
@@ -49,8 +48,8 @@ def log_mel(
         for i, clip in enumerate(clips):
             if (fronts[i] is FrontEnd.FILLZERO) is not narrow:
                 continue
-            # A copy: the caller's array may be read-only, and torch would share its memory.
-            samples = torch.tensor(clip.samples, dtype=torch.float32).to(device)
+            # A copy, in order: the caller's array may be read-only or reversed, which torch does not share.
+            samples = torch.tensor(np.ascontiguousarray(clip.samples)).to(device)
             if fronts[i] is FrontEnd.RESAMPLED:
                 samples = resample(samples, clip.rate)
             waiting += [(i, part) for part in samples.unfold(0, size, hop).split(_CHUNK)]
@@ -115,7 +114,7 @@ def check_preprocessor(folder: Path) -> None:
     path = folder / "preprocessor_config.json"
     if not path.is_file():
         return
-    data = json.loads(path.read_text(encoding="utf-8"))
+    data = read_json(path)
     for key, value in _EXPECTED.items():
         if key in data and data[key] != value:
             raise CheckpointError(f"{path}: {key} is {data[key]}, this engine's front end has {value}")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -174,6 +176,16 @@ def test_a_configuration_that_does_not_fit_the_weights_is_refused(
         check_checkpoint(copy)
 
 
+def test_the_end_of_an_answer_is_found_where_the_published_files_name_it(copy: Path) -> None:
+    """config.json has the end of a document alone, generation_config.json both."""
+    change(copy, eos_token_id=special_id("<|endoftext|>"))
+    path = copy / "generation_config.json"
+    path.write_text(json.dumps({"eos_token_id": [special_id("<|end|>"), special_id("<|endoftext|>")]}))
+    assert set(read_config(copy).eos_ids) == {special_id("<|end|>"), special_id("<|endoftext|>")}
+    path.unlink()
+    assert read_config(copy).eos_ids == (special_id("<|endoftext|>"),)
+
+
 def test_damaged_and_missing_files_are_one_sentence(copy: Path, tmp_path: Path) -> None:
     weights = copy / "model.safetensors"
     whole = weights.read_bytes()
@@ -189,6 +201,9 @@ def test_damaged_and_missing_files_are_one_sentence(copy: Path, tmp_path: Path) 
         check_checkpoint(copy)
     with pytest.raises(CheckpointError, match=r"holds no config\.json"):
         check_checkpoint(tmp_path / "nothing")
+    (copy / "config.json").write_text("[]")
+    with pytest.raises(CheckpointError, match="not a JSON object"):
+        check_checkpoint(copy)
     (copy / "model.safetensors.index.json").write_text(json.dumps({"weight_map": {"a": "../elsewhere.safetensors"}}))
     with pytest.raises(CheckpointError, match="outside"):
         open_weights(copy)
@@ -207,6 +222,17 @@ def test_only_the_tensors_that_are_used_are_asked_for(copy: Path) -> None:
         kept = {name: file.get_tensor(name) for name in file.keys() if "image_embed" not in name}  # noqa: SIM118
     save_file(kept, copy / "model.safetensors", metadata={"format": "pt"})
     check_checkpoint(copy)
+
+
+def test_the_core_imports_torch_safetensors_and_numpy_only() -> None:
+    """transformers, tokenizers, PEFT and all audio libraries stay out of the process."""
+    loaded = "{name.split('.')[0] for name in sys.modules}"
+    script = (
+        f"import sys, numpy, torch, safetensors; before = {loaded}; import speech.phi4.model; "
+        f"print(*({loaded} - before - set(sys.stdlib_module_names)))"
+    )
+    run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=100)
+    assert set(run.stdout.split()) <= {"speech", "errors", "mpmath", "sympy"}
 
 
 @pytest.mark.parametrize("mode", [Mode.VISION, Mode.VISION_SPEECH])

@@ -80,6 +80,14 @@ def test_telephone_audio_has_nothing_in_the_upper_mel_bins() -> None:
     assert filled.shape == resampled.shape
 
 
+def test_reversed_and_read_only_arrays_are_read_as_they_are() -> None:
+    samples = noise(0.5, seed=8)
+    samples.setflags(write=False)
+    (backwards,) = log_mel([Clip(samples=samples[::-1])], device=CPU)
+    (copied,) = log_mel([Clip(samples=samples[::-1].copy())], device=CPU)
+    assert torch.equal(backwards, copied)
+
+
 def test_the_filters_are_the_stock_ones() -> None:
     assert np.allclose(mel_filters(), Phi4MultimodalFeatureExtractor().mel_filters, rtol=0, atol=1e-7)
 
