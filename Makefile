@@ -46,7 +46,8 @@ down: setup
 
 # What needs torch runs in its environment, without the fixtures of tests/conftest.py; then all else in the product's,
 # whose closing line is the last one. A failure of either fails both.
-TORCH_TESTS = $(wildcard tests/speech/phi4 tests/sentiment/test_torch.py tests/sentiment/test_training.py)
+TORCH_TESTS = $(wildcard tests/speech/phi4 tests/sentiment/test_torch.py tests/sentiment/test_training.py \
+	tests/sentiment/test_own_models.py)
 test: setup .venv-torch/.made
 	@status=0; \
 	.venv-torch/bin/python -m pytest --confcutdir tests/speech $(TORCH_TESTS) || status=$$?; \

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from commands import admin, deadletters, demo, explain, local, models, phi4, report, send
+from commands import admin, aspects, cvib, deadletters, demo, explain, local, models, phi4, report, send
 
 __all__ = ["app", "main"]
 
@@ -24,6 +24,8 @@ app.command()(report.report)
 app.command()(report.sql)
 app.add_typer(explain.explain, name="explain")
 app.add_typer(deadletters.deadletters, name="deadletters")
+app.command()(aspects.aspects)
+app.add_typer(cvib.cvib, name="cvib")
 app.command()(models.transcribe)
 app.add_typer(models.evaluate, name="eval")
 app.add_typer(phi4.phi4, name="phi4")

@@ -22,7 +22,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from sentiment.batches import pair_batch, pairs, tag_batch, tagged
-from sentiment.corpora import OWN
+from sentiment.corpora import HELD_OUT_DOMAINS, OWN
 from sentiment.data import read_own
 from sentiment.encode import TextEncoder
 from sentiment.folder import content_version, stamp
@@ -101,20 +101,20 @@ def _trim_positions(encoder: nn.Module) -> None:
     table.weight = nn.Parameter(table.weight[: MAX_TOKENS + offset + 1].clone())  # type: ignore[operator, index]
 
 
-def _calibration(net: PolarityNet | TagNet, encoder: TextEncoder) -> list[tuple[Tensor, ...]]:
+def _calibration(net: PolarityNet | TagNet, encoder: TextEncoder, *, second: bool) -> list[tuple[Tensor, ...]]:
     """Inputs of some of our own sentences, one at a time: about 200 pairs, or 200 sentences."""
-    own = read_own(OWN)
+    own = [s for s in read_own(OWN) if s.domain not in HELD_OUT_DOMAINS]
     chosen = own[:: max(1, len(own) // 200)]
     if isinstance(net, PolarityNet):
-        return [pair_batch([pair], encoder.pad_id).inputs for pair in pairs(chosen, encoder)]
+        return [pair_batch([pair], encoder.pad_id).inputs for pair in pairs(chosen, encoder, second=second)]
     batches = [tag_batch([one], encoder.pad_id) for one in tagged(chosen, encoder)]
     return [(batch.ids, batch.mask) for batch in batches]
 
 
-def to_int8(net: PolarityNet | TagNet, encoder: TextEncoder, target: Path) -> bool:
-    """Write an int8 graph; True if its scales are fixed, so that texts may share a batch."""
+def to_int8(net: PolarityNet | TagNet, encoder: TextEncoder, target: Path, *, second: bool = True) -> bool:
+    """Write an int8 graph; True if its scales are fixed, so that texts may share a batch. `second`: as of TextEncoder.pair."""
     if net.encoder.config.model_type == "bert":  # type: ignore[union-attr]
-        write_int8(net, ranges(net, _calibration(net, encoder)), target)
+        write_int8(net, ranges(net, _calibration(net, encoder, second=second)), target)
         return True
     with tempfile.TemporaryDirectory() as temporary:
         graph = Path(temporary) / "fp32.onnx"
@@ -145,11 +145,15 @@ def export(
     if fp32:
         to_onnx(net, target / "model.onnx")
     else:
-        fixed = to_int8(net, TextEncoder.load(source / "tokenizer.json", MAX_TOKENS), target / "model.onnx")
+        encoder = TextEncoder.load(source / "tokenizer.json", MAX_TOKENS)
+        second = record.get("config", {}).get("input", "pair") == "pair"
+        fixed = to_int8(net, encoder, target / "model.onnx", second=second)
     shutil.copyfile(source / "tokenizer.json", target / "tokenizer.json")
     settings: dict[str, object] = {"kind": kind, "max_tokens": MAX_TOKENS, "temperature": record["temperature"]}
     if fixed:
         settings["fixed_scales"] = True
+    if record.get("config", {}).get("input", "pair") != "pair":
+        settings["input"] = record["config"]["input"]
     if kind == "aspects":
         settings["threshold"] = record.get("threshold", 0.5) if threshold is None else threshold
     path = target / "model.json"

@@ -49,13 +49,16 @@ def _polarity(folder: Path) -> PolarityModel:
     return PolarityModel(folder)
 
 
-def aspects(text: str, *, min_confidence: float | None = None, model: Path | None = None) -> list[Aspect]:
+def aspects(
+    text: str, *, min_confidence: float | None = None, known: Sequence[str] = (), model: Path | None = None
+) -> list[Aspect]:
     """The aspects that a text names, with character offsets. `model`: a serving folder; default: the shipped one.
 
-    `min_confidence` 0..1 replaces the model's own. Raises InvalidInput (too long), UnsupportedLanguage (not English).
+    `min_confidence` 0..1 replaces the model's own; `known` words are aspects wherever they stand.
+    Raises InvalidInput (too long), UnsupportedLanguage (not English).
     """
     require_english(text)
-    return _aspects(model or MODEL_REPO / "aspects" / "1").find(text, threshold=min_confidence)
+    return _aspects(model or MODEL_REPO / "aspects" / "1").find(text, threshold=min_confidence, known=known)
 
 
 def polarity(text: str, spans: Sequence[tuple[int, int]], *, model: Path | None = None) -> list[Polarity]:

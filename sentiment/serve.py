@@ -8,6 +8,7 @@ scales is asked one by one: dynamic int8 takes one scale over a batch (measured:
 from __future__ import annotations
 
 import json
+import re
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -22,7 +23,7 @@ from sentiment.encode import EncodedPair, EncodedWords, TextEncoder, pad
 from sentiment.language import foreign
 from sentiment.metrics import softmax
 from sentiment.segment import sentence_at, sentences
-from sentiment.spans import Found, decode
+from sentiment.spans import Found, decode, listed, mentioned
 from sentiment.taxonomy import aspect_id
 
 __all__ = [
@@ -86,6 +87,7 @@ class _Net(Generic[Row]):
         self._temperature = float(settings["temperature"])
         self._threshold = float(settings.get("threshold", 0.0))
         self._fixed = bool(settings.get("fixed_scales", False))
+        self._second = settings.get("input", "pair") == "pair"
         self._arrays: Callable[[Sequence[Row], int, int], Arrays] = arrays
         self._encoder = TextEncoder.load(folder / "tokenizer.json", int(settings["max_tokens"]))
         self._session = ort.InferenceSession(str(folder / "model.onnx"), options, providers=["CPUExecutionProvider"])
@@ -154,7 +156,7 @@ class PolarityModel(_Net[EncodedPair]):
                 raise InvalidInput(f"span {i} ({start}:{end}) lies outside the text of {len(text)} characters")
             low, high = sentence_at(ranges, start, end)
             try:
-                out.append(self._encoder.pair(text[low:high], start - low, end - low))
+                out.append(self._encoder.pair(text[low:high], start - low, end - low, second=self._second))
             except ValueError as err:
                 raise InvalidInput(f"span {i} ({start}:{end}) holds nothing to read") from err
         return out
@@ -180,20 +182,23 @@ class AspectModel(_Net[EncodedWords]):
     def __init__(self, folder: Path) -> None:
         super().__init__(folder, "aspects", _common)
 
-    def find(self, text: str, *, threshold: float | None = None) -> list[Aspect]:
+    def find(self, text: str, *, threshold: float | None = None, known: Sequence[str] = ()) -> list[Aspect]:
         """Aspects in text order, without overlaps; none for a text that names none. Raises InvalidInput.
 
-        `threshold` replaces the folder's least confidence.
+        `threshold` replaces the folder's least confidence. `known` are words that are aspects wherever they stand (a
+        product's list, say), whatever their confidence, and before anything that overlaps them.
         """
-        return self.find_all([text], threshold=threshold)[0]
+        return self.find_all([text], threshold=threshold, known=known)[0]
 
-    def find_all(self, texts: Sequence[str], *, threshold: float | None = None) -> list[list[Aspect]]:
+    def find_all(
+        self, texts: Sequence[str], *, threshold: float | None = None, known: Sequence[str] = ()
+    ) -> list[list[Aspect]]:
         """The aspects of each text; none depends on the other texts. Raises InvalidInput."""
         least = self._threshold if threshold is None else threshold
         windows = [self.windows(text) for text in texts]
         logits = iter(self._run([window.words for some in windows for window in some]))
         return [
-            self._aspects(text, some, [next(logits) for _ in some], least)
+            self._aspects(text, some, [next(logits) for _ in some], least, listed(known))
             for text, some in zip(texts, windows, strict=True)
         ]
 
@@ -207,26 +212,33 @@ class AspectModel(_Net[EncodedWords]):
         ]
 
     def _aspects(
-        self, text: str, windows: Sequence[Window], logits: Sequence[NDArray[np.float32]], least: float
+        self,
+        text: str,
+        windows: Sequence[Window],
+        logits: Sequence[NDArray[np.float32]],
+        least: float,
+        known: re.Pattern[str] | None,
     ) -> list[Aspect]:
         found: list[Found] = []
+        sure: list[Found] = []
         for window, scores in zip(windows, logits, strict=True):
             words = window.words
-            inside = decode(
-                window.sentence, words.spans, scores[words.first], temperature=self._temperature, threshold=least
-            )
-            found += [
-                Found(start=window.low + f.start, end=window.low + f.end, confidence=f.confidence) for f in inside
-            ]
+            tags = scores[words.first]
+            inside = decode(window.sentence, words.spans, tags, temperature=self._temperature, threshold=least)
+            named = mentioned(window.sentence, words.spans, tags, known, temperature=self._temperature)
+            for some, target in ((inside, found), (named, sure)):
+                target += [
+                    Found(start=window.low + f.start, end=window.low + f.end, confidence=f.confidence) for f in some
+                ]
         return [
             Aspect(start=f.start, end=f.end, confidence=f.confidence, aspect_id=aspect_id(text[f.start : f.end]))
-            for f in _without_overlaps(found)
+            for f in _without_overlaps(found, _without_overlaps(sure))
         ]
 
 
-def _without_overlaps(found: Sequence[Found]) -> list[Found]:
-    """Neighbouring windows may both see an aspect: the surer one stays, the longer one if equal."""
-    kept: list[Found] = []
+def _without_overlaps(found: Sequence[Found], first: Sequence[Found] = ()) -> list[Found]:
+    """Neighbouring windows may both see an aspect: the surer one stays, the longer one if equal. `first` stay all."""
+    kept: list[Found] = list(first)
     for f in sorted(found, key=lambda f: (-f.confidence, f.start - f.end, f.start)):
         if all(f.end <= k.start or k.end <= f.start for k in kept):
             kept.append(f)

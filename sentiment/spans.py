@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from sentiment.metrics import softmax
 
-__all__ = ["Found", "decode"]
+__all__ = ["Found", "decode", "listed", "mentioned"]
 
 
 # Alone these name nothing; the tagger now and then takes one for an aspect.
@@ -72,4 +72,32 @@ def decode(
         confidence = float(min(1.0 - p[i, 0] for i in group))
         if confidence >= threshold and _names_a_part(text[start:end]):
             out.append(Found(start=start, end=end, confidence=confidence))
+    return out
+
+
+def listed(known: Sequence[str]) -> re.Pattern[str] | None:
+    """A pattern for any of these words, the longest first, alone or in a simple plural; None for an empty list."""
+    words = sorted({" ".join(one.split()) for one in known if one.strip()}, key=lambda one: (-len(one), one))
+    if not words:
+        return None
+    either = "|".join(re.escape(one).replace(r"\ ", r"\s+") for one in words)
+    return re.compile(rf"(?<!\w)(?:{either})(?:e?s)?(?!\w)", re.IGNORECASE)
+
+
+def mentioned(
+    text: str,
+    words: Sequence[tuple[int, int]],
+    logits: NDArray[np.floating],
+    known: re.Pattern[str] | None,
+    *,
+    temperature: float = 1.0,
+) -> list[Found]:
+    """Where the text says one of the known words; confidence as of `decode`: the least word's 1 - P(O)."""
+    out = []
+    for match in known.finditer(text) if known is not None else ():
+        start, end = match.span()
+        inside = [i for i, (a, b) in enumerate(words) if a < end and start < b]
+        if inside:
+            p = softmax(logits[inside], temperature)
+            out.append(Found(start=start, end=end, confidence=float(1.0 - p[:, 0].max())))
     return out

@@ -1,0 +1,284 @@
+"""`earful cvib`: polarity of given aspects, and models of one's own: predict, train, eval, use."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from commands.context import FAILED, WRONG, console, errors, fail, print_json, settings
+from settings import PROJECT
+
+if TYPE_CHECKING:
+    from sentiment.serve import PolarityModel
+
+__all__ = ["cvib"]
+
+cvib = typer.Typer(
+    no_args_is_help=True, help="Aspect sentiment: predict, and train, measure and use a model of your own."
+)
+
+#: Fewer teach nothing that the selection set could tell from chance; docs/own-aspects.md asks for 500.
+LEAST_ASPECTS = 50
+MODEL_REPO = PROJECT / "model_repo"
+KINDS = ("cvib", "aspects")
+
+AsJson = Annotated[bool, typer.Option("--json", help="For programs")]
+File = Annotated[Path, typer.Argument(exists=True, dir_okay=False, help=".jsonl or .csv, see docs/own-aspects.md")]
+Model = Annotated[
+    Path | None,
+    typer.Option(exists=True, file_okay=False, help="Serving folder, or what `train` wrote; default: the one in use"),
+]
+
+
+@cvib.command()
+def predict(
+    file: Annotated[
+        Path, typer.Argument(exists=True, dir_okay=False, help="Lines of {text, from, to}, in characters; or .csv")
+    ],
+    model: Model = None,
+    as_json: Annotated[bool, typer.Option("--json", help="A JSON object a line; else columns")] = False,
+) -> None:
+    """The polarity of each line's aspect. A line that cannot be answered says why; then the exit code is 1.
+
+    Example: earful cvib predict --model model_repo/cvib/1 reviews.jsonl --json
+    """
+    from sentiment.data import POLARITIES
+    from sentiment.serve import UnsupportedLanguage
+
+    net = _polarity_model(model)
+    failed = 0
+    for number, text, start, end, answer in _answers(net, file):
+        row: dict[str, object] = {"line": number, "from": start, "to": end}
+        if isinstance(answer, list):
+            row |= {"polarity": POLARITIES[answer.index(max(answer))]}
+            row |= {name: round(p, 4) for name, p in zip(POLARITIES, answer, strict=True)}
+        else:
+            failed += 1
+            row |= {"error": str(answer), "unsupported_language": isinstance(answer, UnsupportedLanguage)}
+        if as_json:
+            typer.echo(json.dumps(row))
+        elif isinstance(answer, list):
+            words = text[start:end] if start is not None else ""
+            typer.echo(f"{number:>6}  {row['polarity']:<8}  {max(answer):.2f}  {words}")
+        else:
+            errors.print(f"{file.name}, line {number}: {answer}", highlight=False, markup=False, soft_wrap=True)
+    if failed:
+        raise typer.Exit(FAILED)
+
+
+def _answers(
+    net: PolarityModel, file: Path
+) -> Iterator[tuple[int, str, int | None, int | None, list[float] | ValueError]]:
+    """Line, text, span and answer; some hundred lines at a time share batches."""
+    from sentiment.labelled import FileProblem, rows, span_of
+    from sentiment.serve import InvalidInput, require_english
+
+    waiting: list[tuple[int, str, int, int, Any]] = []
+
+    def answered() -> Iterator[tuple[int, str, int | None, int | None, list[float] | ValueError]]:
+        answers = net.judge([pair for *_, pair in waiting]).tolist()
+        for (number, text, start, end, _), row in zip(waiting, answers, strict=True):
+            yield number, text, start, end, row
+        waiting.clear()
+
+    for number, row in rows(file):
+        text, start, end = "", None, None
+        try:
+            if isinstance(row, FileProblem):
+                raise InvalidInput(row.problem)
+            if not isinstance(row.get("text"), str):
+                raise InvalidInput("`text` is missing")
+            text = str(row["text"])
+            start, end = span_of(row, text)
+            require_english(text)
+            [pair] = net.pairs(text, [(start, end)])
+        except ValueError as err:
+            yield from answered()
+            yield number, text, start, end, err
+            continue
+        waiting.append((number, text, start, end, pair))
+        if len(waiting) == 256:
+            yield from answered()
+    yield from answered()
+
+
+@cvib.command()
+def train(
+    file: File,
+    out: Annotated[Path, typer.Option(help="Folder for the models; a killed run goes on from here")] = Path(
+        "own-model"
+    ),
+    exhaustive: Annotated[
+        bool, typer.Option("--exhaustive", help="Every aspect of every text is marked: train the extractor too")
+    ] = False,
+    epochs: Annotated[int, typer.Option(min=1, help="Times that each text is seen")] = 5,
+    arm: Annotated[str, typer.Option(help="cvib, or plain: its twin without bottleneck, in half the time")] = "cvib",
+    ours: Annotated[bool, typer.Option(help="Also see Earful's own sentences, so that little data is enough")] = True,
+    seed: Annotated[int, typer.Option(help="Same seed, same weights")] = 0,
+    check: Annotated[bool, typer.Option("--check", help="Only read the file and say what is wrong")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Train on your own labelled texts. Needs torch: docs/own-aspects.md says how to get it.
+
+    Example: earful cvib train reviews.csv --out own-model --exhaustive
+    """
+    from sentiment.labelled import problems, read_labelled
+
+    wrong = problems(file)
+    for problem in wrong:
+        errors.print(str(problem), highlight=False, markup=False, soft_wrap=True)
+    if wrong:
+        fail(f"{file.name}: {len(wrong)} wrong lines; nothing was trained", WRONG)
+    lines = read_labelled(file)
+    aspects = [mention for line in lines for mention in line.mentions]
+    labels = {mention.polarity for mention in aspects}
+    found = {"texts": len(lines), "aspects": len(aspects), "polarities": sorted(labels)}
+    if len(aspects) < LEAST_ASPECTS or len(labels) < 2:
+        fail(
+            f"{file.name}: {len(aspects)} aspects of {len(labels)} polarities; {LEAST_ASPECTS} of 2 are the least",
+            WRONG,
+        )
+    if check:
+        print_json(found) if as_json else console.print(
+            f"{len(lines)} texts, {len(aspects)} aspects: all lines are right"
+        )
+        return
+    if arm not in ("cvib", "plain"):
+        fail(f"no arm {arm!r}: cvib, plain", WRONG)
+    _need_torch()
+    from sentiment.checkpoint import StaleCheckpoint
+    from sentiment.own_training import Recipe, TooFewTexts, train_extractor, train_polarity
+
+    recipe = Recipe(epochs=epochs, seed=seed, arm=arm, with_ours=ours, bar=not as_json)
+    try:
+        result = {"data": found, "cvib": train_polarity(file, lines, out, recipe)}
+        if exhaustive:
+            result["aspects"] = train_extractor(file, lines, out, recipe)
+    except (StaleCheckpoint, TooFewTexts) as err:
+        fail(str(err))
+    print_json(result)
+    if not as_json:
+        errors.print(f"`earful cvib eval FILE --model {out}` measures it, `earful cvib use {out}` puts it into use")
+
+
+@cvib.command("eval")
+def evaluate(
+    file: Annotated[
+        Path, typer.Argument(exists=True, help="Labelled .jsonl or .csv; or a folder of benchmarks (mams, arts, ...)")
+    ],
+    model: Model = None,
+    exhaustive: Annotated[
+        bool, typer.Option("--exhaustive", help="Every aspect of every text is marked: measure the extractor too")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Accuracy, macro-F1 and calibration on labelled texts, through the code that serves.
+
+    Example: earful cvib eval reviews.csv --model own-model
+    """
+    net = _polarity_model(model)
+    from sentiment.data import Sentence
+    from sentiment.evaluate import extraction_scores, polarity_scores
+    from sentiment.labelled import FileProblem, read_labelled
+    from sentiment.serve import AspectModel
+
+    if file.is_dir():
+        result = {"version": net.version, "sets": _benchmarks(net, file)}
+    else:
+        try:
+            lines = read_labelled(file)
+        except FileProblem as err:
+            fail(str(err), WRONG)
+        if not any(line.mentions for line in lines):
+            fail(f"{file.name} has no aspect with a polarity", WRONG)
+        texts = [Sentence(text=line.text, mentions=line.mentions, domain="user") for line in lines]
+        result = {"version": net.version, "polarity": polarity_scores(net, texts)}
+        if exhaustive:
+            folder = (
+                model / "aspects"
+                if model and (model / "aspects" / "model.json").is_file()
+                else MODEL_REPO / "aspects" / "1"
+            )
+            result["aspects"] = extraction_scores(AspectModel(folder), texts)
+    if as_json:
+        print_json(result)
+        return
+    for name, value in result.items():
+        for key, number in value.items() if isinstance(value, dict) else [("", value)]:
+            shown = ", ".join(f"{k} {v:.4g}" for k, v in number.items()) if isinstance(number, dict) else number
+            console.print(
+                f"{name} {key}".strip().ljust(28), f"{shown:.4g}" if isinstance(shown, float) else shown, soft_wrap=True
+            )
+
+
+def _benchmarks(net: PolarityModel, folder: Path) -> dict[str, dict[str, float]]:
+    from sentiment.data import CorpusError, read_arts
+    from sentiment.evaluate import arts_scores, benchmarks, polarity_scores
+
+    try:
+        found = {name: polarity_scores(net, sentences) for name, sentences in benchmarks(folder).items()}
+        for name, file in (("ARTS-REST", "rest_test_enriched.json"), ("ARTS-LAP", "laptop_test_enriched.json")):
+            found[name] = arts_scores(net, read_arts(folder / "arts" / file, name))
+    except (OSError, StopIteration, CorpusError) as err:
+        fail(f"{folder} lacks a benchmark, see docs/cvib.md ({err or 'a test file is missing'})", WRONG)
+    return found
+
+
+@cvib.command()
+def use(
+    folder: Annotated[Path, typer.Argument(exists=True, file_okay=False, help="What `earful cvib train` wrote")],
+    to: Annotated[Path, typer.Option(exists=True, file_okay=False, help="Triton's model repository")] = MODEL_REPO,
+) -> None:
+    """Put a model into the model repository. At the next start its results go under a run of their own.
+
+    Example: earful cvib use own-model
+    """
+    from sentiment.folder import install
+
+    here = {kind: folder / kind for kind in KINDS if (folder / kind / "model.json").is_file()}
+    if not here and (folder / "model.json").is_file():  # a serving folder itself, such as what was in use before
+        kind = json.loads((folder / "model.json").read_text(encoding="utf-8")).get("kind")
+        here = {kind: folder} if kind in KINDS else {}
+    if not here:
+        fail(f"{folder} holds no model: neither cvib/ nor aspects/ with a model.json", WRONG)
+    keep = settings().home / "models"
+    for kind, source in here.items():
+        try:
+            version = install(source, to / kind, keep)
+        except (ValueError, OSError) as err:
+            fail(str(err))
+        console.print(
+            f"{kind} {version} is in {to / kind}; what was there is in {keep}", soft_wrap=True, highlight=False
+        )
+    console.print(
+        "`earful down` and `earful up` start with it and open its run; elsewhere restart Triton, then `earful runs open`"
+    )
+
+
+def _polarity_model(folder: Path | None) -> PolarityModel:
+    from sentiment.serve import PolarityModel
+
+    chosen = folder or MODEL_REPO / "cvib" / "1"
+    if (chosen / "cvib" / "model.json").is_file():
+        chosen = chosen / "cvib"
+    if not (chosen / "model.json").is_file():
+        fail(f"{chosen} holds no model.json: a serving folder does", WRONG)
+    try:
+        return PolarityModel(chosen)
+    except (ValueError, KeyError, OSError) as err:
+        fail(f"{chosen}: {err}", WRONG)
+
+
+def _need_torch() -> None:
+    missing = [name for name in ("torch", "transformers", "onnx", "safetensors", "tqdm") if find_spec(name) is None]
+    if missing:
+        fail(
+            f"training needs {', '.join(missing)}: run `make .venv-torch/.made` in Earful's folder, then use"
+            " `.venv-torch/bin/earful`; elsewhere `pip install --require-hashes -r requirements/torch.txt`",
+            WRONG,
+        )

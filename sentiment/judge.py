@@ -1,0 +1,89 @@
+"""Aspects and polarities of many texts at once: what `earful aspects` shows, and the same as one Python call.
+
+from sentiment.judge import judge
+judged = judge(["The screen is great.", "Der Akku ist leider sehr schwach."])   # the second one's `refused` says why
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from sentiment.data import POLARITIES
+from sentiment.predict import MODEL_REPO, InvalidInput
+from sentiment.serve import AspectModel, PolarityModel, UnsupportedLanguage, require_english
+from sentiment.summary import Judged
+
+__all__ = ["UNSURE", "JudgedText", "Judges", "judge"]
+
+UNSURE = "unsure"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JudgedText:
+    """One text's aspects; `refused` is a sentence where the text cannot be read, `language` where it is not English."""
+
+    line: int
+    text: str
+    aspects: list[Judged] = field(default_factory=list)
+    refused: str | None = None
+    language: bool = False
+
+
+class Judges:
+    """The extractor and the polarity model together. Folders default to the shipped ones."""
+
+    def __init__(self, *, aspects: Path | None = None, cvib: Path | None = None) -> None:
+        self._aspects = AspectModel(aspects or MODEL_REPO / "aspects" / "1")
+        self._cvib = PolarityModel(cvib or MODEL_REPO / "cvib" / "1")
+
+    def judge(
+        self,
+        text: str,
+        *,
+        line: int = 1,
+        min_confidence: float | None = None,
+        min_probability: float = 0.0,
+        known: Sequence[str] = (),
+    ) -> JudgedText:
+        """One text. A polarity below `min_probability` becomes `unsure`; `known` words are aspects wherever they stand."""
+        try:
+            require_english(text)
+            found = self._aspects.find(text, threshold=min_confidence, known=known)
+            rows = self._cvib.probabilities(text, [(a.start, a.end) for a in found])
+        except InvalidInput as err:
+            return JudgedText(line=line, text=text, refused=str(err), language=isinstance(err, UnsupportedLanguage))
+        out = []
+        for a, row in zip(found, rows.tolist(), strict=True):
+            best = max(row)
+            out.append(
+                Judged(
+                    line=line,
+                    start=a.start,
+                    end=a.end,
+                    aspect=text[a.start : a.end],
+                    aspect_id=a.aspect_id,
+                    confidence=a.confidence,
+                    negative=row[0],
+                    neutral=row[1],
+                    positive=row[2],
+                    polarity=POLARITIES[row.index(best)] if best >= min_probability else UNSURE,
+                )
+            )
+        return JudgedText(line=line, text=text, aspects=out)
+
+
+def judge(
+    texts: Sequence[str],
+    *,
+    min_confidence: float | None = None,
+    min_probability: float = 0.0,
+    known: Sequence[str] = (),
+) -> list[JudgedText]:
+    """Each text by the shipped models, in order; `line` counts from 1."""
+    judges = Judges()
+    return [
+        judges.judge(text, line=n, min_confidence=min_confidence, min_probability=min_probability, known=known)
+        for n, text in enumerate(texts, start=1)
+    ]

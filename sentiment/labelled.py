@@ -1,0 +1,185 @@
+"""A user's own labelled texts: CSV or JSONL, every wrong line named.
+
+JSONL, a text a line:   {"text": "The screen is great.", "aspects": [{"from": 4, "to": 10, "polarity": "positive"}]}
+or an aspect a line:    {"text": "The screen is great.", "from": 4, "to": 10, "polarity": "positive"}
+CSV, an aspect a line:  text,from,to,polarity      or      text,aspect,polarity
+
+Lines with the same text belong together; one without an aspect says that the text names none. `from` and `to` count
+characters from 0, `to` excluded. `aspect`, the words themselves, will do where they occur once in the text.
+"""
+
+from __future__ import annotations
+
+import csv
+import itertools
+import json
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from sentiment.data import POLARITIES, Mention, Sentence
+from sentiment.segment import sentence_at, sentences
+
+__all__ = ["FileProblem", "Line", "by_sentence", "problems", "read_labelled", "rows"]
+
+_MAX_PROBLEMS = 100
+
+
+@dataclass(frozen=True, slots=True)
+class FileProblem(Exception):
+    """A line of a file is wrong; lines count from 1."""
+
+    file: str
+    line: int
+    problem: str
+
+    def __str__(self) -> str:
+        return f"{self.file}, line {self.line}: {self.problem}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Line:
+    """One labelled text of a file."""
+
+    number: int
+    text: str
+    mentions: tuple[Mention, ...]
+
+
+def rows(path: Path) -> Iterator[tuple[int, Mapping[str, object] | FileProblem]]:
+    """Each line's number and fields, of .jsonl or .csv; what is no row is a problem instead."""
+    kind = path.suffix.lower()
+    if kind not in (".jsonl", ".csv"):
+        yield 1, FileProblem(path.name, 1, "texts with labels come as .jsonl or .csv")
+        return
+    try:
+        raw = path.read_bytes().decode("utf-8-sig")
+    except UnicodeDecodeError as err:
+        at = path.read_bytes()[: err.start].count(b"\n") + 1
+        yield at, FileProblem(path.name, at, "it is not UTF-8")
+        return
+    if kind == ".csv":
+        reader = csv.DictReader(raw.splitlines(keepends=True), restkey="", strict=True)
+        try:
+            for row in reader:
+                wrong = "" in row
+                yield (
+                    reader.line_num,
+                    FileProblem(path.name, reader.line_num, "more fields than columns") if wrong else row,
+                )
+        except csv.Error as err:
+            yield reader.line_num, FileProblem(path.name, reader.line_num, f"it is not CSV ({err})")
+        return
+    for number, line in enumerate(raw.split("\n"), start=1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except ValueError as err:
+            yield number, FileProblem(path.name, number, f"it is not JSON ({err})")
+            continue
+        yield number, row if isinstance(row, dict) else FileProblem(path.name, number, "it is not a JSON object")
+
+
+def read_labelled(path: Path) -> list[Line]:
+    """The texts of a file in order. Raises FileProblem for its first wrong line."""
+    found = list(_lines(path))
+    for one in found:
+        if isinstance(one, FileProblem):
+            raise one
+    return [one for one in found if isinstance(one, Line)]
+
+
+def problems(path: Path) -> list[FileProblem]:
+    """Every wrong line, 100 at most."""
+    return [one for one in _lines(path) if isinstance(one, FileProblem)][:_MAX_PROBLEMS]
+
+
+def _lines(path: Path) -> Iterator[Line | FileProblem]:
+    texts: dict[str, tuple[int, dict[tuple[int, int], Mention]]] = {}
+    for number, row in rows(path):
+        if isinstance(row, FileProblem):
+            yield row
+            continue
+        try:
+            text = _text(row)
+            found = texts.setdefault(text, (number, {}))[1]
+            for mention in _mentions(row, text):
+                other = found.setdefault((mention.start, mention.end), mention)
+                if other.polarity != mention.polarity:
+                    raise ValueError(f"the span {mention.start}:{mention.end} is {other.polarity} on an earlier line")
+        except ValueError as err:
+            yield FileProblem(path.name, number, str(err))
+    for text, (number, mentions) in texts.items():
+        ordered = sorted(mentions.values(), key=lambda m: (m.start, m.end))
+        crossing = [b for a, b in itertools.pairwise(ordered) if b.start < a.end]
+        if crossing:
+            yield FileProblem(path.name, number, f"the span {crossing[0].start}:{crossing[0].end} overlaps another")
+        else:
+            yield Line(number=number, text=text, mentions=tuple(ordered))
+
+
+def _text(row: Mapping[str, object]) -> str:
+    text = row.get("text")
+    if not isinstance(text, str) or not text.strip():
+        raise ValueError("`text` is missing")
+    return text
+
+
+def _mentions(row: Mapping[str, object], text: str) -> Iterator[Mention]:
+    listed = row.get("aspects")
+    if isinstance(listed, list):
+        for one in listed:
+            if not isinstance(one, dict):
+                raise ValueError("`aspects` is a list of {from, to, polarity}")
+            yield _mention(one, text)
+    elif listed not in (None, ""):
+        raise ValueError("`aspects` is a list of {from, to, polarity}")
+    elif any(row.get(name) not in (None, "") for name in ("from", "to", "aspect", "polarity")):
+        yield _mention(row, text)
+
+
+def _mention(fields: Mapping[str, object], text: str) -> Mention:
+    polarity = str(fields.get("polarity") or "").strip().lower()
+    if polarity not in POLARITIES:
+        raise ValueError(f"`polarity` is one of {', '.join(POLARITIES)}")
+    start, end = span_of(fields, text)
+    return Mention(start=start, end=end, polarity=polarity)
+
+
+def span_of(fields: Mapping[str, object], text: str) -> tuple[int, int]:
+    """`from` and `to`, or where `aspect` stands. Raises ValueError."""
+    words = fields.get("aspect")
+    if fields.get("from") in (None, "") and isinstance(words, str) and words.strip():
+        pattern = rf"(?<!\w){re.escape(words.strip())}(?!\w)"
+        places = [match.span() for match in re.finditer(pattern, text, re.IGNORECASE)]
+        if len(places) != 1:
+            times = "does not occur" if not places else f"occurs {len(places)} times"
+            raise ValueError(f"the aspect {times} in the text: give `from` and `to`")
+        return places[0]
+    try:
+        start, end = int(str(fields.get("from"))), int(str(fields.get("to")))
+    except ValueError:
+        raise ValueError("`from` and `to` are numbers of characters") from None
+    if not 0 <= start < end <= len(text):
+        raise ValueError(f"the span {start}:{end} lies outside the text of {len(text)} characters")
+    if text[start:end].strip() != text[start:end]:
+        raise ValueError(f"the span {start}:{end} begins or ends with a space")
+    return start, end
+
+
+def by_sentence(line: Line, domain: str = "user") -> list[Sentence]:
+    """The sentences of a text with their aspects, as the models read them."""
+    ranges = sentences(line.text)
+    wide = {sentence_at(ranges, m.start, m.end) for m in line.mentions}  # an aspect may hold a full stop
+    ranges = [r for r in ranges if not any(low <= r[0] and r[1] <= high and r != (low, high) for low, high in wide)]
+    out = []
+    for low, high in sorted({*ranges, *wide}):
+        inside = [
+            Mention(start=m.start - low, end=m.end - low, polarity=m.polarity)
+            for m in line.mentions
+            if low <= m.start and m.end <= high
+        ]
+        out.append(Sentence(text=line.text[low:high], mentions=tuple(inside), domain=domain, group=str(line.number)))
+    return out

@@ -1,0 +1,138 @@
+"""Training on a user's own labelled texts: polarity, and the extractor where every aspect of every text is marked.
+
+Our own sentences (corpus/own.txt) are seen beside the user's, so that a small file does not forget what is common. A
+fifth of the user's texts, chosen by their words, selects the epoch and calibrates; it is never trained on.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors.torch import save_file
+
+from sentiment import tagger
+from sentiment.batches import Pair, pairs, tagged
+from sentiment.corpora import HELD_OUT_DOMAINS, OWN, file_hash, lowered
+from sentiment.data import Sentence, drop_leaks, normalise, read_own
+from sentiment.encode import TextEncoder
+from sentiment.export import export
+from sentiment.labelled import Line, by_sentence
+from sentiment.metrics import fit_temperature
+from sentiment.model import PolarityNet, minilm_dir
+from sentiment.recipe import PRESETS, Config
+from sentiment.train import predict_logits, train
+
+__all__ = ["Recipe", "TooFewTexts", "split", "train_extractor", "train_polarity"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recipe:
+    """What the user may choose."""
+
+    epochs: int = 5
+    seed: int = 0
+    arm: str = "cvib"
+    with_ours: bool = True
+    encoder: Path | None = None
+    bar: bool = True
+    threads: int = 2
+
+    @property
+    def source(self) -> Path:
+        """The encoder's folder; MiniLM from its wheel by default."""
+        return self.encoder or minilm_dir()
+
+
+class TooFewTexts(ValueError):
+    """The texts are too few, or too much alike, to be shared out."""
+
+
+def split(lines: Sequence[Line]) -> tuple[list[Sentence], list[Sentence]]:
+    """Sentences to train on and to select with: a text's words decide, so equal texts never stand on both sides.
+
+    A sentence that also stands on the selecting side is not trained on. Raises TooFewTexts.
+    """
+    sides: tuple[list[Sentence], list[Sentence]] = ([], [])
+    for line in lines:
+        chosen = hashlib.sha256(normalise(line.text).encode()).digest()[0] % 5 == 0
+        sides[chosen].extend(by_sentence(line))
+    train = drop_leaks(sides[0], sides[1])
+    if not all(any(s.mentions for s in side) for side in (train, sides[1])):
+        raise TooFewTexts("too few different texts: none is left to train on, or none to select with")
+    return train, sides[1]
+
+
+def _ours(recipe: Recipe, dev: Sequence[Sentence]) -> list[Sentence]:
+    if not recipe.with_ours:
+        return []
+    return drop_leaks([s for s in read_own(OWN) if s.domain not in HELD_OUT_DOMAINS], dev)
+
+
+def _record(folder: Path, **more: object) -> None:
+    (folder / "train.json").write_text(json.dumps(more, indent=1) + "\n", encoding="utf-8")
+
+
+def train_polarity(file: Path, lines: Sequence[Line], out: Path, recipe: Recipe) -> dict[str, object]:
+    """Train, export to out/cvib, and return the selection set's scores. Resumes a run that was killed."""
+    torch.set_num_threads(recipe.threads)
+    encoder = TextEncoder.load(recipe.source / "tokenizer.json")
+    user, selection = split(lines)
+    ours = _ours(recipe, selection)
+    examples: list[Pair] = pairs([*user, *(lowered(s) for s in user), *ours], encoder)
+    dev = pairs(selection, encoder)
+    config = Config(**{**PRESETS["improved"], "arm": recipe.arm, "epochs": recipe.epochs, "seed": recipe.seed})  # type: ignore[arg-type]
+    folder = out / "train" / "cvib"
+    folder.mkdir(parents=True, exist_ok=True)
+    files = {file.name: file_hash(file), **({OWN.name: file_hash(OWN)} if ours else {})}
+
+    def keep(net: PolarityNet, log: list[dict[str, object]]) -> None:
+        save_file({k: v.cpu().contiguous() for k, v in net.state_dict().items()}, folder / "model.safetensors")
+        temperature = fit_temperature(predict_logits(net, dev, encoder.pad_id), np.array([p.label for p in dev]))
+        _record(
+            folder, config=dataclasses.asdict(config), examples=len(examples), dev=len(dev), temperature=temperature,
+            files=files, encoder=recipe.source.name, log=log,
+        )  # fmt: skip
+
+    log = train(
+        config, examples, dev, recipe.source, encoder.pad_id, minutes=1e9, bar=recipe.bar, on_best=keep,
+        state=folder / "resume.safetensors", identity={"files": files},
+    )  # fmt: skip
+    settings = export("cvib", folder, out / "cvib", recipe.source)
+    best = max((row["dev"] for row in log), key=lambda dev: (dev["accuracy"], dev["macro_f1"]))  # type: ignore[index]
+    return {"version": settings["version"], "examples": len(examples), "selection": best, "minutes": log[-1]["minutes"]}
+
+
+def train_extractor(file: Path, lines: Sequence[Line], out: Path, recipe: Recipe) -> dict[str, object]:
+    """Train, export to out/aspects, and return the selection set's scores."""
+    torch.set_num_threads(recipe.threads)
+    encoder = TextEncoder.load(recipe.source / "tokenizer.json")
+    user, selection = split(lines)
+    pool = [*user, *(lowered(s) for s in user), *_ours(recipe, selection)]
+    folder = out / "train" / "aspects"
+    folder.mkdir(parents=True, exist_ok=True)
+    files = {file.name: file_hash(file)}
+    net, log = tagger.train(
+        pool, selection, recipe.source, encoder, epochs=recipe.epochs, seed=recipe.seed, lr=1e-4, bar=recipe.bar,
+        state=folder / "resume.safetensors", identity={"files": files},
+    )  # fmt: skip
+    dev = tagged(selection, encoder)
+    logits = np.concatenate(tagger.predict_tags(net, dev, encoder.pad_id))
+    save_file({k: v.cpu().contiguous() for k, v in net.state_dict().items()}, folder / "model.safetensors")
+    _record(
+        folder, sentences=len(pool), dev=len(selection), files=files, encoder=recipe.source.name, log=log,
+        temperature=fit_temperature(logits, np.concatenate([np.array(t.tags) for t in dev])),
+    )  # fmt: skip
+    settings = export("aspects", folder, out / "aspects", recipe.source)
+    return {
+        "version": settings["version"],
+        "sentences": len(pool),
+        "selection": tagger.score(net, selection, encoder, threshold=0.5),
+        "minutes": log[-1]["minutes"],
+    }

@@ -1,0 +1,131 @@
+"""`earful cvib`: predict, eval and use with the models of the model repository; train says what it needs."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+from sentiment.folder import content_version
+from sentiment.predict import MODEL_REPO, polarity
+from tests.commands.runner import earful
+
+TEXT = "The screen is gorgeous but the battery is terrible."
+
+
+def lines(*rows: object, name: str = "a.jsonl") -> str:
+    Path(name).write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return name
+
+
+def test_predict_answers_like_the_library_and_a_bad_line_fails_alone() -> None:
+    file = lines(
+        {"text": TEXT, "from": 4, "to": 10},
+        {"text": TEXT, "from": 31, "to": 99},
+        {"text": TEXT, "from": 31, "to": 38},
+        {"text": "Der Akku ist leider sehr schwach und laut.", "from": 4, "to": 8},
+        {"text": "x" * 20_001, "from": 0, "to": 1},
+    )
+    done = earful("cvib", "predict", file, "--json")
+    rows = [json.loads(line) for line in done.out.splitlines()]
+    assert done.code == 1
+    assert [row.get("polarity") for row in rows] == ["positive", None, "negative", None, None]
+    expected = polarity(TEXT, [(4, 10)])[0]
+    assert rows[0]["positive"] == pytest.approx(expected.positive, abs=1e-4)
+    assert [row["line"] for row in rows] == [1, 2, 3, 4, 5]
+    assert "outside the text" in rows[1]["error"]
+    assert rows[3]["unsupported_language"] is True
+    assert "20000 are the most" in rows[4]["error"]
+
+
+def test_predict_in_columns() -> None:
+    done = earful(
+        "cvib", "predict", lines({"text": TEXT, "from": 4, "to": 10}), "--model", str(MODEL_REPO / "cvib" / "1")
+    )
+    assert (done.code, done.out.split()[1:2], done.out.split()[-1]) == (0, ["positive"], "screen")
+
+
+def test_a_folder_without_a_model_is_2() -> None:
+    Path("empty").mkdir()
+    file = lines({"text": TEXT, "from": 4, "to": 10})
+    for folder, says in (("empty", "no model.json"), (str(MODEL_REPO / "aspects" / "1"), "kind aspects")):
+        done = earful("cvib", "predict", file, "--model", folder)
+        assert (done.code, says in done.sentence()) == (2, True), done.err
+
+
+def test_eval_on_a_labelled_file() -> None:
+    marked = [{"from": 4, "to": 10, "polarity": "positive"}, {"from": 31, "to": 38, "polarity": "negative"}]
+    file = lines({"text": TEXT, "aspects": marked}, {"text": "Thanks, bye."})
+    found = earful("cvib", "eval", file, "--exhaustive", "--json").json()
+    assert (found["polarity"]["accuracy"], found["polarity"]["n"]) == (1.0, 2.0)
+    assert (found["aspects"]["f1"], found["aspects"]["false_span_rate"]) == (1.0, 0.0)
+    assert "accuracy" in earful("cvib", "eval", file).out
+
+
+def test_eval_names_a_wrong_line_and_a_missing_benchmark() -> None:
+    file = lines({"text": TEXT, "from": 4, "to": 10, "polarity": "good"})
+    done = earful("cvib", "eval", file)
+    assert (done.code, "a.jsonl, line 1: `polarity`" in done.sentence()) == (2, True)
+    Path("none").mkdir()
+    assert earful("cvib", "eval", "none").code == 2
+
+
+def test_train_checks_every_line_before_anything_else() -> None:
+    done = earful(
+        "cvib", "train", lines({"text": TEXT}, {"text": "a", "from": 0, "to": 9, "polarity": "neutral"}, {"x": 1})
+    )
+    assert done.code == 2
+    assert [line[:15] for line in done.err.splitlines()[:2]] == ["a.jsonl, line 2", "a.jsonl, line 3"]
+    done = earful("cvib", "train", lines({"text": TEXT, "from": 4, "to": 10, "polarity": "positive"}))
+    assert (done.code, "50 of 2 are the least" in done.sentence()) == (2, True)
+
+
+@pytest.mark.skipif(find_spec("torch") is not None, reason="torch is there")
+def test_train_without_torch_says_what_to_install() -> None:
+    rows = [
+        {"text": f"The lid number {n} is fine.", "aspect": "lid", "polarity": ("neutral", "positive")[n % 2]}
+        for n in range(60)
+    ]
+    assert earful("cvib", "train", lines(*rows), "--check").code == 0
+    done = earful("cvib", "train", lines(*rows))
+    assert (done.code, "training needs torch" in done.sentence(), "requirements/torch.txt" in done.err) == (
+        2,
+        True,
+        True,
+    )
+
+
+@pytest.fixture(name="repository")
+def _repository() -> Path:
+    for name in ("cvib", "aspects"):
+        shutil.copytree(MODEL_REPO / name, Path("repository") / name)
+    return Path("repository")
+
+
+def test_use_installs_a_model_and_brings_back_the_one_before(repository: Path) -> None:
+    before = content_version(repository / "cvib" / "1")
+    own = Path("own/cvib")
+    shutil.copytree(MODEL_REPO / "cvib" / "1", own)
+    settings = json.loads((own / "model.json").read_text()) | {"temperature": 1.25}
+    (own / "model.json").write_text(json.dumps(settings))
+    done = earful("cvib", "use", "own", "--to", str(repository))
+    assert (done.code, "export them anew" in done.sentence()) == (1, True)  # its version is not that of its files
+    settings["version"] = content_version(own)
+    (own / "model.json").write_text(json.dumps(settings))
+    done = earful("cvib", "use", "own", "--to", str(repository))
+    assert done.code == 0, done.err
+    served = json.loads((repository / "cvib" / "1" / "model.json").read_text())
+    config = (repository / "cvib" / "config.pbtxt").read_text()
+    assert (served["temperature"], f'string_value: "{settings["version"]}"' in config) == (1.25, True)
+    kept = Path("no-stack-here/models") / f"cvib-{before}"
+    assert earful("cvib", "use", str(kept), "--to", str(repository)).code == 0
+    assert content_version(repository / "cvib" / "1") == before
+
+
+def test_use_refuses_what_is_no_model(repository: Path) -> None:
+    Path("empty").mkdir()
+    done = earful("cvib", "use", "empty", "--to", str(repository))
+    assert (done.code, "holds no model" in done.sentence()) == (2, True)

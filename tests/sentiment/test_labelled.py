@@ -1,0 +1,92 @@
+"""A user's labelled file: both formats, and every wrong line named."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from sentiment.data import Mention
+from sentiment.labelled import FileProblem, by_sentence, problems, read_labelled
+
+SCREEN = Mention(start=4, end=10, polarity="positive")
+
+
+def written(tmp_path: Path, name: str, content: str | bytes) -> Path:
+    path = tmp_path / name
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    return path
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("a.jsonl", '{"text": "The screen is great.", "aspects": [{"from": 4, "to": 10, "polarity": "positive"}]}'),
+        ("a.jsonl", '{"text": "The screen is great.", "from": 4, "to": 10, "polarity": "Positive"}\n\n'),
+        ("a.csv", "text,from,to,polarity\nThe screen is great.,4,10,positive\n"),
+        ("a.csv", "\ufefftext,aspect,polarity\nThe screen is great.,Screen,positive\n"),
+    ],
+)
+def test_all_formats_say_the_same(tmp_path: Path, name: str, content: str) -> None:
+    [line] = read_labelled(written(tmp_path, name, content))
+    assert (line.text, line.mentions) == ("The screen is great.", (SCREEN,))
+
+
+def test_lines_of_one_text_belong_together_and_none_may_have_an_aspect(tmp_path: Path) -> None:
+    path = written(
+        tmp_path, "a.csv",
+        'text,from,to,polarity\nGood screen and lid.,12,13,neutral\nThanks!,,,\n"Good screen and lid.",5,11,positive\n',
+    )  # fmt: skip
+    first, second = read_labelled(path)
+    assert [(m.start, m.end) for m in first.mentions] == [(5, 11), (12, 13)]
+    assert (second.text, second.mentions) == ("Thanks!", ())
+
+
+@pytest.mark.parametrize(
+    ("content", "line", "says"),
+    [
+        ('{"text": "a b"}\n{"text": ', 2, "not JSON"),
+        ("[1]", 1, "not a JSON object"),
+        ('{"text": " "}', 1, "`text` is missing"),
+        ('{"text": "The lid.", "from": 4, "to": 7}', 1, "`polarity` is one of"),
+        ('{"text": "The lid.", "from": 4, "to": 9, "polarity": "neutral"}', 1, "outside the text of 8 characters"),
+        ('{"text": "The lid.", "from": "x", "to": 7, "polarity": "neutral"}', 1, "numbers of characters"),
+        ('{"text": "The lid.", "from": 3, "to": 7, "polarity": "neutral"}', 1, "with a space"),
+        ('{"text": "lid or lid", "aspect": "lid", "polarity": "neutral"}', 1, "occurs 2 times"),
+        ('{"text": "The lid.", "aspect": "cord", "polarity": "neutral"}', 1, "does not occur"),
+        ('{"text": "The lid.", "aspects": "lid"}', 1, "is a list"),
+        (
+            '{"text": "The lid.", "from": 4, "to": 7, "polarity": "neutral"}\n'
+            '{"text": "The lid.", "from": 4, "to": 7, "polarity": "positive"}',
+            2,
+            "neutral on an earlier line",
+        ),
+        (
+            '{"text": "The red lid.", "aspects": [{"from": 4, "to": 11, "polarity": "neutral"},'
+            ' {"from": 8, "to": 11, "polarity": "neutral"}]}',
+            1,
+            "overlaps another",
+        ),
+    ],
+)
+def test_a_wrong_line_is_named(tmp_path: Path, content: str, line: int, says: str) -> None:
+    path = written(tmp_path, "a.jsonl", content)
+    [problem] = problems(path)
+    assert (problem.line, says in problem.problem) == (line, True), problem
+    with pytest.raises(FileProblem, match=f"a.jsonl, line {line}: "):
+        read_labelled(path)
+
+
+def test_bytes_that_are_no_text_and_unknown_kinds_of_file(tmp_path: Path) -> None:
+    assert "UTF-8" in str(problems(written(tmp_path, "a.jsonl", b'{"text": "ok"}\n\xff\xfe'))[0])
+    assert problems(written(tmp_path, "a.jsonl", b'{"text": "ok"}\n\xff\xfe'))[0].line == 2
+    assert "more fields" in str(problems(written(tmp_path, "a.csv", "text,aspect\na,b,c\n"))[0])
+    assert "come as" in str(problems(written(tmp_path, "a.txt", "x"))[0])
+
+
+def test_a_text_is_cut_into_the_sentences_that_the_model_reads(tmp_path: Path) -> None:
+    text = "We like it. The screen is great! Dr. No said so."
+    path = written(tmp_path, "a.csv", f"text,aspect,polarity\n{text},screen,positive\n")
+    found = by_sentence(read_labelled(path)[0])
+    assert [s.text for s in found] == ["We like it.", "The screen is great!", "Dr. No said so."]
+    assert [[s.text[m.start : m.end] for m in s.mentions] for s in found] == [[], ["screen"], []]

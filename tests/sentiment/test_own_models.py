@@ -1,0 +1,101 @@
+"""From a user's labelled file to a serving folder, and int8 with fixed scales. Needs torch; runs in .venv-torch."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch", reason="torch is in .venv-torch only")
+transformers = pytest.importorskip("transformers", reason="transformers is in .venv-torch only")
+
+from sentiment.batches import pair_batch, pairs  # noqa: E402
+from sentiment.encode import TextEncoder  # noqa: E402
+from sentiment.export import to_int8  # noqa: E402
+from sentiment.labelled import read_labelled  # noqa: E402
+from sentiment.model import PolarityNet, load_encoder  # noqa: E402
+from sentiment.own_training import Recipe, TooFewTexts, split, train_extractor, train_polarity  # noqa: E402
+from sentiment.serve import AspectModel, PolarityModel  # noqa: E402
+
+torch.set_num_threads(1)
+
+TOKENIZER = Path(__file__).parents[2] / "model_repo" / "cvib" / "1" / "tokenizer.json"
+
+
+@pytest.fixture(name="encoder", scope="module")
+def _encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny BERT with random weights and the real tokenizer."""
+    folder = tmp_path_factory.mktemp("encoder")
+    torch.manual_seed(0)
+    config = transformers.BertConfig(
+        hidden_size=32, num_hidden_layers=2, num_attention_heads=4, intermediate_size=64, max_position_embeddings=160
+    )
+    transformers.BertModel(config, add_pooling_layer=False).save_pretrained(folder)
+    shutil.copy(TOKENIZER, folder / "tokenizer.json")
+    return folder
+
+
+@pytest.fixture(name="file")
+def _file(tmp_path: Path) -> Path:
+    """80 texts of two sentences: in one the kettle is good or bad, the other names nothing."""
+    path = tmp_path / "kettles.jsonl"
+    lines = []
+    for n in range(80):
+        word, polarity = ("wonderful", "positive") if n % 2 else ("terrible", "negative")
+        text = f"We bought it on day {n}. The kettle from shop {n} is {word}."
+        at = text.index("kettle")
+        lines.append(json.dumps({"text": text, "aspects": [{"from": at, "to": at + 6, "polarity": polarity}]}))
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+def test_a_file_becomes_two_serving_folders(file: Path, encoder: Path, tmp_path: Path) -> None:
+    lines, out = read_labelled(file), tmp_path / "own"
+    recipe = Recipe(epochs=2, encoder=encoder, with_ours=False, bar=False, threads=1)
+    got = train_polarity(file, lines, out, recipe)
+    model = PolarityModel(out / "cvib")
+    assert model.version == got["version"]
+    assert model.probabilities(lines[0].text, [(m.start, m.end) for m in lines[0].mentions]).shape == (1, 3)
+    record = json.loads((out / "train" / "cvib" / "train.json").read_text())
+    assert (set(record["files"]), record["dev"]) == ({"kettles.jsonl"}, sum(len(s.mentions) for s in split(lines)[1]))
+    assert train_extractor(file, lines, out, recipe)["version"] == AspectModel(out / "aspects").version
+    assert train_polarity(file, lines, out, recipe)["version"] == got["version"]  # goes on from where it ended
+
+
+def test_equal_texts_never_stand_on_both_sides(file: Path) -> None:
+    train, dev = split(read_labelled(file))
+    assert 5 <= len(dev) <= 60
+    alike = read_labelled(file)[:1]
+    with pytest.raises(TooFewTexts):
+        split(alike)
+    assert not {s.text for s in train if s.mentions} & {s.text for s in dev if s.mentions}
+
+
+def test_fixed_scales_answer_like_the_network_and_alike_in_any_company(encoder: Path, tmp_path: Path) -> None:
+    torch.manual_seed(1)
+    net = PolarityNet(load_encoder(encoder), gated=False, dropout=0.0).eval()
+    with torch.no_grad():
+        net.head[4].weight.mul_(30)  # logits far enough apart to compare
+    tokens = TextEncoder.load(TOKENIZER)
+    assert to_int8(net, tokens, tmp_path / "model.onnx")
+    shutil.copy(TOKENIZER, tmp_path / "tokenizer.json")
+    settings = {"kind": "cvib", "max_tokens": 128, "temperature": 1.0, "fixed_scales": True, "version": "x"}
+    (tmp_path / "model.json").write_text(json.dumps(settings))
+    model = PolarityModel(tmp_path)
+    text = "The kettle is wonderful, the lid is loose, and the cord that came with it was far too short for me."
+    spans = [(4, 10), (29, 32), (51, 55), (4, 32)]
+    together = model.probabilities(text, spans)
+    assert np.array_equal(together, np.concatenate([model.probabilities(text, [span]) for span in spans]))
+    with torch.inference_mode():
+        logits = torch.cat([net(*pair_batch([_pair(tokens, text, span)], 0).inputs)[0] for span in spans])
+    assert np.abs(together - torch.softmax(logits, -1).numpy()).max() < 0.05
+
+
+def _pair(tokens: TextEncoder, text: str, span: tuple[int, int]):  # type: ignore[no-untyped-def]
+    from sentiment.data import Mention, Sentence
+
+    mention = Mention(start=span[0], end=span[1], polarity="neutral")
+    return pairs([Sentence(text=text, mentions=(mention,), domain="x")], tokens)[0]
