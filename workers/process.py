@@ -315,7 +315,7 @@ class Worker:
         try:
             async with asyncio.timeout(RELEASE_SECONDS):
                 await ownership.release()
-        except (Transient, TimeoutError) as err:
+        except (EarfulError, TimeoutError) as err:
             log.warning("worker.not_released", stage=self._name, why=f"{type(err).__name__}: {err}")
 
     async def _healthy(self, engine: AsyncEngine, inference: Inference, producer: AIOKafkaProducer) -> bool:

@@ -9,15 +9,24 @@ from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, SQLAlch
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from errors import Transient
+from errors import EarfulError, Transient
 from workers.access import AccessRefused, postgres_refuses
 
-__all__ = ["reading"]
+__all__ = ["SchemaChanged", "reading"]
 
 #: Classes of SQLSTATE that pass by themselves: the connection, a transaction rolled back for others' sake, resources, an
-#: object in use, an operator, the system below; 25006 is a server that is only just promoted.
+#: object in use, an operator, the system below.
 PASSING = frozenset({"08", "40", "53", "55", "57", "58"})
-READ_ONLY = "25006"
+#: A server that is only just promoted; a right that was taken away, and that nothing but giving it back will mend: the log
+#: says which, and meanwhile nothing is dropped.
+MENDED = frozenset({"25006", "42501"})
+#: A schema, table, column or function that is not there; and a prepared statement whose table has become another.
+CHANGED = frozenset({"3F000", "42P01", "42703", "42883", "0A000"})
+NO_PARTITION = "no partition of relation"
+
+
+class SchemaChanged(EarfulError):
+    """Somebody migrates the database under this worker: leave; the next start asks which schema it is."""
 
 
 def first_line(err: SQLAlchemyError) -> str:
@@ -31,7 +40,7 @@ def passes(err: DBAPIError) -> bool:
     state: str | None = getattr(err.orig, "sqlstate", None)
     if state is None:
         return isinstance(err, OperationalError | InterfaceError)
-    return state[:2] in PASSING or state == READ_ONLY
+    return state[:2] in PASSING or state in MENDED
 
 
 @asynccontextmanager
@@ -39,7 +48,7 @@ async def reading(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
     """A connection, rolled back unless committed inside.
 
     Raises Transient for what passes by itself: Postgres away, a broken connection, a lock timeout, a full pool or disk;
-    AccessRefused where Postgres does not let us in. Any other error of a statement stays as it is.
+    AccessRefused where Postgres does not let us in, SchemaChanged. Any other error of a statement stays as it is.
     """
     try:
         async with engine.connect() as connection:
@@ -50,6 +59,8 @@ async def reading(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
         said = first_line(err)
         if postgres_refuses(said):
             raise AccessRefused(f"Postgres refuses the connection: {said}") from err
+        if getattr(err.orig, "sqlstate", None) in CHANGED or NO_PARTITION in said:
+            raise SchemaChanged(f"the schema is another than at the start: {said}") from err
         if passes(err):
             raise Transient(f"Postgres does not answer: {said}") from err
         if not err.connection_invalidated:

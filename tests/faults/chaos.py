@@ -68,13 +68,15 @@ class Chaos(Pipeline):
         return [(name, code) for name, code in self.exits if code not in ALLOWED]
 
 
-def undisturbed(stack: Stack, load: Load, stages: Sequence[str] = STAGES, *, partitions: int = 3) -> Iterator[Chaos]:
+def undisturbed(
+    stack: Stack, load: Load, stages: Sequence[str] = STAGES, *, partitions: int = 3, seconds: float = 150
+) -> Iterator[Chaos]:
     """A load worked off without a fault."""
     with Chaos(stack, partitions=partitions) as p:
         p.expects_deaths = False
         p.start(stages)
         p.send(load.items(p.topics))
-        p.wait_until_settled(150)
+        p.wait_until_settled(seconds)
         yield p
 
 

@@ -10,6 +10,7 @@ from stack.stack import Stack
 from tests.faults.chaos import Chaos
 from tests.faults.load import Load
 from tests.faults.oracle import content, difference, examine
+from tests.faults.results import Figures
 from tests.workers.pipeline import STAGES
 
 #: Deaths after the commit come in between, so that no record is in hand when five workers die one after the other:
@@ -17,9 +18,10 @@ from tests.workers.pipeline import STAGES
 STEPS = ("4:inferred", "5:committed", "1:taken", "5:advanced", "5:commit", "2:dropped", "5:written", "6:acknowledged")
 
 
+@pytest.mark.proof(3)
 @pytest.mark.timeout(400)
 def test_death_between_each_pair_of_steps_and_inside_commit(
-    stack: Stack, small: Load, small_content: list[str]
+    stack: Stack, small: Load, small_content: list[str], figures: Figures
 ) -> None:
     with Chaos(stack, partitions=1, audio_batch=16, utterance_batch=4, review_batch=16) as p:
         for stage in STAGES:
@@ -38,6 +40,12 @@ def test_death_between_each_pair_of_steps_and_inside_commit(
         deaths = Counter(name.split("-")[1] for name, _ in p.exits)
         assert not p.bad_exits(), p.why()
         found = examine(p, p.manifest)
+        figures.oracle(found)
+        figures.note(
+            load=f"{small.reviews} reviews, {small.calls} calls",
+            faults=f"{len(p.exits)} SIGKILLs, at {len(STEPS)} places in each of {len(STAGES)} stages",
+            seed=small.seed,
+        )
         assert found.clean, found
         assert not difference(content(p), small_content)
         assert deaths == dict.fromkeys(STAGES, len(STEPS))

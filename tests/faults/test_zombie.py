@@ -11,6 +11,7 @@ from stack.stack import Stack
 from tests.faults.chaos import Chaos
 from tests.faults.load import Load
 from tests.faults.oracle import content, difference, examine
+from tests.faults.results import Figures
 from tests.workers.pipeline import STAGES, Worker
 
 
@@ -18,9 +19,12 @@ def stopped(worker: Worker) -> bool:
     return worker.pid is not None and psutil.Process(worker.pid).status() == psutil.STATUS_STOPPED
 
 
+@pytest.mark.proof(6)
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("step", ["4:inferred", "5:written"])
-def test_a_zombie_of_each_stage(stack: Stack, small: Load, small_content: list[str], step: str) -> None:
+def test_a_zombie_of_each_stage(
+    stack: Stack, small: Load, small_content: list[str], figures: Figures, step: str
+) -> None:
     """The stopped worker's batch is done by its successor; with 5:written it also holds the ledger's row, for a while."""
     with Chaos(stack, audio_batch=16, utterance_batch=4, review_batch=16) as p:
         zombies = {
@@ -38,6 +42,12 @@ def test_a_zombie_of_each_stage(stack: Stack, small: Load, small_content: list[s
         p.wait(lambda: p.rows("SELECT sum(epoch) FROM ingest.ledger") != late or p.exits or p.tend(), "they wake up")
         p.wait_until_settled(100)
         found = examine(p, p.manifest)
+        figures.oracle(found)
+        figures.note(
+            load=f"{small.reviews} reviews, {small.calls} calls",
+            faults=f"SIGSTOP of a worker of each stage at {step}, SIGCONT when its successor was done",
+            seed=small.seed,
+        )
         assert found.clean, found
         assert content(p) == before
         assert not difference(before, small_content)

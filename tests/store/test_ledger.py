@@ -127,13 +127,18 @@ class Owners(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.runner = asyncio.Runner()
-        self.engine: AsyncEngine = engines.create(self.url, pool_size=4)
+        self.runner: asyncio.Runner
+        self.engine: AsyncEngine
+        self.connect()
         self.key = key()
         self.owners: list[Position] = []
         self.log_start = 0
         self.watermark = 0
         self.lost: list[tuple[int, int]] = []
+
+    def connect(self) -> None:
+        self.runner = asyncio.Runner()
+        self.engine = engines.create(self.url, pool_size=4)
 
     async def _acquire(self) -> Position:
         async with self.engine.begin() as conn:

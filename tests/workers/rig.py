@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any
@@ -44,12 +44,17 @@ class Log:
         return min(one for one in self.offsets if one >= offset)
 
 
+async def no_wait(batch: Batch) -> None:
+    pass
+
+
 @dataclass(slots=True)
 class Probe:
     """A stage that writes one row a record; `fail` may raise instead, `forget` leaves an offset without a verdict."""
 
     topic: str
     fail: Callable[[Batch], None] = lambda batch: None
+    wait: Callable[[Batch], Awaitable[None]] = no_wait  # before anything else of its work
     forget: frozenset[int] = frozenset()
     most: int = 1_000  # records taken at once
     waits: dict[int, asyncio.Event] = field(default_factory=dict)  # for what a partition's work waits, half a second
@@ -68,6 +73,7 @@ class Probe:
 
     async def work(self, batch: Batch, deadline: Deadline) -> Work[None]:
         self.batches.append([record.offset for record in batch.records])
+        await self.wait(batch)
         self.begun[batch.key.partition].set()
         if event := self.waits.get(batch.key.partition):
             with contextlib.suppress(TimeoutError):
@@ -102,6 +108,8 @@ class Owner:
         *,
         on_step: Callable[[str], None] = lambda step: None,
         on_ack: Callable[[int], None] = lambda offset: None,
+        deadline_seconds: float = 5,
+        jitter: Callable[[], float] = lambda: -0.9,  # pauses of a twentieth
     ) -> None:
         topics = Topics("rig.")
         self.stage = Probe(topics.reviews_submitted)
@@ -117,11 +125,11 @@ class Owner:
             ownership=self.ownership,
             topics=topics,
             first_offset_from=log.first_from,
-            batch_deadline_seconds=5,
+            batch_deadline_seconds=deadline_seconds,
             may_write=self._may_write,
             healthy=self._healthy,
             on_step=on_step,
-            jitter=lambda: -0.9,  # pauses of a twentieth
+            jitter=jitter,
         )
 
     async def _may_write(self) -> None:

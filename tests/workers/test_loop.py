@@ -9,19 +9,18 @@ from collections.abc import Callable
 import psycopg
 import pytest
 from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 import workers.loop
 from errors import Transient
 from store.engine import create
+from tests.workers.histories import HISTORIES, STEPS, Died, History, two_owners
 from tests.workers.rig import Log, Owner, make_table
 from workers.loop import CommitUnknown, Fenced, OffsetsBroken
 from workers.ownership import LogTruncated
 from workers.stage import Batch
 
 LOG = Log(range(1_000))
-STEPS = ["1:taken", "2:dropped", "4:inferred", "5:advanced", "5:written", "5:committed", "6:acknowledged"]
 
 
 def ask(url: str, sql: str) -> list[tuple[int, ...]]:
@@ -255,10 +254,6 @@ async def test_a_log_that_ends_before_the_watermark_is_not_read(engine: AsyncEng
     assert owner.ownership.ready
 
 
-class Died(Exception):
-    """A process that ends at a step."""
-
-
 def verdicts(url: str) -> list[tuple[int, ...]]:
     return ask(url, "SELECT first_offset, last_offset, kind, reason FROM ingest.verdicts ORDER BY first_offset")
 
@@ -361,60 +356,15 @@ def watermark_or_none(url: str) -> int | None:
     return found[0][0] if found else None
 
 
-ACTIONS = st.lists(
-    st.tuples(
-        st.integers(0, 1),  # who
-        st.sampled_from(["own", "take", "take", "take", *STEPS]),  # a step: dies there while it takes
-        st.integers(-2, 0),  # where the delivery begins, from the owner's own idea of the watermark
-        st.integers(1, 4),  # how many
-    ),
-    max_size=12,
-)
-
-
-@given(ACTIONS)
+@given(HISTORIES)
 @settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_two_owners_that_die_and_come_back_do_everything_once(
-    database: str, actions: list[tuple[int, str, int, int]]
-) -> None:
-    """Whoever owns, dies at whatever step or is late: each offset happens once and has one verdict, acknowledged only then."""
-    connection = psycopg.connect(database, autocommit=True)
-    connection.execute("TRUNCATE seen, ingest.ledger, ingest.verdicts, ingest.lost_ranges, ingest.attempts CASCADE")
+def test_two_owners_that_die_and_come_back_do_everything_once(database: str, history: History) -> None:
+    with psycopg.connect(database, autocommit=True) as connection:
 
-    async def play() -> None:
-        engine = create(database, application_name="test", pool_size=4)
-        doomed: list[str] = []
-        acked: set[int] = set()
+        async def play() -> None:
+            engine = create(database, application_name="test", pool_size=4)
+            await two_owners(engine, connection, history)
+            await engine.dispose()
 
-        def step(now: str) -> None:
-            if doomed and doomed[0] == now:
-                raise Died
-
-        def on_ack(offset: int) -> None:
-            assert connection.execute("SELECT count(*) FROM seen WHERE n = %s", [offset]).fetchone() == (1,)
-            acked.add(offset)
-
-        owners: dict[int, Owner | None] = {0: None, 1: None}
-        for who, action, back, many in actions:
-            owner = owners[who]
-            if action == "own" or owner is None:
-                owners[who] = owner = owner or Owner(engine, LOG, on_step=step, on_ack=on_ack)
-                await owner.own()
-                if action == "own":
-                    continue
-            doomed[:] = [action] if action in STEPS else []
-            first = max(0, owner.ownership.partitions[0].position.next_offset + back)
-            try:
-                await owner.take(range(first, first + many))
-            except (Died, Fenced):
-                owners[who] = None
-        doomed.clear()
-        last = Owner(engine, LOG, on_step=step, on_ack=on_ack)
-        begin = (await last.own())[0]
-        await last.take(range(begin, 40))
-        await engine.dispose()
-        assert acked <= set(range(40))
-
-    with connection:
         asyncio.run(play())
     assert seen(database) == judged(database) == list(range(40))

@@ -1,0 +1,84 @@
+"""Test 5: the broker is killed or stopped, at once back or long away; workers that start meanwhile wait for it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+
+import pytest
+
+from stack.stack import Stack
+from tests.faults.chaos import Chaos, kill_server, undisturbed
+from tests.faults.load import Load
+from tests.faults.oracle import content, difference, examine
+from tests.faults.results import Figures
+
+LOAD = Load(seed=5, reviews=200, calls=4)
+AWAY_SECONDS = 70.0
+
+
+def finish(p: Chaos, figures: Figures, expected: list[str], faults: str) -> None:
+    since = time.monotonic()
+    p.wait(lambda: p.tend() or p.settled(), "everything is done", 150)
+    seconds = time.monotonic() - since
+    found = examine(p, p.manifest)
+    figures.oracle(found)
+    figures.note(
+        load=f"{LOAD.reviews} reviews, {LOAD.calls} calls",
+        faults=faults,
+        seed=LOAD.seed,
+        lag_0_after_seconds=round(seconds),
+    )
+    assert found.clean, found
+    assert not difference(content(p), expected)
+    assert not p.bad_exits(), p.why()
+
+
+def quiet(stack: Stack) -> list[str]:
+    for p in undisturbed(stack, LOAD):
+        return content(p)
+    raise AssertionError
+
+
+@pytest.mark.chaos
+@pytest.mark.proof(5)
+@pytest.mark.timeout(400)
+def test_hard_restart(own_stack: Stack, figures: Figures) -> None:
+    expected = quiet(own_stack)
+    with Chaos(own_stack) as p:
+        p.start()
+        slices = LOAD.slices(p.topics, 4)
+        p.send(next(slices))
+        p.send(next(slices))
+        p.wait(lambda: p.tend() or p.rows("SELECT 1 FROM ingest.verdicts LIMIT 1"), "work is going on")
+        kill_server(own_stack, "kafka")
+        for items in slices:
+            p.send(items)
+        finish(p, figures, expected, "SIGKILL of the broker")
+
+
+@pytest.mark.slow
+@pytest.mark.proof(5)
+@pytest.mark.timeout(2_400)
+def test_five_absences(own_stack: Stack, figures: Figures) -> None:
+    """Hard and clean in turn, each 70 s long; a second worker of each stage starts in the middle of the first."""
+    expected = quiet(own_stack)
+    with Chaos(own_stack) as p:
+        p.start()
+        slices = LOAD.slices(p.topics, 6)
+        p.send(next(slices))
+        for number, items in enumerate(slices):
+            p.wait(lambda: p.tend() or p.rows("SELECT 1 FROM ingest.verdicts LIMIT 1"), "work is going on")
+            if number % 2 == 0:
+                assert own_stack.kafka.pid is not None
+                os.kill(own_stack.kafka.pid, signal.SIGKILL)
+            own_stack.kafka.stop()
+            back = time.monotonic() + AWAY_SECONDS
+            if number == 0:
+                for stage in ("segmenter", "transcriber", "summarizer", "reviewer"):
+                    p.worker(stage, 1)
+            p.wait(lambda back=back: p.tend() or time.monotonic() > back, "the broker is away", AWAY_SECONDS + 5)  # type: ignore[misc]
+            own_stack.kafka.start()
+            p.send(items)
+        finish(p, figures, expected, "5 times 70 s without the broker, killed or stopped")

@@ -1,0 +1,79 @@
+"""Test 16: the schema goes away and comes back under load. Everything is in Kafka, so everything is there again."""
+
+from __future__ import annotations
+
+import psycopg
+import pytest
+
+from stack.stack import Stack
+from store import migrate
+from tests.faults.chaos import Chaos
+from tests.faults.load import Load
+from tests.faults.oracle import content, difference, examine
+from tests.faults.results import Figures
+from tests.workers.pipeline import FIRST, LAST
+
+
+def halfway(p: Chaos) -> bool:
+    """The workers are in the midst of it; also asked where there is no table."""
+    p.tend()
+    try:
+        return bool(p.one("SELECT count(*) FROM ingest.verdicts") > 10)
+    except psycopg.Error:
+        return False
+
+
+@pytest.mark.chaos
+@pytest.mark.proof(16)
+@pytest.mark.timeout(400)
+@pytest.mark.parametrize("revision", ["base", "0001"])
+def test_down_and_up_under_load(
+    stack: Stack, small: Load, small_content: list[str], figures: Figures, revision: str
+) -> None:
+    """Upgrade, downgrade and upgrade while workers write: they leave or wait, and none ends on an unknown error."""
+    with Chaos(stack) as p:
+        p.start()
+        slices = small.slices(p.topics, 4)
+        p.send(next(slices))
+        p.send(next(slices))
+        p.wait(lambda: halfway(p), "work is going on")
+        migrate.downgrade(p.url, revision)
+        p.send(next(slices))
+        p.wait(lambda: p.tend() or p.exits, "the workers notice")
+        migrate.upgrade(p.url, from_month=FIRST, to_month=LAST)
+        p.open_run({"test": p.name})  # the same run, since its models are the same
+        p.send(next(slices))
+        p.wait(lambda: p.tend() or p.settled(), "everything is done", 200)
+        found = examine(p, p.manifest)
+        figures.oracle(found)
+        figures.note(
+            load=f"{small.reviews} reviews, {small.calls} calls",
+            faults=f"downgrade to {revision}, upgrade",
+            seed=small.seed,
+        )
+        assert found.clean, found
+        assert not difference(content(p), small_content)
+        assert not p.bad_exits(), p.why()
+
+
+@pytest.mark.chaos
+@pytest.mark.proof(16)
+@pytest.mark.timeout(300)
+def test_an_older_worker_refuses_the_newer_schema(stack: Stack, small: Load, figures: Figures) -> None:
+    """One sentence and a stop; it has written nothing. When its schema is back, it goes on."""
+    with Chaos(stack) as p:
+        with psycopg.connect(p.url, autocommit=True) as admin:
+            revision = admin.execute("SELECT version_num FROM ingest.schema_version").fetchone()
+            admin.execute("UPDATE ingest.schema_version SET version_num = '9999'")
+            p.start(["reviewer"])
+            p.send([one for one in small.items(p.topics) if one.message.topic == p.topics.reviews_submitted])
+            p.wait(lambda: p.workers[0].returncode is not None, "it stops")
+            assert "newer than" in p.workers[0].tail(40)
+            assert p.one("SELECT count(*) FROM ingest.verdicts") == 0
+            assert revision is not None
+            admin.execute("UPDATE ingest.schema_version SET version_num = %s", revision)
+        p.wait(lambda: p.tend() or p.settled(), "everything is done", 100)
+        found = examine(p, p.manifest)
+        figures.oracle(found)
+        figures.note(load=f"{small.reviews} reviews", faults="a schema of the future", seed=small.seed)
+        assert found.clean, found

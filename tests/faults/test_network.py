@@ -1,0 +1,143 @@
+"""Test 7: a bad network between the workers and Kafka, Postgres and Triton. Kafka's advertised address is the proxy's."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+
+from stack.kafka import Kafka
+from stack.ports import Ports
+from stack.stack import Stack
+from tests.conftest import make_stack
+from tests.faults.chaos import Chaos
+from tests.faults.load import Load
+from tests.faults.oracle import content, difference, examine
+from tests.faults.proxy import FAIR, Proxy, Weather
+from tests.faults.results import Figures
+from tests.workers.pipeline import STAGES
+
+SEED = 7
+NAMES = ("kafka", "postgres", "triton")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wires:
+    """Servers, and a proxy before each."""
+
+    stack: Stack
+    proxies: dict[str, Proxy]
+
+    def settings(self, p: Chaos) -> dict[str, object]:
+        url = urlsplit(p.url)
+        login = url.netloc.rpartition("@")[0]
+        through = url._replace(netloc=f"{login}@{self.proxies['postgres'].address}").geturl()
+        return {
+            "kafka_bootstrap_servers": self.proxies["kafka"].address,
+            "postgres_url": through,
+            "triton_url": self.proxies["triton"].address,
+        }
+
+    def weather(self, weather: Weather, *names: str) -> None:
+        for name in names or NAMES:
+            self.proxies[name].weather = weather
+
+
+@pytest.fixture(scope="module")
+def wires() -> Iterator[Wires]:
+    """The broker has a second listener, whose advertised address is the proxy's: workers know no other."""
+    home = Path(tempfile.mkdtemp(prefix="earful-test-"))
+    ports = Ports(home)
+    ports.choose("kafka", "kafka_controller", "kafka_behind", "kafka_proxy", "postgres_proxy", "triton_proxy")
+    plain, behind = f"PLAINTEXT://127.0.0.1:{ports['kafka']}", f"BEHIND://127.0.0.1:{ports['kafka_behind']}"
+    controller = f"CONTROLLER://127.0.0.1:{ports['kafka_controller']}"
+    properties = {
+        "listeners": f"{plain},{behind},{controller}",
+        "advertised.listeners": f"{plain},BEHIND://127.0.0.1:{ports['kafka_proxy']},{controller}",
+        "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,BEHIND:PLAINTEXT,CONTROLLER:PLAINTEXT",
+        "inter.broker.listener.name": "PLAINTEXT",
+    }
+    stack = make_stack(home)
+    stack.kafka = Kafka(stack.home, ports, properties=properties)
+    try:
+        with stack:
+            targets = {
+                "kafka": ports["kafka_behind"],
+                "postgres": urlsplit(stack.endpoints["postgres_url"]).port or 0,
+                "triton": int(stack.endpoints["triton"].rpartition(":")[2]),
+            }
+            proxies = {
+                name: Proxy(ports[f"{name}_proxy"], target, seed=SEED + number)
+                for number, (name, target) in enumerate(targets.items())
+            }
+            with proxies["kafka"], proxies["postgres"], proxies["triton"]:
+                yield Wires(stack=stack, proxies=proxies)
+    finally:
+        shutil.rmtree(home, ignore_errors=True)
+
+
+def through(p: Chaos, wires: Wires) -> None:
+    for stage in STAGES:
+        p.worker(stage, **wires.settings(p))
+
+
+def finish(
+    p: Chaos, wires: Wires, figures: Figures, load: Load, expected: list[str], faults: str, seconds: float
+) -> None:
+    p.wait(lambda: p.tend() or p.settled(), "everything is done", seconds)
+    found = examine(p, p.manifest)
+    figures.oracle(found)
+    figures.note(
+        load=f"{load.reviews} reviews, {load.calls} calls",
+        faults=faults,
+        seed=SEED,
+        resets=sum(one.resets for one in wires.proxies.values()),
+        restarts=len(p.exits),
+    )
+    assert found.clean, found
+    assert not difference(content(p), expected)
+    assert not p.bad_exits(), p.why()
+
+
+@pytest.mark.chaos
+@pytest.mark.proof(7)
+@pytest.mark.timeout(400)
+def test_resets(wires: Wires, small: Load, small_content: list[str], figures: Figures) -> None:
+    """One in ten connections to each server breaks after some bytes, and all do now and then."""
+    wires.weather(Weather(resets=0.1))
+    with Chaos(wires.stack, audio_batch=16, review_batch=16) as p:
+        through(p, wires)
+        for items in small.slices(p.topics, 8):
+            p.send(items)
+            p.tend()
+        finish(p, wires, figures, small, small_content, "10 % of connections reset", 200)
+
+
+@pytest.mark.slow
+@pytest.mark.proof(7)
+@pytest.mark.timeout(1_200)
+@pytest.mark.parametrize("name", NAMES)
+def test_latency_resets_and_silence(
+    wires: Wires, small: Load, small_content: list[str], figures: Figures, name: str
+) -> None:
+    """2 s each way; every other connection reset; a minute in which nothing passes."""
+    with Chaos(wires.stack) as p:
+        through(p, wires)
+        slices = small.slices(p.topics, 4)
+        for weather, seconds in ((FAIR, 0), (Weather(latency_seconds=2), 30), (Weather(resets=0.5), 20)):
+            wires.weather(weather, name)
+            p.send(next(slices))
+            until = time.monotonic() + seconds
+            p.wait(lambda until=until: p.tend() or time.monotonic() > until, "the weather", seconds + 5)  # type: ignore[misc]
+        wires.weather(Weather(silence=True), name)
+        p.send(next(slices))
+        until = time.monotonic() + 60
+        p.wait(lambda: p.tend() or time.monotonic() > until, "a minute of silence", 65)
+        wires.weather(FAIR)
+        finish(p, wires, figures, small, small_content, f"{name}: 2 s latency, 50 % resets, 60 s of silence", 300)
