@@ -83,4 +83,4 @@ lock:
 
 clean:
 	@if test -x .venv/bin/earful; then .venv/bin/earful down; fi
-	rm -rf .venv .venv-triton .venv-torch .earful bench.json
+	rm -rf .venv .venv-triton .venv-torch .earful bench.json bench-phi4.json
