@@ -365,4 +365,106 @@ MUTANTS: tuple[Mutant, ...] = (
         ),
         tests=("tests/faults/test_dead_letters.py::test_a_dead_letter_table_that_takes_nothing[disk_full]",),
     ),
+    Mutant(
+        name="unsafe_head",
+        text="each record of a batch is acknowledged as it is taken, before the work on it is done",
+        proofs=(2,),
+        edits=(with_pause(ACK_FIRST, 0), NO_SEEK, NO_GAP_CHECK),
+        tests=("tests/faults/test_order.py::test_nothing_overtakes_the_head[middle]",),
+    ),
+    Mutant(
+        name="from_the_start",
+        text="after each rebalance a partition is read from its beginning, and the ledger drops what is known",
+        proofs=(4, 15),
+        edits=(
+            Edit(
+                "workers/consumer.py",
+                "            await self._seek(tp, offset)\n",
+                "            await self._seek(tp, 0)\n",
+            ),
+        ),
+        tests=("tests/faults/test_rebalance.py::test_workers_come_and_go",),
+    ),
+    Mutant(
+        name="kafka_is_always_there",
+        text="a broker that does not take a message is an error nobody foresaw",
+        proofs=(5, 7),
+        edits=(
+            Edit("workers/kafka.py", 'Transient(f"Kafka did not take it', 'ValueError(f"Kafka did not take it'),
+            Edit("workers/relay.py", "except (DBAPIError, KafkaError, OSError)", "except (DBAPIError, OSError)"),
+            Edit(
+                "workers/app.py",
+                '        raise Transient(f"Kafka does not answer',
+                '        raise ValueError(f"Kafka does not answer',
+            ),
+        ),
+        tests=("tests/faults/test_kafka.py::test_hard_restart",),
+    ),
+    Mutant(
+        name="postgres_is_always_there",
+        text="a connection to Postgres that breaks is an error nobody foresaw",
+        proofs=(7, 8),
+        edits=(
+            Edit("workers/reading.py", "        if passes(err):", "        if False:"),
+            Edit("workers/reading.py", "        if not err.connection_invalidated:", "        if True:"),
+        ),
+        tests=("tests/faults/test_network.py::test_resets",),
+    ),
+    Mutant(
+        name="ready_is_healthy",
+        text="the supervisor asks Triton whether it is ready, instead of sending a canary",
+        proofs=(9,),
+        edits=(Edit("stack/canary.py", "            if self.inputs is None:", "            if True:"),),
+        tests=("tests/faults/test_triton.py::test_an_ill_triton_is_replaced",),
+    ),
+    Mutant(
+        name="any_answer_is_healthy",
+        text="the supervisor's canary takes an answer of any shape and number for one",
+        proofs=(9,),
+        edits=(Edit("stack/canary.py", "        if dims is None:", "        if True:"),),
+        tests=("tests/faults/test_triton.py::test_an_ill_triton_is_replaced",),
+    ),
+    Mutant(
+        name="dropped",
+        text="what can never succeed is dropped instead of becoming a dead letter",
+        proofs=(10, 11),
+        edits=(
+            Edit(
+                "workers/stage.py",
+                "        self.dead_letters.append(dead_letter(batch.key, record, error))",
+                "        dead_letter(batch.key, record, error)",
+            ),
+        ),
+        tests=("tests/faults/test_poison.py::test_poison_few_many_and_within",),
+    ),
+    Mutant(
+        name="no_limit",
+        text="dead letters have no limit",
+        proofs=(10,),
+        edits=(Edit("workers/limit.py", "    if count > most_in_a_row:", "    if False:"),),
+        tests=("tests/faults/test_poison.py::test_past_the_limit_it_stops_rather_than_drops",),
+    ),
+    Mutant(
+        name="no_deadline",
+        text="a batch is tried without a deadline",
+        proofs=(22,),
+        edits=(Edit(LOOP, "asyncio.timeout(self._batch_deadline_seconds)", "asyncio.timeout(None)"),),
+        tests=("tests/faults/test_properties.py::test_the_retry_schedule[500]",),
+    ),
+    Mutant(
+        name="pauses_without_bound",
+        text="the pauses between tries double without a bound",
+        proofs=(22,),
+        edits=(Edit(LOOP, "pause = min(LONGEST_PAUSE, pause * 2)", "pause = pause * 2"),),
+        tests=("tests/faults/test_properties.py::test_the_retry_schedule[500]",),
+    ),
+    Mutant(
+        name="ids_run_together",
+        text="an utterance's id forgets its channel",
+        proofs=(22,),
+        edits=(
+            Edit("stream/ids.py", '"utterance", call_id, channel, start_sample', '"utterance", call_id, start_sample'),
+        ),
+        tests=("tests/faults/test_properties.py::test_an_id_is_its_content[500]",),
+    ),
 )
