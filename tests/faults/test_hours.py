@@ -67,11 +67,13 @@ def test_ten_times_the_arrival_rate(stack: Stack, figures: Figures) -> None:
     with Chaos(stack, partitions=2) as p:
         p.expects_deaths = False
         p.start(["reviewer"])
-        steady = most = number = 0
-        for number in arrivals(p, RATE, STEADY_SECONDS, 0):
+        steady = most = sent = 0
+        for now in arrivals(p, RATE, STEADY_SECONDS, 0):
+            sent = now
             steady = max(steady, Sample.of(p, p.workers).memory)
         epochs = p.one("SELECT sum(epoch) FROM ingest.ledger WHERE stage = 'reviewer'")
-        for number in arrivals(p, 10 * RATE, BURST_SECONDS, number):
+        for now in arrivals(p, 10 * RATE, BURST_SECONDS, sent):
+            sent = now
             most = max(most, Sample.of(p, p.workers).memory)
         began, lag = time.monotonic(), p.lag("reviewer")
         p.wait_until_settled(900)
@@ -79,7 +81,7 @@ def test_ten_times_the_arrival_rate(stack: Stack, figures: Figures) -> None:
         found = examine(p, p.manifest)
         figures.oracle(found)
         figures.note(
-            load=f"{RATE} reviews/s, then {10 * RATE}/s for {BURST_SECONDS} s, {number} in all",
+            load=f"{RATE} reviews/s, then {10 * RATE}/s for {BURST_SECONDS} s, {sent} in all",
             faults="ten times the arrival rate",
             memory_over_steady=round(most / steady, 2),
             largest_lag=lag,
