@@ -32,8 +32,10 @@ class Steps:
     def embed(self, running: Running, audio: Tensor | None) -> Tensor:
         """The prompt behind its shared beginning: [tokens, hidden]."""
         prompt = running.generation.prompt
-        before, after = self._model.embed(prompt.before[running.shared :]), self._model.embed(prompt.after)
-        return torch.cat([before, after] if audio is None else [before, audio, after])
+        before = prompt.before[running.shared :]
+        if audio is None:
+            return self._model.embed(before + prompt.after)
+        return torch.cat([self._model.embed(before), audio, self._model.embed(prompt.after)])
 
     def prefill(self, chunks: Sequence[tuple[Running, int]]) -> Tokens | None:
         """So many more tokens of each prompt; the first token of those answers whose prompt is complete."""

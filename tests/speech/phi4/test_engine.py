@@ -137,6 +137,23 @@ def test_cancelling_ends_it_within_a_step_and_frees_its_slot() -> None:
     assert (engine.metrics.cancelled_total, engine.metrics.kv_tokens) == (1, 0)
 
 
+@pytest.mark.parametrize("late", [False, True])
+def test_nothing_comes_after_the_answer(late: bool) -> None:
+    """Also where one more token was under way when it ended."""
+    engine = rig.engine(late=late)
+    events: list[Event] = []
+    handle = engine.submit(rig.text(new=100, forced=True), on_event=events.append)
+    beside = engine.submit(rig.text(new=30, forced=True))
+    for _ in range(8):
+        engine.step()
+    handle.cancel()
+    rig.run_all(engine)
+    assert [type(event) for event in events if not isinstance(event, Delta)] == [Completion]
+    assert isinstance(events[-1], Completion)
+    assert events[-1].text == "".join(event.text for event in events if isinstance(event, Delta))
+    assert len(beside.result(0).token_ids) == 30
+
+
 def test_a_caller_that_went_away_is_asked_for_every_step() -> None:
     engine = rig.engine()
     gone: list[bool] = []
