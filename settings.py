@@ -75,7 +75,7 @@ class Settings(BaseSettings):
     utterance_batch: int = Field(32, ge=1, description="Utterances in a batch, at most")
     # A call has some 50 utterances of the customer: 8 calls are 400 requests, well inside the deadline.
     call_batch: int = Field(8, ge=1, description="Calls to summarize in a batch, at most")
-    review_batch: int = Field(128, ge=1, description="Reviews in a batch, at most")
+    review_batch: int = Field(256, ge=1, description="Reviews in a batch, at most")
     # Enough for dynamic batches of 32 on two instances.
     inflight_requests: int = Field(64, ge=1, description="Requests of one worker in flight to Triton")
 
