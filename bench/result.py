@@ -7,14 +7,17 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from rich.table import Table
+from rich.table import Column, Table
 
 __all__ = ["Result", "percentile", "slope", "table", "write"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Result:
-    """One figure. `baseline` has the same unit, `ratio` is value / baseline; `target` is what the project asks for."""
+    """One figure. `baseline` has the same unit; `target` is what the project asks for.
+
+    `ratio` is value / baseline, or for a cost, of which less is better, baseline / value.
+    """
 
     name: str
     value: float
@@ -22,10 +25,13 @@ class Result:
     baseline: float | None = None
     target: str = ""
     met: bool | None = None
+    cost: bool = False
 
     @property
     def ratio(self) -> float | None:
-        return self.value / self.baseline if self.baseline else None
+        if not self.baseline or not self.value:
+            return None
+        return self.baseline / self.value if self.cost else self.value / self.baseline
 
     def entry(self) -> dict[str, float | str | None]:
         """Its value in bench.json."""
@@ -43,7 +49,7 @@ def rounded(value: float | None) -> float | None:
 
 
 def table(results: Iterable[Result]) -> Table:
-    out = Table("figure", "value", "unit", "baseline", "ratio", "target", "", box=None)
+    out = Table(Column("figure", no_wrap=True), "value", "unit", "baseline", "ratio", "target", "", box=None)
     for one in results:
         numbers = [rounded(one.value), rounded(one.baseline), rounded(one.ratio)]
         value, baseline, ratio = ("" if number is None else f"{number:g}" for number in numbers)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 from bench.load import review_texts, send_reviews
 from bench.result import Result, percentile
@@ -10,8 +10,9 @@ from bench.rig import MODELS, REAL, Rig
 from bench.size import Size
 from bench.tight import tight
 from stream.producers import ReviewProducer
+from workers.inference import MOST_TEXTS
 
-__all__ = ["reviews"]
+__all__ = ["LOAD", "cpu", "reviews", "spent"]
 
 LOAD = 0.6
 #: Connections, caches and branch predictors warm up in this time; what is sent in it does not count.
@@ -22,24 +23,27 @@ def reviews(rig: Rig, size: Size, say: Callable[[str], None]) -> Iterator[Result
     """Real models; without their weights stand-ins, and then there is no baseline."""
     count = size.reviews
     texts = (review_texts() * (count // len(review_texts()) + 1))[:count]
+    bundles = [texts[at : at + MOST_TEXTS] for at in range(0, count, MOST_TEXTS)]  # a request's worth
     with rig.site("reviews") as site:
         say(f"{count} reviews into Kafka")
         with ReviewProducer(site.settings.kafka_bootstrap_servers, prefix=site.topics.prefix) as producer:
             send_reviews(producer, "r", count)
-        before = tight(review_models, texts) if REAL else None
+        before = tight(review_models, bundles) if REAL else None
         say("the reviewer works through them")
         used = rig.cpu_seconds()
         site.start("reviewer")
         site.wait(lambda: site.done("reviewer") >= count, size.patience_seconds)
-        spent(rig, used, say)
+        parts = spent(rig, used, say)
         ((seconds, rows),) = site.rows(
             "SELECT extract(epoch FROM max(committed_at) - min(committed_at))::float8, count(*) FROM ingest.reviews"
         )
         # From the first row on; the batch it came with was inferred before that and is not counted.
         rate = (rows - site.settings.review_batch) / seconds
-        after = tight(review_models, texts) if REAL else None
-        baseline = 2 * count / (before + after) if before and after else None
+        after = tight(review_models, bundles) if REAL else None
+        baseline = 2 * count / (before.seconds + after.seconds) if before and after else None
         least = 0.7 if baseline and baseline > 2 * 1000 else 0.85  # under 1 ms a review and core, the models are not it
+        models = (before.cpu_seconds + after.cpu_seconds) / 2 if before and after else None
+        yield from cpu("review", parts, models, rows)
         yield Result(
             name="reviews_per_second",
             value=rate,
@@ -67,21 +71,42 @@ def reviews(rig: Rig, size: Size, say: Callable[[str], None]) -> Iterator[Result
             yield Result(name=f"review_delay_p{percent}", value=percentile(delays, percent), unit="ms at 60 % load")
 
 
-def review_models() -> Callable[[str], object]:
-    """Both models as the reviewer uses them: aspects, then the polarity of each."""
+def review_models() -> Callable[[Sequence[str]], object]:
+    """Both models as the reviewer uses them: the aspects of some texts, then the polarity of each."""
     from sentiment.serve import AspectModel, PolarityModel
 
     aspects, polarity = AspectModel(MODELS / "aspects" / "1"), PolarityModel(MODELS / "cvib" / "1")
 
-    def one(text: str) -> object:
-        found = aspects.find(text)
-        return polarity.probabilities(text, [(span.start, span.end) for span in found]) if found else None
+    def some(texts: Sequence[str]) -> object:
+        found = zip(texts, aspects.find_all(texts), strict=True)
+        return polarity.judge(
+            [pair for text, spans in found for pair in polarity.pairs(text, [(span.start, span.end) for span in spans])]
+        )
 
-    return one
+    return some
 
 
-def spent(rig: Rig, before: dict[str, float], say: Callable[[str], None]) -> None:
-    """Where the CPU time went since `before`."""
+def spent(rig: Rig, before: dict[str, float], say: Callable[[str], None]) -> dict[str, float]:
+    """CPU seconds of each server and worker since `before`; a worker is named by its stage."""
     now = rig.cpu_seconds()
-    parts = {name: seconds - before.get(name, 0.0) for name, seconds in now.items()}
-    say("CPU seconds: " + ", ".join(f"{name} {seconds:.1f}" for name, seconds in sorted(parts.items())))
+    parts = {name.rpartition("-")[2]: seconds - before.get(name, 0.0) for name, seconds in now.items()}
+    parts = {name: seconds for name, seconds in sorted(parts.items()) if seconds > 0}
+    say("CPU seconds: " + ", ".join(f"{name} {seconds:.1f}" for name, seconds in parts.items()))
+    return parts
+
+
+def cpu(name: str, parts: dict[str, float], models: float | None, count: float) -> Iterator[Result]:
+    """CPU time for one of `count`, of each process and of all; `models`: CPU seconds of the models alone.
+
+    Other work on the machine hardly changes it; the ratio is what the throughput's would be if no core ever waited.
+    """
+    for part, seconds in parts.items():
+        yield Result(name=f"{name}_cpu_{part}", value=1000 * seconds / count, unit="CPU-ms")
+    total = sum(parts.values())
+    yield Result(
+        name=f"{name}_cpu",
+        value=1000 * total / count,
+        unit="CPU-ms",
+        baseline=1000 * models / count if models else None,
+        cost=True,
+    )

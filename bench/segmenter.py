@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 
 from bench.load import Calls
 from bench.result import Result
-from bench.reviews import spent
+from bench.reviews import cpu, spent
 from bench.rig import Rig
 from bench.size import Size
 from stream.producers import CallProducer
@@ -26,9 +26,8 @@ def segmenter(rig: Rig, size: Size, say: Callable[[str], None]) -> Iterator[Resu
         before = rig.cpu_seconds()  # when it has its partitions: imports are over
         closed = "SELECT count(*) FROM ingest.calls WHERE close_reason IS NOT NULL"
         site.wait(lambda: site.one(closed) == size.segmenter_calls, size.patience_seconds)
-        spent(rig, before, say)
-        unit = f"{site.name}-segmenter"
-        worker = rig.cpu_seconds()[unit] - before[unit]
+        parts = spent(rig, before, say)
+        worker = parts.pop("segmenter")
         (seconds,) = site.rows(
             "SELECT extract(epoch FROM (SELECT max(updated_at) FROM ingest.ledger) -"
             " (SELECT max(created_at) FROM ingest.ledger))::float8"
@@ -36,6 +35,7 @@ def segmenter(rig: Rig, size: Size, say: Callable[[str], None]) -> Iterator[Resu
         site.stop("segmenter")
         vad = float(vad_file.read_text())
         audio = calls.begun_channel_seconds
+        yield from cpu("segmenter", {**parts, "detector": vad, "worker": worker - vad}, None, audio)
         yield Result(name="segmenter_wall", value=audio / seconds, unit="channel-s/s")
         yield Result(
             name="segmenter",

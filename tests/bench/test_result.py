@@ -28,6 +28,10 @@ def test_without_a_baseline_there_is_no_ratio() -> None:
     assert Result(name="delay", value=5.0, unit="ms").entry()["ratio"] is None
 
 
+def test_of_a_cost_less_is_better() -> None:
+    assert Result(name="cpu", value=10.0, unit="CPU-ms", baseline=8.0, cost=True).ratio == pytest.approx(0.8)
+
+
 @pytest.mark.parametrize(("percent", "expected"), [(0, 1.0), (50, 51.0), (95, 96.0), (100, 100.0)])
 def test_a_percentile_is_a_value_that_occurred(percent: int, expected: float) -> None:
     assert percentile([float(n) for n in range(100, 0, -1)], percent) == expected
