@@ -68,6 +68,8 @@ def decode(
             groups.append([i])
     out = []
     for group in groups:
+        while len(group) > 1 and text[slice(*words[group[0]])].casefold() in _NO_ASPECT:
+            group = group[1:]  # "the battery": an article or pronoun is no part of a name, nor of its confidence
         start, end = words[group[0]][0], words[group[-1]][1]
         confidence = float(min(1.0 - p[i, 0] for i in group))
         if confidence >= threshold and _names_a_part(text[start:end]):

@@ -165,3 +165,18 @@ def test_span_scores_by_hand() -> None:
     assert got["precision"] == pytest.approx(1 / 3)
     assert got["recall"] == 0.5
     assert got["false_span_rate"] == 0.5
+
+
+def test_an_article_is_no_part_of_a_name() -> None:
+    text = "My battery is fine"
+    words = [(0, 2), (3, 10), (11, 13), (14, 18)]
+    logits = np.array([[0.5, 1.0, 0.0], [0.0, 0.0, 9.0], [9.0, 0.0, 0.0], [9.0, 0.0, 0.0]])
+    (found,) = decode(text, words, logits)
+    assert text[found.start : found.end] == "battery"
+    assert found.confidence > 0.99, "the article's doubt is not the name's"
+
+
+def test_a_whole_product_is_no_aspect() -> None:
+    logits = np.array([[0.0, 9.0, 0.0], [0.0, 0.0, 9.0]])
+    assert decode("gaming laptop", [(0, 6), (7, 13)], logits) == []
+    assert len(decode("laptop fan", [(0, 6), (7, 10)], logits)) == 1
