@@ -84,18 +84,25 @@ class Relay:
                 outcomes = await asyncio.gather(*(self._send(row) for row in turn), return_exceptions=True)
                 taken = [row.id for row, error in zip(turn, outcomes, strict=True) if error is None]
                 await outbox.delete(connection, taken)
-                for error in outcomes:
-                    if error is not None:
-                        raise error
+                failed = [(row, error) for row, error in zip(turn, outcomes, strict=True) if error is not None]
+                if failed:
+                    row, error = failed[0]
+                    log.warning(
+                        "relay.refused",
+                        topic=row.topic,
+                        outbox_id=row.id,
+                        messages=len(failed),
+                        why=type(error).__name__,
+                    )
+                    raise error
 
     async def _send(self, row: StoredMessage) -> None:
         """Returns when the broker has it."""
         headers = [*row.headers, ("outbox_id", str(row.id).encode())]
         try:
             await self._producer.send_and_wait(row.topic, key=row.key, value=row.value, headers=headers)
-        except KafkaError as err:
+        except KafkaError:
             RELAY_FAILURES.labels(topic=row.topic).inc()
-            log.warning("relay.refused", topic=row.topic, outbox_id=row.id, why=type(err).__name__)
             raise
 
 
