@@ -130,6 +130,7 @@ class ReviewRow:
     language: str | None = None
     author: str | None = None
     trace_id: str | None = None
+    state: Literal["analysed", "unsupported_language"] = "analysed"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -161,6 +161,13 @@ reviews = define(
     column("aspects", sa.Integer, "Aspects found in it, >= 0"),
     *_timings(),
     *_provenance(),
+    column(
+        "state",
+        sa.Text,
+        "analysed, or unsupported_language: its text is not English, so no aspect was looked for",
+        server_default="analysed",
+    ),
+    sa.CheckConstraint("state IN ('analysed', 'unsupported_language')", name="state"),
     sa.Index(None, "review_id"),
     comment="One row per revision of a review and run. The text is in pii.review_texts.",
     postgresql_partition_by="RANGE (created_at)",

@@ -145,6 +145,7 @@ _REVIEWS = Insert(
         "rating": "float8",
         "language": "text",
         "aspects": "int4",
+        "state": "text",
         **_MADE,
     },
     key=("revision_id", "run_id", "created_at"),

@@ -9,6 +9,7 @@ from time import perf_counter
 from typing import Literal
 from uuid import UUID, uuid5
 
+from errors import Permanent
 from store.facts import AspectMentionRow, Source
 from store.facts import Inference as Made
 from stream.ids import NAMESPACE
@@ -26,10 +27,14 @@ class Mention:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Found:
-    """The mentions of one text; `made` covers both models, its infer_ms the two round trips."""
+    """The mentions of one text; `made` covers both models, its infer_ms the two round trips.
+
+    `foreign`: the models do not know its language, so that no mention says nothing about its feelings.
+    """
 
     mentions: Sequence[Mention]
     made: Made
+    foreign: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,10 +51,18 @@ class Subject:
 
 
 async def find_mentions(inference: Inference, text: str, deadline: Deadline) -> Found:
-    """Raises Permanent when a model refuses the text, Transient when it does not answer."""
+    """Raises Permanent when a model refuses the text, but not for its language; Transient when it does not answer."""
     started = perf_counter()
-    spans, aspects_version = await inference.aspects(text, deadline)
-    polarities, cvib_version = await inference.polarities(text, spans, deadline)
+    try:
+        spans, aspects_version = await inference.aspects(text, deadline)
+        polarities, cvib_version = await inference.polarities(text, spans, deadline)
+    except Permanent as err:
+        if err.reason != "unsupported_language":
+            raise
+        took = (perf_counter() - started) * 1000
+        # A refusal does not say which version refused; the run does.
+        made = Made(model="aspects+cvib", model_version="", infer_ms=took, queue_ms=0.0)
+        return Found(mentions=[], made=made, foreign=True)
     return Found(
         mentions=[Mention(span=span, polarity=polarity) for span, polarity in zip(spans, polarities, strict=True)],
         made=Made(

@@ -35,6 +35,9 @@ CANARY_TEXT, CANARY_SECONDS = "The battery is great.", 5.0
 #: Half a second of a tone: an engine may answer silence without its model.
 CANARY_AUDIO = (0.1 * np.sin(np.arange(8_000) * (2 * np.pi * 220 / 16_000))).astype(np.float32)
 
+#: Before the words with which the sentiment models refuse a text that is not English.
+UNSUPPORTED_LANGUAGE = "unsupported_language: "
+
 Array = np.ndarray[Any, Any]
 
 
@@ -218,6 +221,10 @@ class Inference:
 
     def _sorted(self, model: str, err: InferenceServerException) -> Exception:
         """Triton's Python backend has one status for all of a model's own errors; the message tells whose fault it was."""
+        _, foreign, detail = (err.message() or "").partition(UNSUPPORTED_LANGUAGE)
+        if foreign:
+            INFERENCES.labels(model=model, outcome="unsupported_language").inc()
+            return Permanent("unsupported_language", f"{model} refuses it: {detail[:200]}")
         refused = error_from(err.message() or "")
         if refused is not None:
             reason = "unsupported_task" if isinstance(refused, UnsupportedTask) else "invalid_input"

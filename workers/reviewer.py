@@ -160,6 +160,7 @@ class ReviewerStage(Stateless):
             language=event.language,
             author=event.author,
             trace_id=trace,
+            state="unsupported_language" if found.foreign else "analysed",
         )
 
 
@@ -186,9 +187,9 @@ def may_follow(head: ReviewHead, known: StoredHead | None) -> bool:
 
 
 def insight(one: Revision, run_id: UUID) -> Insight:
-    body: dict[str, object] = {"deleted": True} if one.row is None else {"product": one.row.product}
+    body: dict[str, object] = {"deleted": True}
     if one.row is not None:
-        body["aspects"] = aspects_body(one.mentions)
+        body = {"product": one.row.product, "state": one.row.state, "aspects": aspects_body(one.mentions)}
     return Insight(
         subject_id=one.head.review_id, kind="review", run_id=run_id, body=body, traceparent=one.event.traceparent
     )

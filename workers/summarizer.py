@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
+from typing import Literal
 from uuid import UUID
 
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
@@ -40,6 +41,7 @@ class Done:
     event: CallTranscribed
     summary: SummaryRow
     mentions: list[AspectMentionRow]
+    state: Literal["analysed", "unsupported_language"]
 
 
 @dataclass(slots=True, kw_only=True)
@@ -75,7 +77,7 @@ class SummarizerStage(Stateless):
             if done.event.call_id not in known or known[done.event.call_id].state != "transcribed":
                 work.verdicts[done.record.offset] = ("duplicate", None)
                 continue
-            await calls.set_run_state(connection, self.run_id, done.event.call_id, "analysed")
+            await calls.set_run_state(connection, self.run_id, done.event.call_id, done.state)
             work.verdicts[done.record.offset] = ("result", None)
             first.append(done)
         await facts.insert_summaries(connection, [done.summary for done in first])
@@ -116,9 +118,11 @@ class SummarizerStage(Stateless):
         source, trace = source_of(batch.key, record), trace_id(record)
         summary = await asyncio.to_thread(summarize, [line_of(one) for one in utterances])
         mentions: list[AspectMentionRow] = []
+        letters = {True: 0, False: 0}  # of what the models refuse as foreign, and of the rest
 
         async def find(one: CallUtterance) -> None:
             found = await batch.ask_once(one.utterance_id, lambda: find_mentions(self._inference, one.text, deadline))
+            letters[found.foreign] += len(one.text)
             subject = Subject(
                 source="utterance",
                 identity=one.utterance_id,
@@ -145,7 +149,10 @@ class SummarizerStage(Stateless):
             source=source,
             trace_id=trace,
         )
-        return Done(record=record, event=event, summary=row, mentions=mentions)
+        state: Literal["analysed", "unsupported_language"] = "analysed"
+        if letters[True] > letters[False]:
+            state = "unsupported_language"
+        return Done(record=record, event=event, summary=row, mentions=mentions, state=state)
 
 
 def line_of(one: CallUtterance) -> TranscriptLine:
@@ -165,6 +172,7 @@ def insight(done: Done) -> Insight:
             "actions": list(row.actions),
             "summary": row.summary,
             "evidence": list(row.evidence),
+            "state": done.state,
             "aspects": aspects_body(done.mentions),
         },
         traceparent=done.event.traceparent,

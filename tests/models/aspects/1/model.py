@@ -1,4 +1,4 @@
-"""Aspects that are fixed words: every one of them is found wherever it stands."""
+"""Aspects that are fixed words: every one of them is found wherever it stands. German is refused, as the real one does."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import numpy as np
 import triton_python_backend_utils as pb_utils
 
 sys.path.append(os.environ["EARFUL_HOME"])
+from sentiment.language import foreign
 from tests.faults.ills import suffer, taint
 
 ASPECTS = ("battery", "delivery", "price", "service", "screen", "staff")
@@ -29,6 +30,9 @@ class TritonPythonModel:
             texts = [one.decode() for one in raw]
         except UnicodeDecodeError:
             error = pb_utils.TritonError("invalid: TEXT is not UTF-8", pb_utils.TritonError.INVALID_ARG)
+            return pb_utils.InferenceResponse([], error)
+        if any(foreign(text) == "de" for text in texts):
+            error = pb_utils.TritonError("unsupported_language: the text is German", pb_utils.TritonError.UNSUPPORTED)
             return pb_utils.InferenceResponse([], error)
         ills = [suffer("aspects", text) for text in texts]
         each = [list(_PATTERN.finditer(text)) for text in texts]
