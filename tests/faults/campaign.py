@@ -1,6 +1,6 @@
 """`make chaos`: the fault tests that `make test` leaves out, short forms first, then the long ones.
 
-    python -m tests.faults.campaign [starred] [short] [long]      without a word: short long
+    python -m tests.faults.campaign [starred] [short] [long] [NUMBER ...]      without a form: short long; of all numbers
 
 `starred` are the short forms that `make test` runs too: here their figures are kept. Each result goes into
 docs/results/chaos.json as soon as it is there. A campaign that was broken off goes on where it was; Ctrl-C twice breaks it
@@ -34,11 +34,14 @@ STATE = PROJECT / ".earful" / "chaos-campaign.json"
 class Campaign:
     """A pytest plugin: chooses the tests, shows how far it is, keeps what they report."""
 
-    def __init__(self, forms: list[str], progress: Progress) -> None:
+    def __init__(self, forms: list[str], numbers: list[int], progress: Progress) -> None:
         self._forms = forms
+        self._numbers = numbers
         self._progress = progress
         self._task = progress.add_task("collecting", total=None)
-        self._done: list[str] = json.loads(STATE.read_text())["done"] if STATE.exists() else []
+        self._what = {"forms": forms, "numbers": numbers}
+        before = json.loads(STATE.read_text()) if STATE.exists() else {}
+        self._done: list[str] = before.pop("done", []) if before.items() >= self._what.items() else []
         self._revision = subprocess.run(
             ["git", "rev-parse", "--short", "HEAD"], cwd=PROJECT, capture_output=True, text=True, check=False
         ).stdout.strip()
@@ -46,7 +49,8 @@ class Campaign:
 
     @pytest.hookimpl(trylast=True)
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
-        chosen = [one for one in items if one.get_closest_marker("proof") and form(one) in self._forms]
+        proofs = [one for one in items if one.get_closest_marker("proof") and form(one) in self._forms]
+        chosen = [one for one in proofs if not self._numbers or number(one) in self._numbers]
         chosen.sort(key=lambda one: (FORMS.index(form(one)), number(one)))  # stable: a module's tests stay together
         left = [one for one in chosen if one.nodeid not in self._done]
         self._progress.update(self._task, total=len(chosen), completed=len(chosen) - len(left))
@@ -83,7 +87,7 @@ class Campaign:
         )
         self._done.append(item.nodeid)
         STATE.parent.mkdir(exist_ok=True)
-        STATE.write_text(json.dumps({"done": self._done}))
+        STATE.write_text(json.dumps(self._what | {"done": self._done}))
         self._progress.advance(self._task)
         say = self._progress.console.print
         say(f"{'passed' if passed else 'FAILED'}  test {number(item)}  {item.nodeid}", highlight=False)
@@ -122,14 +126,15 @@ def number(item: pytest.Item) -> int:
     return int(marker.args[0])
 
 
-def main(forms: list[str]) -> int:
+def main(words: list[str]) -> int:
+    forms, numbers = [one for one in words if not one.isdigit()], [int(one) for one in words if one.isdigit()]
     if unknown := set(forms) - set(FORMS):
         print(f"no form {', '.join(sorted(unknown))}: {', '.join(FORMS)}", file=sys.stderr)
         return 2
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     # A descriptor of its own: pytest takes 1 and 2 while a test runs.
     with os.fdopen(os.dup(2), "w") as out, Progress(*columns, console=Console(file=out)) as progress:
-        campaign = Campaign(forms or ["short", "long"], progress)
+        campaign = Campaign(forms or ["short", "long"], numbers, progress)
         code = pytest.main(
             ["-p", "no:terminal", "-o", f"addopts={OPTIONS}", "-m", "proof", str(PROJECT / "tests")],
             plugins=[campaign, Collector()],

@@ -21,9 +21,8 @@ from stream.ids import utterance_id
 from tests.faults.results import Figures
 from tests.store.test_ledger import FEW, Owners
 from tests.workers.conftest import new_database
-from tests.workers.histories import HISTORIES, History, empty, two_owners
+from tests.workers.histories import HISTORIES, History, empty, judged, seen, two_owners
 from tests.workers.rig import Log, Owner, make_table
-from tests.workers.test_loop import judged, seen
 from workers.deadline import Deadline
 from workers.loop import FIRST_PAUSE, LONGEST_PAUSE
 from workers.stage import Batch
@@ -84,8 +83,8 @@ def test_acknowledgements_are_in_order(url: str, figures: Figures, runs: int) ->
         @settings(ANY, max_examples=runs)
         @given(HISTORIES)
         def holds(history: History) -> None:
-            shared.run(two_owners(engine, connection, history))
-            assert seen(url) == judged(url) == list(range(40))
+            end = shared.run(two_owners(engine, connection, history))
+            assert seen(connection) == judged(connection) == list(range(end))
 
         holds()
         shared.run(engine.dispose())
@@ -169,7 +168,7 @@ def test_the_retry_schedule(url: str, figures: Figures, runs: int, monkeypatch: 
             assert pauses == pytest.approx([bound * (0.5 + dice / 2) for bound in bounds])
             assert owner.stage.batches == [[0, 1, 2]] * (len(outage) + 1)
             assert owner.acked == [(0, 0), (0, 1), (0, 2)]
-            assert judged(url) == [0, 1, 2]
+            assert judged(connection) == [0, 1, 2]
 
         holds()
         shared.run(engine.dispose())
