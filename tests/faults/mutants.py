@@ -467,4 +467,17 @@ MUTANTS: tuple[Mutant, ...] = (
         ),
         tests=("tests/faults/test_properties.py::test_an_id_is_its_content[500]",),
     ),
+    Mutant(
+        name="quoting",
+        text="the reason of a dead letter quotes the record's key",
+        proofs=(21,),
+        edits=(
+            Edit(
+                "workers/stage.py",
+                "self.dead_letters.append(dead_letter(batch.key, record, error))",
+                "self.dead_letters.append(dead_letter(batch.key, record, Permanent(error.reason, repr(record.key))))",
+            ),
+        ),
+        tests=("tests/faults/test_canary_strings.py::test_no_canary_is_told",),
+    ),
 )
