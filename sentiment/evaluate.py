@@ -93,7 +93,8 @@ def choose(rows: Sequence[dict[str, float]]) -> dict[str, float]:
 
 def table(files: Sequence[Path]) -> str:
     """Markdown: one row per result file, one column per set; accuracy / macro-F1 or F1 / false-span rate, in percent."""
-    results = [(path.stem, json.loads(path.read_text(encoding="utf-8"))) for path in files]
+    read = [(path.stem, json.loads(path.read_text(encoding="utf-8"))) for path in files]
+    results = [(stem, result) for stem, result in read if "sets" in result]
     names = list(dict.fromkeys(name for _, result in results for name in result["sets"]))
     lines = ["| | " + " | ".join(names) + " |", "|---" * (len(names) + 1) + "|"]
     for stem, result in results:

@@ -82,7 +82,8 @@ def _by_row(
 
 def compare(cells: Cells, row: Row, name: str) -> dict[str, float] | None:
     """CVIB (row) less its plain twin on ARTS: difference of ARS with its interval, and of clean accuracy; shared seeds only."""
-    preset = "improved" if row[1] == "pressed" else row[1]  # they differ in the gates alone, which the twin does not have
+    # pressed and improved differ in the gates alone, which the twin does not have
+    preset = "improved" if row[1] == "pressed" else row[1]
     twin = cells.get((row[0], preset, "plain", row[3], row[4]), {}).get(name, {})
     mine = cells.get(row, {}).get(name, {})
     seeds = sorted(set(mine) & set(twin))
