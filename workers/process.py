@@ -12,14 +12,11 @@ from typing import Any, NoReturn
 from uuid import UUID
 
 import structlog
-from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
-from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from errors import EarfulError, Transient
 from settings import Settings
-from speech.segment import Segmenter
 from store import partitions, runs, schema
 from store.engine import create
 from stream.events import Topics
@@ -27,8 +24,6 @@ from workers import health, kafka
 from workers.access import AccessRefused, check_access
 from workers.app import Left, ended, log_ends, make_app
 from workers.consumer import AskLog, WatermarkApp
-from workers.cutting import Cutter
-from workers.decoder import Decoder
 from workers.heap import settle_heap
 from workers.inference import Inference
 from workers.loop import Loop
@@ -36,23 +31,13 @@ from workers.ownership import Ownership
 from workers.reading import reading
 from workers.reaper import Reaper
 from workers.relay import Relay
-from workers.reviewer import ReviewerStage
 from workers.segmenter import SegmenterStage
 from workers.stage import Stage
-from workers.summarizer import SummarizerStage
-from workers.transcriber import TranscriberStage
+from workers.stages import STAGES, healthy, make_stage
 from workers.watchdog import Watchdog
 
 __all__ = ["STAGES", "run_worker"]
 
-STAGES = ("segmenter", "transcriber", "summarizer", "reviewer")
-#: What each stage asks of Triton, besides nothing.
-MODELS: Mapping[str, tuple[str, ...]] = {
-    "segmenter": (),
-    "transcriber": ("speech",),
-    "summarizer": ("aspects", "cvib"),
-    "reviewer": ("aspects", "cvib"),
-}
 #: sysexits.h: EX_OK, EX_SOFTWARE (an error to look at), EX_TEMPFAIL (start me again), EX_NOPERM (a person has to mend it).
 OK, SOFTWARE, TEMPFAIL, NOPERM = 0, 70, 75, 77
 #: faust gives up a seek without a word after 90 s (its broker_request_timeout) and then never consumes: leave before.
@@ -143,18 +128,31 @@ class Worker:
             speech_model=settings.speech_model,
         )
         resources.push_async_callback(inference.close)
-        stage = self._stage(run_id, engine, inference, producer, resources)
+        stage = make_stage(
+            self._name,
+            settings,
+            run_id=run_id,
+            engine=engine,
+            inference=inference,
+            producer=producer,
+            months=lambda: self._months,
+            resources=resources,
+        )
+
+        async def well() -> bool:
+            return await healthy(self._name, settings, engine, inference, producer)
+
         await self._patiently(lambda: self._topic_id(stage.topic))  # faust ignores a missing topic for minutes
         ownership = Ownership(engine, stage)
         relay = Relay(engine, producer, limit=settings.outbox_limit)
-        loop = self._loop(stage, engine, ownership, relay, lambda: self._healthy(engine, inference, producer))
+        loop = self._loop(stage, engine, ownership, relay, well)
         app = self._app(stage, ownership, loop)
         watchdog = Watchdog(
             stage=self._name,
             ownership=ownership,
             log_ends=lambda: log_ends(app, stage.topic),
             topic_id=lambda: self._topic_id(stage.topic),
-            healthy=lambda: self._healthy(engine, inference, producer),
+            healthy=well,
             tries=lambda: loop.tries,
             only_markers=lambda partition, first, end: kafka.only_markers(settings, stage.topic, partition, first, end),
             patience_seconds=settings.watchdog_seconds,
@@ -222,37 +220,6 @@ class Worker:
             except Transient as err:
                 log.warning("months.retry", why=str(err))
 
-    def _stage(
-        self,
-        run_id: UUID,
-        engine: AsyncEngine,
-        inference: Inference,
-        producer: AIOKafkaProducer,
-        resources: AsyncExitStack,
-    ) -> Stage[Any]:
-        topics, settings = self._topics, self._settings
-        if self._name == "transcriber":
-            return TranscriberStage(topics=topics, run_id=run_id, inference=inference, engine=engine)
-        if self._name == "summarizer":
-            return SummarizerStage(topics=topics, run_id=run_id, inference=inference, engine=engine)
-        if self._name == "reviewer":
-            return ReviewerStage(
-                topics=topics, run_id=run_id, inference=inference, engine=engine, month_bounds=lambda: self._months
-            )
-        decoder = Decoder(memory_bytes=settings.decoder_memory_bytes, cpu_seconds=settings.decoder_cpu_seconds)
-        resources.callback(decoder.close)
-        return SegmenterStage(
-            topics=topics,
-            cutter=Cutter(Segmenter(), topics),
-            engine=engine,
-            produce=lambda messages: kafka.produce(producer, messages),
-            decode=decoder.decode,
-            reorder_chunks=settings.reorder_chunks,
-            month_bounds=lambda: self._months,
-            batch_bytes=settings.batch_bytes,
-            open_calls_bytes=settings.open_calls_bytes,
-        )
-
     def _loop(
         self,
         stage: Stage[Any],
@@ -317,16 +284,6 @@ class Worker:
                 await ownership.release()
         except (EarfulError, TimeoutError) as err:
             log.warning("worker.not_released", stage=self._name, why=f"{type(err).__name__}: {err}")
-
-    async def _healthy(self, engine: AsyncEngine, inference: Inference, producer: AIOKafkaProducer) -> bool:
-        models = [self._settings.speech_model if one == "speech" else one for one in MODELS[self._name]]
-        try:
-            async with reading(engine) as connection:
-                await connection.execute(text("SELECT 1"))
-            await producer.client.fetch_all_metadata()
-        except (Transient, KafkaError):
-            return False
-        return await inference.canary(models)
 
 
 def code_of(error: BaseException) -> int:

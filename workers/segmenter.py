@@ -19,23 +19,22 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from errors import Permanent, Transient
 from store import calls, segmenter
 from store.calls import Call
-from store.ledger import LedgerKey, VerdictKind
+from store.ledger import LedgerKey
 from store.runs import CUT_RUN
 from stream.events import (
     AudioChunk,
     AudioEvent,
-    CallEnded,
     CallPaused,
     CallResumed,
-    CallStarted,
     CallTimedOut,
     Topics,
     parse_audio,
 )
 from stream.records import Message, Record
-from workers.assembly import Assembly, admit
+from workers.assembly import Assembly
+from workers.call_events import CallEvents, Verdict
 from workers.call_rows import begin_row, begun, row_of
-from workers.cutting import Cutter, Draft, begin_channels
+from workers.cutting import Cutter, Draft
 from workers.deadline import Deadline
 from workers.open_calls import Held, OpenCalls
 from workers.reading import reading
@@ -45,7 +44,6 @@ from workers.stage import Batch, Work
 __all__ = ["SegmenterStage"]
 
 Pcm = np.ndarray[Any, np.dtype[np.int16]]
-Verdict = tuple[VerdictKind, str | None]
 
 #: Decoded, a chunk has at most 5 s of 48 kHz stereo; what says more is buried.
 LARGEST_AUDIO = 1_000_000
@@ -85,8 +83,7 @@ class SegmenterStage:
         self._cutter = cutter
         self._engine = engine
         self._produce = produce
-        self._decode = decode
-        self._reorder_chunks = reorder_chunks
+        self._events = CallEvents(decode, reorder_chunks)
         self._month_bounds = month_bounds
         self._batch_bytes = batch_bytes
         self._open = OpenCalls(open_calls_bytes)
@@ -225,13 +222,13 @@ class SegmenterStage:
                 return ("control", None)  # of a call that nobody heard of: nothing to pause or to end
             else:  # a row without a state was claimed by a batch that did not come to its end
                 draft = begun(event, record, row)
-                verdict = await self._apply(draft, event, replayed)  # a record that is buried begins no call
+                verdict = await self._events.apply(draft, event, replayed)  # a record that is buried begins no call
                 plan.drafts[event.call_id] = draft
                 return verdict
         elif event.call_started_at != draft.call.call_started_at:
             raise Permanent("call_id_reused", "call_started_at differs from the call's first record")
         plan.drafts[event.call_id] = draft  # before it is applied: also a chunk that is buried leaves its mark
-        return await self._apply(draft, event, replayed)
+        return await self._events.apply(draft, event, replayed)
 
     def _check_call(self, partition: int, row: Call | None, event: AudioEvent) -> None:
         first, end = self._month_bounds()
@@ -256,62 +253,6 @@ class SegmenterStage:
             row, late_chunks=row.late_chunks + 1, late_ms=row.late_ms + event.duration_ms
         )
         return ("late", None)
-
-    async def _apply(self, draft: Draft, event: AudioEvent, replayed: bool) -> Verdict:
-        call = draft.call
-        if isinstance(event, AudioChunk):
-            return await self._chunk(draft, event, replayed)
-        if isinstance(event, CallStarted):
-            if (event.channels, event.roles) != (call.channels, call.roles):
-                raise Permanent("call_id_reused", "the channel layout differs from the call's first record")
-            call.product = call.product or event.product
-            draft.metadata = event.metadata
-        elif isinstance(event, CallPaused):
-            call.paused = call.held = True
-        elif isinstance(event, CallResumed):
-            call.paused = False
-        elif call.closed:
-            return ("control", None)
-        elif isinstance(event, CallEnded):
-            draft.stretches += call.close("ended", event.last_seq)
-        elif isinstance(event, CallTimedOut) and call.highest_seq <= event.last_seen_seq:
-            draft.stretches += call.close("timed_out", None)
-        return ("control", None)
-
-    async def _chunk(self, draft: Draft, event: AudioChunk, replayed: bool) -> Verdict:
-        call = draft.call
-        if not call.channel_states:
-            call.rate = event.rate
-        verdict = admit(
-            call,
-            call_started_at=event.call_started_at,
-            channels=event.channels,
-            roles=tuple(event.roles),
-            rate=event.rate,
-            seq=event.seq,
-            offset_ms=event.offset_ms,
-        )
-        if verdict is not None:
-            if verdict[0] == "duplicate" and replayed:
-                verdict = ("late", None)  # its place was given up when it was buried
-            if verdict[0] == "late":
-                draft.late_chunks += 1
-                draft.late_ms += event.duration_ms
-            return verdict
-        if not call.channel_states:
-            try:
-                begin_channels(draft, 0)
-            except ValueError as err:
-                raise Permanent("unsupported_rate", f"{event.rate} Hz is no rate that speech comes in") from err
-        try:
-            pcm = await self._decode(event)
-        except Permanent:
-            draft.stretches += call.add(event.seq, event.offset_ms, None, self._reorder_chunks)
-            raise
-        finally:
-            call.chunk_ms = event.duration_ms
-        draft.stretches += call.add(event.seq, event.offset_ms, pcm, self._reorder_chunks)
-        return ("consumed", None)
 
 
 def audio_bytes(record: Record) -> int:

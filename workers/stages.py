@@ -1,0 +1,88 @@
+"""The four stages by name: what each is made of, and what it needs to be well."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextlib import AsyncExitStack
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from aiokafka import AIOKafkaProducer
+from aiokafka.errors import KafkaError
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from errors import Transient
+from settings import Settings
+from speech.segment import Segmenter
+from stream.events import Topics
+from workers import kafka
+from workers.cutting import Cutter
+from workers.decoder import Decoder
+from workers.inference import Inference
+from workers.reading import reading
+from workers.reviewer import ReviewerStage
+from workers.segmenter import SegmenterStage
+from workers.stage import Stage
+from workers.summarizer import SummarizerStage
+from workers.transcriber import TranscriberStage
+
+__all__ = ["STAGES", "healthy", "make_stage"]
+
+STAGES = ("segmenter", "transcriber", "summarizer", "reviewer")
+#: What each stage asks of Triton, besides nothing.
+MODELS: Mapping[str, tuple[str, ...]] = {
+    "segmenter": (),
+    "transcriber": ("speech",),
+    "summarizer": ("aspects", "cvib"),
+    "reviewer": ("aspects", "cvib"),
+}
+
+
+def make_stage(
+    name: str,
+    settings: Settings,
+    *,
+    run_id: UUID,
+    engine: AsyncEngine,
+    inference: Inference,
+    producer: AIOKafkaProducer,
+    months: Callable[[], tuple[datetime, datetime]],
+    resources: AsyncExitStack,
+) -> Stage[Any]:
+    """The stage, ready to work; what it holds is closed with `resources`."""
+    topics = Topics(settings.topic_prefix)
+    if name == "transcriber":
+        return TranscriberStage(topics=topics, run_id=run_id, inference=inference, engine=engine)
+    if name == "summarizer":
+        return SummarizerStage(topics=topics, run_id=run_id, inference=inference, engine=engine)
+    if name == "reviewer":
+        return ReviewerStage(topics=topics, run_id=run_id, inference=inference, engine=engine, month_bounds=months)
+    decoder = Decoder(memory_bytes=settings.decoder_memory_bytes, cpu_seconds=settings.decoder_cpu_seconds)
+    resources.callback(decoder.close)
+    return SegmenterStage(
+        topics=topics,
+        cutter=Cutter(Segmenter(), topics),
+        engine=engine,
+        produce=lambda messages: kafka.produce(producer, messages),
+        decode=decoder.decode,
+        reorder_chunks=settings.reorder_chunks,
+        month_bounds=months,
+        batch_bytes=settings.batch_bytes,
+        open_calls_bytes=settings.open_calls_bytes,
+    )
+
+
+async def healthy(
+    name: str, settings: Settings, engine: AsyncEngine, inference: Inference, producer: AIOKafkaProducer
+) -> bool:
+    """Whether Postgres, Kafka and each model that this stage asks answer a real, small request."""
+    models = [settings.speech_model if one == "speech" else one for one in MODELS[name]]
+    try:
+        async with reading(engine) as connection:
+            await connection.execute(text("SELECT 1"))
+        await producer.client.fetch_all_metadata()
+    except (Transient, KafkaError):
+        return False
+    return await inference.canary(models)
