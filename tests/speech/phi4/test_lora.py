@@ -73,12 +73,14 @@ def test_speech_mode_without_the_adapter_is_the_base(models: Any) -> None:
     assert float((logits(merged, Mode.SPEECH) - logits(merged, Mode.LANGUAGE)).abs().max()) > 0.1
 
 
-def test_bfloat16_weights_are_merged_in_float32(tmp_path: Path) -> None:
-    """A merge in bfloat16 rounds B A before the sum: its error is larger, the one of ours is rounding of the result."""
-    folder = make_tiny(tmp_path / "bf16", dtype=torch.bfloat16)
+@pytest.mark.parametrize("stored", [torch.float32, torch.bfloat16])
+def test_a_bfloat16_model_is_merged_in_float32_and_rounded_once(tmp_path: Path, stored: Any) -> None:
+    """Not from weights that were rounded before: nearly every value would come out another."""
+    folder = make_tiny(tmp_path / "tiny", dtype=stored, rank=5, alpha=7.0)
     exact = Phi4Model.load(folder, dtype=torch.float64)._decoder._layers[0].down.speech
     ours = Phi4Model.load(folder, dtype=torch.bfloat16)._decoder._layers[0].down.speech
-    assert torch.equal(ours, exact.to(torch.float32).to(torch.bfloat16))
+    differing = float((ours != exact.to(torch.float32).to(torch.bfloat16)).float().mean())
+    assert differing < 0.001  # float32's own rounding, next to a tie
 
 
 def test_rank_alpha_and_scaling_come_from_the_file(copy: Path) -> None:
