@@ -12,6 +12,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from sentiment.corpora import OWN
+from sentiment.data import read_own
 from sentiment.evaluate import table
 from sentiment.predict import MODEL_REPO, aspects, polarity
 from sentiment.serve import MAX_CHARACTERS, MAX_SPANS, AspectModel, InvalidInput, PolarityModel
@@ -72,6 +74,35 @@ def test_an_answer_does_not_depend_on_its_company(cvib: PolarityModel) -> None:
     together = cvib.probabilities(text, spans)
     alone = np.concatenate([cvib.probabilities(text, [s]) for s in spans])
     assert np.array_equal(together, alone)
+
+
+@pytest.mark.parametrize("folder", [CVIB, ASPECTS])
+def test_the_scales_are_fixed_so_that_texts_share_batches(folder: Path) -> None:
+    assert json.loads((folder / "model.json").read_text())["fixed_scales"] is True
+
+
+def test_an_answer_is_the_same_bits_in_any_batch(cvib: PolarityModel, extractor: AspectModel) -> None:
+    texts = [s.text for s in read_own(OWN)[::9]][:60]
+    alone = [extractor.find(text) for text in texts]
+    assert extractor.find_all(texts) == alone
+    assert extractor.find_all(texts[::-1]) == alone[::-1]
+    pairs = [
+        pair
+        for text, found in zip(texts, alone, strict=True)
+        for pair in cvib.pairs(text, [(a.start, a.end) for a in found])
+    ]
+    assert len(pairs) > 20
+    assert len({len(pair.ids) // 8 for pair in pairs}) < len(pairs) // 4  # so batches are shared
+    together = cvib.judge(pairs)
+    assert np.array_equal(together, np.concatenate([cvib.judge([pair]) for pair in pairs]))
+    assert np.array_equal(together[::-1], cvib.judge(pairs[::-1]))
+
+
+def test_two_mentions_of_one_word_are_told_apart_by_their_place(cvib: PolarityModel, extractor: AspectModel) -> None:
+    text = "In May the staff were wonderful. In June the staff were rude and unhelpful."
+    found = extractor.find(text)
+    assert [(a.start, text[a.start : a.end]) for a in found] == [(11, "staff"), (45, "staff")]
+    assert cvib.probabilities(text, [(a.start, a.end) for a in found]).argmax(axis=1).tolist() == [2, 0]
 
 
 def test_aspects_carry_offsets_of_the_original(extractor: AspectModel) -> None:

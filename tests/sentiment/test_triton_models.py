@@ -24,6 +24,7 @@ TEXTS = [
     "Le café était 🎉 — the staff were kind.\nThe room? Tiny and loud. I loved the view though.",
     "the technician never came and the app is confusing",
 ]
+GERMAN = "Der Akku ist leider sehr schwach und die Lieferung kam zu spät."
 
 
 @pytest.fixture(name="client", scope="module")
@@ -116,7 +117,12 @@ def test_a_bad_request_fails_alone(client: InferenceServerClient) -> None:
             bad("cvib", b"\xff\xfe", START=[0], END=[1]),
             bad("cvib", TEXTS[0], START=[4], END=[10], COUNT=[2]),
             bad("aspects", b"\xff\xfe"),
+            bad("cvib", TEXTS[0], START=[-1], END=[10]),
             bad("aspects", "x" * (MAX_CHARACTERS + 1)),
+            bad("cvib", "x" * (MAX_CHARACTERS + 1), START=[0], END=[1]),
         ]
+        foreign = [bad("aspects", GERMAN), bad("cvib", GERMAN, START=[4], END=[8])]
         assert all("invalid: " in m for m in messages), messages
+        assert all("unsupported_language: the text is not English" in m for m in foreign), foreign
+        assert not any("Akku" in m for m in foreign)
         assert all(a == alone for a in answers)
