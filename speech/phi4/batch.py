@@ -54,6 +54,7 @@ class Batch:
         self.steps = Steps(model, cache, graphs)
         self._shared = SharedPrompts(model, cache, range(len(sizes) - limits.shared_slots, len(sizes)))
         self._stop_ids = stop_ids
+        self._encode_seconds = limits.encode_seconds
         self._late = late
         self._flight = Flight()
         self._clock = clock
@@ -68,8 +69,10 @@ class Batch:
             self._sweep()
             self._admit()
             before, after = self._flight, Flight()
-            self._timed("encode_seconds_total", self._encode)
-            self._timed("prefill_seconds_total", lambda: self._prefill(after))
+            clips = self.scheduler.to_encode()
+            self._timed("encode_seconds_total", lambda: self._encode(clips))
+            if not self._long(clips):
+                self._timed("prefill_seconds_total", lambda: self._prefill(after))
             self._timed("decode_seconds_total", lambda: self._decode(before, after))
             # Late: this step runs on the device while the one before is read and told.
             self._flight = after if self._late else Flight()
@@ -112,7 +115,11 @@ class Batch:
             if not running.seconds:
                 running.embeds = self.steps.embed(running, None)
 
-    def _encode(self) -> None:
+    def _long(self, clips: Sequence[Running]) -> bool:
+        """Whether these take so long that prompts wait for the next step: others wait for a token."""
+        return sum(one.seconds for one in clips) > self._encode_seconds and bool(self.scheduler.to_decode())
+
+    def _encode(self, clips: Sequence[Running]) -> None:
         def work(batch: Sequence[Running]) -> None:
             found = self.steps.encode(batch)
             for running, audio in zip(batch, found, strict=True):
@@ -121,7 +128,7 @@ class Batch:
                 running.encoded = self._clock()
                 running.phase = Phase.PREFILL
 
-        self._isolated(self.scheduler.to_encode(), work)
+        self._isolated(clips, work)
 
     def _prefill(self, after: Flight) -> None:
         def work(chunks: Sequence[tuple[Running, int]]) -> None:

@@ -386,6 +386,22 @@ def test_a_long_prompt_in_chunks_gives_the_same_and_stalls_nobody() -> None:
     assert len(live.result(0).token_ids) == 60
 
 
+def test_beside_a_long_recording_nothing_but_tokens_is_computed() -> None:
+    engine = rig.engine(replace(rig.SMALL, encode_seconds=2.0))
+    live = engine.submit(rig.text(new=20, forced=True))
+    engine.step()
+    engine.step()
+    long, late = engine.submit(rig.speech(4.0, new=3)), engine.submit(rig.text(new=3))
+    before = engine.metrics
+    engine.step()
+    after = engine.metrics
+    assert after.encode_seconds_total > before.encode_seconds_total
+    assert after.prefill_seconds_total == before.prefill_seconds_total
+    assert after.new_tokens_total == before.new_tokens_total + 1
+    rig.run_all(engine)
+    assert all(handle.done for handle in (live, long, late))
+
+
 def test_rope_is_chosen_at_admission_from_prompt_and_limit() -> None:
     big = replace(rig.SMALL, summary_slot_tokens=6_000, chunk_tokens=512, prefill_tokens=1_024)
     short, long = rig.text("more", new=200), rig.text("more", new=4_095)
@@ -466,4 +482,6 @@ def test_the_running_batch_gives_what_transformers_gives_one_at_a_time(
         found = handle.result(0)
         assert found.token_ids == tuple(token for token in want.tokens if token not in model.config.eos_ids)
         chosen = want.logits.double().log_softmax(-1).gather(-1, torch.tensor(want.tokens)[:, None])
-        assert found.mean_logprob == pytest.approx(float(chosen.mean()), abs=1e-6)  # generate rounds its logits to float32
+        assert found.mean_logprob == pytest.approx(
+            float(chosen.mean()), abs=1e-6
+        )  # generate rounds its logits to float32
