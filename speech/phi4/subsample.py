@@ -23,7 +23,7 @@ __all__ = ["ACTIVATIONS", "MOST_FRAMES", "Subsampler", "Tensors"]
 # frames / 2 * 40 * 1024 values: beyond 104,857 frames an index of 32 bits no longer reaches them, and kernels fail or,
 # worse, do not.
 MOST_FRAMES = 32 * 3000
-_MOST_BYTES = 1 << 30  # of the first convolution's output: 8 clips of 30 s in bf16, enough to keep a GPU busy
+_MOST_BYTES = 1 << 29  # of the first convolution's output: 4 clips of 30 s in bf16, enough to keep a GPU busy
 ACTIVATIONS = {"relu": relu, "silu": silu, "swish": silu, "gelu": gelu}
 Tensors = dict[str, Tensor]
 
@@ -99,7 +99,7 @@ class Subsampler:
                 # The pointwise convolution reads one place only: zeroing once, behind it, is enough.
                 x = conv2d(x, self._t[f"embed.conv.{3 * stage}.weight"], self._t[f"embed.conv.{3 * stage}.bias"])
             lengths = [(length + 1) // 2 for length in lengths]
-            x = cut(self._activation(x))
+            x = cut(x.relu_() if self._activation is relu else self._activation(x))
         x = x.transpose(1, 2).flatten(2)
         x = linear(x, self._t["embed.out.weight"], self._t["embed.out.bias"])
         return [row[:length] for row, length in zip(x, lengths, strict=True)]
