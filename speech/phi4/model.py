@@ -133,7 +133,12 @@ class Phi4Model:
         stock_padding: bool = False,
         tile_frames: int = 4096,
     ) -> Phi4Model:
-        """`load` from a checkpoint that was checked before, or from weights that come from elsewhere (`synthetic`)."""
+        """`load` from a checkpoint that was checked before, or from weights that come from elsewhere (`synthetic`).
+
+        Raises ValueError where the adapter is wanted and was not opened.
+        """
+        if lora != "off" and checked.adapter is None:
+            raise ValueError(f"lora is {lora}, but the checkpoint was checked without its adapter")
         place = torch.device(device)
         with torch.inference_mode():
             parts = load_parts(

@@ -8,6 +8,9 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
+from hypothesis import HealthCheck, given, settings  # noqa: E402
+from hypothesis import strategies as st  # noqa: E402
+
 from speech.phi4 import encoder as encoder_module  # noqa: E402
 from speech.phi4 import subsample  # noqa: E402
 from speech.phi4.model import Clip, Phi4Model  # noqa: E402
@@ -34,6 +37,19 @@ def test_a_batch_equals_each_clip_alone_and_the_stock_encoder_on_it(models: Any,
     short = [i for i, s in enumerate(MIXED) if s <= 40]
     stock = [references(torch.float64).encode([made[i].samples])[0] for i in short]
     assert worst([together[i] for i in short], stock) < 1e-6
+
+
+@given(
+    shapes=st.lists(st.tuples(st.floats(0.05, 5.0), st.sampled_from([8_000, 16_000, 22_050])), min_size=1, max_size=9)
+)
+@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_any_clips_in_any_order_come_out_as_each_alone(models: Any, shapes: list[tuple[float, int]]) -> None:
+    model = models(dtype=torch.float64)
+    made = [Clip(samples=noise(s, seed=i)[: round(s * r)], rate=r) for i, (s, r) in enumerate(shapes)]
+    together = model.encode(made)
+    assert [len(e) for e in together] == [model.audio_tokens(clip) for clip in made]
+    assert worst(together, [model.encode([clip])[0] for clip in made]) < 1e-5
+    assert worst(model.encode(made[::-1])[::-1], together) < 1e-5
 
 
 @pytest.mark.parametrize("seconds", [40.02, 41.0, 75.0, 180.0])

@@ -16,6 +16,7 @@ from safetensors.torch import load_file, save_file  # noqa: E402
 
 from speech.phi4.checkpoint import decoder_linears  # noqa: E402
 from speech.phi4.config import CheckpointError, read_config  # noqa: E402
+from speech.phi4.loading import check_checkpoint  # noqa: E402
 from speech.phi4.lora import AdapterConfig, open_adapter, read_adapter_config  # noqa: E402
 from speech.phi4.model import Mode, Phi4Model, PrefillRow  # noqa: E402
 from speech.phi4.tiny import TARGET, make_adapter, make_tiny  # noqa: E402
@@ -168,3 +169,5 @@ def test_missing_and_foreign_tensors_are_refused(copy: Path) -> None:
     with pytest.raises(CheckpointError, match="speech needs its adapter"):
         Phi4Model.load(copy)
     assert Phi4Model.load(copy, lora="off").lora == "off"
+    with pytest.raises(ValueError, match="checked without its adapter"):
+        Phi4Model.build(check_checkpoint(copy, lora="off"), lora="merged")
