@@ -20,7 +20,7 @@ class Size:
 
 #: Each phase takes about a minute on two cores, so that a batch more or less is within a few per cent.
 FULL = Size(
-    reviews=4_000,
+    reviews=3_000,
     delay_seconds=45,
     segmenter_calls=120,
     calls=60,
