@@ -33,8 +33,9 @@ RED = 1
 
 
 def copy_tree(to: Path) -> None:
-    """What git knows, as it is in the working tree; the environments by link."""
-    names = subprocess.run(["git", "ls-files", "-z"], cwd=PROJECT, capture_output=True, text=True, check=True).stdout
+    """What git knows or would, as it is in the working tree; the environments by link."""
+    command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+    names = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, check=True).stdout
     for name in filter(None, names.split("\0")):
         if (PROJECT / name).is_file():
             (to / name).parent.mkdir(parents=True, exist_ok=True)
@@ -84,9 +85,15 @@ def first_error(said: str) -> str:
     return found[1][:200] if found else said[-200:]
 
 
+def keep(name: str, outcome: dict[str, str]) -> None:
+    outcomes = json.loads(OUTCOMES.read_text()) if OUTCOMES.exists() else {}
+    outcomes[name] = outcome
+    OUTCOMES.parent.mkdir(parents=True, exist_ok=True)
+    OUTCOMES.write_text(json.dumps(dict(sorted(outcomes.items())), indent=1, ensure_ascii=False) + "\n")
+
+
 def main(names: Sequence[str]) -> int:
     chosen = [one for one in MUTANTS if not names or one.name in names]
-    outcomes = json.loads(OUTCOMES.read_text()) if OUTCOMES.exists() else {}
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     home = Path(tempfile.mkdtemp(prefix="earful-mutants-"))
     home.chmod(0o755)
@@ -107,10 +114,8 @@ def main(names: Sequence[str]) -> int:
                 progress.update(task, description=one.name)
                 outcome = judge(tree, one, stack.home)
                 bad += outcome["outcome"] != "red"
-                outcomes[one.name] = {**outcome, "date": f"{datetime.now(UTC):%Y-%m-%d}"}
+                keep(one.name, {**outcome, "date": f"{datetime.now(UTC):%Y-%m-%d}"})
                 progress.console.print(f"{one.name}: {outcome['outcome']}  {outcome['why']}", markup=False)
-                OUTCOMES.parent.mkdir(parents=True, exist_ok=True)
-                OUTCOMES.write_text(json.dumps(dict(sorted(outcomes.items())), indent=1, ensure_ascii=False) + "\n")
             progress.advance(task)
     finally:
         shutil.rmtree(home, ignore_errors=True)

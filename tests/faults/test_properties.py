@@ -159,7 +159,7 @@ def test_the_retry_schedule(url: str, figures: Figures, runs: int, monkeypatch: 
         engine = create(url, application_name="test", pool_size=2)
 
         @settings(ANY, max_examples=runs)
-        @given(st.lists(st.sampled_from(["away", "hangs"]), max_size=12), st.floats(0, 1))
+        @given(st.lists(st.sampled_from(["away", "hangs"]), max_size=7), st.floats(0, 1))
         def holds(outage: list[str], dice: float) -> None:
             empty(connection)
             pauses.clear()
@@ -176,7 +176,7 @@ def test_the_retry_schedule(url: str, figures: Figures, runs: int, monkeypatch: 
 
 async def play(engine: AsyncEngine, outage: Sequence[str], dice: float) -> Owner:
     """A worker of a stage that is away, or hangs, so many times."""
-    owner = Owner(engine, Log(range(9)), deadline_seconds=0.05 if "hangs" in outage else 5.0, jitter=lambda: dice)
+    owner = Owner(engine, Log(range(9)), deadline_seconds=0.02 if "hangs" in outage else 5.0, jitter=lambda: dice)
     owner.healthy = False
     left = list(outage)
     nobody = asyncio.Event()
