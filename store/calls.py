@@ -4,7 +4,7 @@
        └────────────┴──► timed_out
     any of these ──► no_speech, audio_corrupt, unsupported_language, dead_lettered, erased
 
-States only move to the right, and a terminal state (the lower lines) is never left: `upsert_many` and `set_state`
+States only move to the right, and a terminal state (the lower lines) is never left: `upsert_many` and `set_run_state`
 keep the stored state where the new one may not follow it. What a run made of a call is in call_runs.
 """
 
@@ -31,7 +31,6 @@ __all__ = [
     "get_many",
     "get_runs",
     "set_run_state",
-    "set_state",
     "silent",
     "upsert_many",
 ]
@@ -173,16 +172,6 @@ _CLAIM = Insert(table="ingest.calls", columns=_COLUMNS, key=("call_id",))
 async def claim(conn: AsyncConnection, rows: Sequence[Call]) -> None:
     """Write the calls that are not there yet; the others stay as they are."""
     await _CLAIM.run(conn, [{c: getattr(row, c) for c in _COLUMNS} for row in rows])
-
-
-async def set_state(conn: AsyncConnection, call_id: str, state: CallState) -> bool:
-    """Move a call on; False if it is not there or the state may not follow (a terminal state is never left)."""
-    may = _MAY.format(old="state", new="CAST(:state AS text)")
-    result = await conn.execute(
-        sa.text(f"UPDATE ingest.calls SET state = :state WHERE call_id = :call_id AND {may}"),
-        {"call_id": call_id, "state": state},
-    )
-    return result.rowcount == 1
 
 
 async def silent(

@@ -31,7 +31,6 @@ __all__ = [
     "ranges",
     "record_verdicts",
     "rows",
-    "verdict_at",
 ]
 
 VerdictKind = Literal["result", "consumed", "control", "duplicate", "late", "superseded", "other_run", "dead_letter"]
@@ -209,20 +208,6 @@ def ranges(single: Iterable[tuple[int, VerdictKind, str | None]]) -> list[Verdic
         else:
             out.append(Verdict(first_offset=offset, last_offset=offset, kind=kind, reason=reason))
     return out
-
-
-async def verdict_at(conn: AsyncConnection, ledger_id: int, offset: int) -> Verdict | None:
-    """The verdict of one offset; None if it has none yet."""
-    row = (
-        await conn.execute(
-            sa.text(
-                "SELECT first_offset, last_offset, kind, reason FROM ingest.verdicts"
-                " WHERE ledger_id = :ledger_id AND first_offset <= :offset ORDER BY first_offset DESC LIMIT 1"
-            ),
-            {"ledger_id": ledger_id, "offset": offset},
-        )
-    ).first()
-    return None if row is None or row.last_offset < offset else Verdict(**row._mapping)
 
 
 async def add_attempt(conn: AsyncConnection, ledger_id: int, offset: int) -> int:

@@ -23,7 +23,6 @@ __all__ = [
     "depth",
     "put",
     "relay_connection",
-    "release_relay_lock",
     "take",
     "try_relay_lock",
 ]
@@ -112,7 +111,7 @@ async def depth(conn: AsyncConnection) -> int:
 
 
 async def try_relay_lock(conn: AsyncConnection) -> bool:
-    """Become the relay if nobody is; held by the session of `conn` until it ends or `release_relay_lock`.
+    """Become the relay if nobody is; held by the session of `conn` until it ends.
 
     `conn` must be one of `relay_connection`, or the lock would go back to the pool with it. Ask once: Postgres counts.
     """
@@ -121,11 +120,6 @@ async def try_relay_lock(conn: AsyncConnection) -> bool:
             await conn.execute(sa.text("SELECT pg_try_advisory_lock(CAST(:lock AS bigint))"), {"lock": _RELAY})
         ).scalar_one()
     )
-
-
-async def release_relay_lock(conn: AsyncConnection) -> None:
-    """Let another worker be the relay."""
-    await conn.execute(sa.text("SELECT pg_advisory_unlock(CAST(:lock AS bigint))"), {"lock": _RELAY})
 
 
 @asynccontextmanager

@@ -7,7 +7,6 @@ from itertools import product
 from typing import get_args
 from uuid import uuid4
 
-import pytest
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -28,15 +27,10 @@ def may_follow(old: str, new: str) -> bool:
     return new in TERMINAL or LINE.index(new) >= LINE.index(old)
 
 
-@pytest.mark.parametrize("way", ["set_state", "upsert_many"])
-async def test_every_pair_of_states(conn: AsyncConnection, way: str) -> None:
+async def test_every_pair_of_states(conn: AsyncConnection) -> None:
     pairs = list(product(STATES, STATES))
     await calls.upsert_many(conn, [call(f"{a}-{b}", state=a) for a, b in pairs])
-    if way == "set_state":
-        for a, b in pairs:
-            assert await calls.set_state(conn, f"{a}-{b}", b) == may_follow(a, b), (a, b)
-    else:
-        await calls.upsert_many(conn, [call(f"{a}-{b}", state=b) for a, b in pairs])
+    await calls.upsert_many(conn, [call(f"{a}-{b}", state=b) for a, b in pairs])
     found = await calls.get_many(conn, [f"{a}-{b}" for a, b in pairs])
     for a, b in pairs:
         assert found[f"{a}-{b}"].state == (b if may_follow(a, b) else a), (a, b)

@@ -86,14 +86,9 @@ async def test_not_even_in_one_batch(conn: AsyncConnection) -> None:
         await ledger.record_verdicts(conn, position.ledger_id, twice)
 
 
-async def test_verdicts_are_found_by_offset(conn: AsyncConnection) -> None:
-    position = await ledger.acquire(conn, key(), 0)
+def test_verdicts_of_neighbours_are_joined() -> None:
     verdicts = ledger.ranges([(1, "result", None), (0, "result", None), (3, "dead_letter", "no_text")])
     assert [(v.first_offset, v.last_offset) for v in verdicts] == [(0, 1), (3, 3)]
-    await ledger.record_verdicts(conn, position.ledger_id, verdicts)
-    assert await ledger.verdict_at(conn, position.ledger_id, 1) == verdicts[0]
-    assert await ledger.verdict_at(conn, position.ledger_id, 2) is None
-    assert await ledger.verdict_at(conn, position.ledger_id, 3) == verdicts[1]
 
 
 @pytest.mark.parametrize(("first", "last", "kind"), [(2, 1, "result"), (-1, 1, "result"), (0, 1, "fine")])

@@ -50,10 +50,6 @@ async def test_there_is_one_relay_until_its_connection_ends(engine: AsyncEngine)
         async with outbox.relay_connection(engine) as first:
             assert await outbox.try_relay_lock(first)
             assert not await outbox.try_relay_lock(second)
-            await outbox.release_relay_lock(first)
-            assert await outbox.try_relay_lock(second)
-            await outbox.release_relay_lock(second)
-            assert await outbox.try_relay_lock(first)
         for _ in range(100):  # the server notices the closed connection in its own time
             if await outbox.try_relay_lock(second):
                 break
