@@ -78,8 +78,8 @@ def test_a_schema_that_cannot_be_followed_is_refused_before_anything_runs() -> N
 
 
 WHOLE = {
-    "issue": {"text": 'a "b" \\ né', "utterances": [1, 12]},
-    "actions": [{"text": "c", "utterances": [3]}],
+    "issue": {"text": 'a "b" \\ né', "utterances": [4, 17]},
+    "actions": [{"text": "c", "utterances": [31]}],
     "n": None,
 }
 
@@ -91,7 +91,7 @@ def test_of_json_cut_anywhere_only_what_was_said_is_left() -> None:
         assert isinstance(value, dict)
         assert set(value) <= set(WHOLE)
         issue = value.get("issue") or {}
-        assert set(issue.get("utterances", [])) <= {1, 12}, f"invented by cutting at {end}"
+        assert set(issue.get("utterances", [])) <= {4, 17}, f"invented by cutting at {end}"
         assert WHOLE["issue"]["text"].startswith(issue.get("text", ""))  # type: ignore[index]
     assert read_unfinished(f"Here you are:\n```json\n{text}\n```") == WHOLE
 
