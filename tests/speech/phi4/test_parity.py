@@ -15,8 +15,9 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from bench.phi4_bf16 import compare  # noqa: E402
+from speech.phi4.model import Phi4Model  # noqa: E402
 from speech.phi4.tiny import make_tiny  # noqa: E402
-from tests.speech.phi4.reference import Answer, Request, answer, noise  # noqa: E402
+from tests.speech.phi4.reference import Answer, Reference, Request, answer, noise  # noqa: E402
 
 TOKENS = 12
 #: Mixed lengths from the shortest that is accepted to the longest that ASR takes whole.
@@ -138,3 +139,23 @@ def test_bfloat16_is_no_further_from_float32_than_transformers_bfloat16_is(tmp_p
     for name, (mine_same, mine_divergence, _) in found.items():
         assert mine_same > same - 0.05, name
         assert mine_divergence < 1.3 * divergence, name
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_the_published_widths_give_the_tokens_of_transformers(tmp_path: Path) -> None:
+    """Every width, 24/8 heads and rank 320 as published, few layers: 0.8 GB of random weights in float32."""
+    audio = {
+        "hidden_size": 1024, "intermediate_size": 1536, "num_blocks": 2, "num_attention_heads": 16, "nemo_conv_channels": 1024,
+        "ext_pw_out_channel": 1024, "depthwise_separable_out_channel": 1024,
+    }  # fmt: skip
+    folder = make_tiny(
+        tmp_path / "wide", std=0.03, rank=320, alpha=640.0, hidden_size=3072, num_attention_heads=24,
+        num_key_value_heads=8, intermediate_size=8192, num_hidden_layers=1, audio_config=audio,
+    )  # fmt: skip
+    wide = [Request(samples=noise(seconds, seed=i)) for i, seconds in enumerate((2.0, 0.4, 2.7))]
+    reference = Reference(folder, torch.float32)
+    right = [reference.answer(request, 8) for request in wide]
+    for lora in ("merged", "unmerged"):
+        got = answer(Phi4Model.load(folder, lora=lora), wide, 8)
+        assert not any(assert_same(g, r, logits=1e-4, tie=1e-3) for g, r in zip(got, right, strict=True))
