@@ -10,6 +10,7 @@ from __future__ import annotations
 import threading
 from collections import Counter
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import count
 from queue import SimpleQueue
@@ -31,6 +32,7 @@ Tensors = Mapping[str, NDArray[Any]]
 
 _WATCH_SECONDS = 0.02
 _REPORT_SECONDS = 0.5
+_PATIENCE_SECONDS = 2.0
 
 
 class Reply(Protocol):
@@ -93,7 +95,7 @@ class Serving:
         self._outbox.put(None)
         self._threads[0].join()
         self._ended.set()
-        self._threads[1].join()
+        self._threads[1].join(_PATIENCE_SECONDS)  # it may be asking a server that no longer answers
 
     def _sending(self) -> None:
         while (told := self._outbox.get()) is not None:
@@ -129,8 +131,9 @@ class Serving:
             with self._lock:
                 waiting = [(one.reply, one.handle) for one in self._open.values() if one.handle is not None]
             for reply, handle in waiting:
-                if not handle.cancelled and reply.cancelled():
-                    handle.cancel()
+                with suppress(Exception):  # a reply that cannot tell has its answer still
+                    if not handle.cancelled and reply.cancelled():
+                        handle.cancel()
             rounds += 1
             if rounds * _WATCH_SECONDS >= _REPORT_SECONDS:
                 rounds = 0

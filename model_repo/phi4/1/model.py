@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+import threading
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -82,25 +83,36 @@ class TritonPythonModel:
 
 
 class Sender:
-    """A reply of serving.py through one of Triton's response senders."""
+    """A reply of serving.py through one of Triton's response senders.
+
+    After the last response the server has forgotten the request: asking whether it was cancelled could wait for ever.
+    """
 
     def __init__(self, sender: Any) -> None:
         self._sender = sender
+        self._lock = threading.Lock()
+        self._ended = False
 
     def send(self, tensors: Mapping[str, Any], *, last: bool) -> None:
         """A response."""
         response = pb_utils.InferenceResponse([pb_utils.Tensor(name, array) for name, array in tensors.items()])
-        self._sender.send(response, flags=pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL if last else 0)
+        self._put(response, last=last)
 
     def refuse(self, text: str, code: Code) -> None:
         """An error."""
         error = pb_utils.TritonError(text, getattr(pb_utils.TritonError, _CODES[code]))
         response = pb_utils.InferenceResponse(output_tensors=[], error=error)
-        self._sender.send(response, flags=pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
+        self._put(response, last=True)
 
     def cancelled(self) -> bool:
         """Whether the client went away or its deadline passed."""
-        return bool(self._sender.is_cancelled())
+        with self._lock:
+            return not self._ended and bool(self._sender.is_cancelled())
+
+    def _put(self, response: Any, *, last: bool) -> None:
+        with self._lock:
+            self._ended = self._ended or last
+            self._sender.send(response, flags=pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL if last else 0)
 
 
 class Published:

@@ -46,6 +46,8 @@ LONG = SpeechRequest(task=Task.GENERATE, text="go on", max_tokens=3_000)
 def _server() -> Iterator[HttpTriton]:
     with serving(checkpoint()) as server:
         yield server
+        server.stop()
+        assert server._child.returncode == 0, "whatever the tests did to it, it ends by itself"
 
 
 def requests() -> list[SpeechRequest]:
@@ -204,7 +206,7 @@ def test_the_containers_health_check_asks_it_too(server: HttpTriton) -> None:
 
 async def test_what_was_taken_is_answered_before_the_server_ends() -> None:
     with serving(checkpoint()) as server:
-        running = asyncio.create_task(asked(server, [replace(LONG, max_tokens=1_200)] * 6))
+        running = asyncio.create_task(asked(server, [replace(LONG, max_tokens=500)] * 6))
         await until(server, {"running": 3})
         await asyncio.to_thread(server.stop)
         assert all(isinstance(one, SpeechAnswer) for one in await running)
