@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterator
+from contextlib import redirect_stdout
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -155,10 +157,12 @@ def train(
     from sentiment.own_training import Recipe, TooFewTexts, train_extractor, train_polarity
 
     recipe = Recipe(epochs=epochs, seed=seed, arm=arm, with_ours=ours, bar=not as_json)
+    result: dict[str, object] = {"data": found}
     try:
-        result = {"data": found, "cvib": train_polarity(file, lines, out, recipe)}
-        if exhaustive:
-            result["aspects"] = train_extractor(file, lines, out, recipe)
+        with redirect_stdout(sys.stderr):  # a line for each epoch, while it runs
+            result["cvib"] = train_polarity(file, lines, out, recipe)
+            if exhaustive:
+                result["aspects"] = train_extractor(file, lines, out, recipe)
     except (StaleCheckpoint, TooFewTexts) as err:
         fail(str(err))
     print_json(result)

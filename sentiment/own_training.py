@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from safetensors.torch import save_file
+from transformers.utils import logging
 
 from sentiment import tagger
 from sentiment.batches import Pair, pairs, tagged
@@ -75,13 +76,19 @@ def _ours(recipe: Recipe, dev: Sequence[Sentence]) -> list[Sentence]:
     return drop_leaks([s for s in read_own(OWN) if s.domain not in HELD_OUT_DOMAINS], dev)
 
 
+def _prepare(recipe: Recipe) -> None:
+    torch.set_num_threads(recipe.threads)
+    logging.set_verbosity_error()  # it would list the pooler's weights, which are left out on purpose
+    logging.disable_progress_bar()
+
+
 def _record(folder: Path, **more: object) -> None:
     (folder / "train.json").write_text(json.dumps(more, indent=1) + "\n", encoding="utf-8")
 
 
 def train_polarity(file: Path, lines: Sequence[Line], out: Path, recipe: Recipe) -> dict[str, object]:
     """Train, export to out/cvib, and return the selection set's scores. Resumes a run that was killed."""
-    torch.set_num_threads(recipe.threads)
+    _prepare(recipe)
     encoder = TextEncoder.load(recipe.source / "tokenizer.json")
     user, selection = split(lines)
     ours = _ours(recipe, selection)
@@ -111,7 +118,7 @@ def train_polarity(file: Path, lines: Sequence[Line], out: Path, recipe: Recipe)
 
 def train_extractor(file: Path, lines: Sequence[Line], out: Path, recipe: Recipe) -> dict[str, object]:
     """Train, export to out/aspects, and return the selection set's scores."""
-    torch.set_num_threads(recipe.threads)
+    _prepare(recipe)
     encoder = TextEncoder.load(recipe.source / "tokenizer.json")
     user, selection = split(lines)
     pool = [*user, *(lowered(s) for s in user), *_ours(recipe, selection)]
