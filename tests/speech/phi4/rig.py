@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import atexit
+import shutil
 import tempfile
 from collections.abc import Sequence
 from functools import cache
@@ -40,6 +42,7 @@ SMALL = Limits(
 def checkpoint() -> Path:
     """The folder of the tiny checkpoint; one for all tests of a run."""
     folder = Path(tempfile.mkdtemp(prefix="earful-phi4-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
     return make_tiny(folder, dtype=torch.float64)
 
 
