@@ -15,7 +15,7 @@ from commands.torch_needed import need_torch
 __all__ = ["ENGINES", "Options", "open_engine"]
 
 ENGINES = ("whisper", "phi4")
-TASKS = ("transcribe", "translate", "translate_chain")
+TASKS = ("transcribe", "translate", "translate_chain", "summarize")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -12,7 +13,7 @@ from commands.context import UNAVAILABLE, WRONG, database, fail, print_json, set
 from commands.engines import Options, open_engine
 from commands.evaluate import evaluate_engine, evaluate_manifest, evaluate_pipeline, read_truths
 from commands.manifest import MANIFEST, read_manifest
-from commands.recognition import lines_of
+from commands.recognition import Said, lines_of, role_of
 from commands.subtitles import srt, vtt
 from errors import EarfulError
 from speech.segment import Segmenter
@@ -38,9 +39,11 @@ def transcribe(
     roles: Annotated[str | None, typer.Option(help="Who speaks on each channel, e.g. customer,agent")] = None,
     weights: Weights = None,
     lora: Lora = "auto",
-    task: Annotated[str, typer.Option(help="transcribe; phi4 also: translate, translate_chain")] = "transcribe",
+    task: Annotated[
+        str, typer.Option(help="transcribe; phi4 also: translate, translate_chain, summarize")
+    ] = "transcribe",
     language: Annotated[str | None, typer.Option(help="ISO 639-1: of the speech, or of a translation's result")] = None,
-    max_tokens: Annotated[int | None, typer.Option(min=1, help="Of each utterance's text")] = None,
+    max_tokens: Annotated[int | None, typer.Option(min=1, help="Of each answer")] = None,
     as_json: AsJson = False,
     as_srt: Annotated[bool, typer.Option("--srt", help="Subtitles; of several files, beside each")] = False,
     as_vtt: Annotated[bool, typer.Option("--vtt", help="WebVTT, likewise")] = False,
@@ -59,13 +62,21 @@ def transcribe(
             recordings.append(read_file(file))
         except UnreadableAudio as err:
             fail(f"{file}: {err}")
+    if task == "summarize" and (as_srt or as_vtt):
+        fail("a summary has no subtitles", WRONG)
     with open_engine(engine, options) as opened:
         try:
+            if task == "summarize":
+                told = opened.summaries(recordings, named)
+                show_summaries(
+                    [{"file": str(file), **said(one)} for file, one in zip(files, told, strict=True)], as_json
+                )
+                return
             found = lines_of(recordings, opened, Segmenter())
         except (ValueError, EarfulError) as err:
             fail(str(err))
     results: list[dict[str, Any]] = [
-        {"file": str(file), "lines": [line | {"role": role_of(line, named)} for line in lines]}
+        {"file": str(file), "lines": [line | {"role": role_of(line["channel"], named)} for line in lines]}
         for file, lines in zip(files, found, strict=True)
     ]
     if as_json:
@@ -77,8 +88,16 @@ def transcribe(
             typer.echo(f"{line['start_ms'] / 1000:8.2f}  {line['role']:<9} {line['text']}")
 
 
-def role_of(line: dict[str, Any], named: list[str]) -> str:
-    return named[line["channel"]] if line["channel"] < len(named) else "unknown"
+def said(one: Said) -> dict[str, Any]:
+    return {name: value for name, value in asdict(one).items() if name != "more"} | one.more
+
+
+def show_summaries(results: list[dict[str, Any]], as_json: bool) -> None:
+    if as_json:
+        print_json(results)
+        return
+    for result in results:
+        typer.echo(f"{result['file']}\n{result['text']}\n")
 
 
 def write_subtitles(files: list[Path], results: list[dict[str, Any]], ending: str) -> None:

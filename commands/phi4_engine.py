@@ -7,9 +7,11 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+
 from commands.context import errors, fail
 from commands.engines import Options
-from commands.recognition import Said
+from commands.recognition import Recording, Said, lines_of, role_of
 from errors import Permanent
 from speech.contract import SpeechAnswer, SpeechRequest, Task
 from speech.phi4.config import CheckpointError
@@ -18,6 +20,8 @@ from speech.phi4.limits import Limits
 from speech.phi4.memory import TooSmall
 from speech.phi4.service import Speech
 from speech.phi4.start import StartOptions, start
+from speech.phi4.transcript import Utterance, dump_transcript
+from speech.segment import Segmenter
 from speech.transcribe import Piece
 
 __all__ = ["Phi4", "opened"]
@@ -49,6 +53,27 @@ class Phi4:
             except Permanent as err:
                 handles.append(err)
         return [handle if isinstance(handle, Permanent) else self._said(handle.result()) for handle in handles]
+
+    def summaries(self, recordings: Sequence[Recording], roles: Sequence[str]) -> list[Said]:
+        """One channel is summarized as it sounds; two are transcribed first, so that it stays known who said what."""
+        spoken = Phi4(self._speech, replace(self._options, task="transcribe", language=None, max_tokens=None))
+        wide = [number for number, (pcm, _) in enumerate(recordings) if pcm.shape[1] > 1]
+        lines = dict(zip(wide, lines_of([recordings[number] for number in wide], spoken, Segmenter()), strict=True))
+        handles = []
+        for number, (pcm, rate) in enumerate(recordings):
+            request = SpeechRequest(task=Task.SUMMARIZE, rate=rate, max_tokens=self._options.max_tokens)
+            if number in lines:
+                text = dump_transcript(
+                    [
+                        Utterance(id=str(place), role=role_of(line["channel"], roles), text=line["text"])
+                        for place, line in enumerate(lines[number], start=1)
+                    ]
+                )
+                request = replace(request, text=text, language=self._options.language)
+            else:
+                request = replace(request, audio=pcm[:, 0].astype(np.float32) / np.float32(32768))
+            handles.append(self._speech.submit(request))
+        return [self._said(handle.result()) for handle in handles]
 
     def _said(self, answer: SpeechAnswer) -> Said:
         return Said(

@@ -11,17 +11,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from errors import Permanent
-from speech.contract import FinishReason
+from speech.contract import FinishReason, UnsupportedTask
 from speech.segment import Segmenter
 from speech.transcribe import Piece, cut_pieces
 from speech.whisper import Recognizer, resample
 
-__all__ = ["LONGEST_SECONDS", "Engine", "Said", "Whisper", "lines_of", "texts_of"]
+__all__ = ["LONGEST_SECONDS", "Engine", "Recording", "Said", "Whisper", "lines_of", "role_of", "texts_of"]
 
 #: What engines are made for; a longer clip is cut into utterances first.
 LONGEST_SECONDS = 30.0
 
 Pcm = NDArray[np.int16]
+Recording = tuple[Pcm, int]  # int16 [frames, channels] and its rate
 Line = dict[str, Any]  # channel, start_ms, end_ms, text, finish_reason, tokens, mean_logprob, and the engine's own
 
 
@@ -42,6 +43,9 @@ class Engine(Protocol):
     def answers(self, pieces: Sequence[Piece]) -> list[Said | Permanent]:
         """One for each piece, in order; the refusal of a piece that the engine does not take."""
 
+    def summaries(self, recordings: Sequence[Recording], roles: Sequence[str]) -> list[Said]:
+        """One for each recording; raises Permanent for what cannot be summarized. `roles` are those of the channels."""
+
 
 class Whisper:
     """Whisper on every core, one piece after the other."""
@@ -53,6 +57,10 @@ class Whisper:
         """See Engine."""
         return [self._answer(piece) for piece in pieces]
 
+    def summaries(self, recordings: Sequence[Recording], roles: Sequence[str]) -> list[Said]:
+        """See Engine."""
+        raise UnsupportedTask("whisper does not summarize")
+
     def _answer(self, piece: Piece) -> Said | Permanent:
         try:
             said = self._recognizer.transcribe(resample(piece.audio, piece.rate))
@@ -63,7 +71,7 @@ class Whisper:
         )
 
 
-def lines_of(recordings: Sequence[tuple[Pcm, int]], engine: Engine, segmenter: Segmenter) -> list[list[Line]]:
+def lines_of(recordings: Sequence[Recording], engine: Engine, segmenter: Segmenter) -> list[list[Line]]:
     """The lines of each recording, int16 [frames, channels] at a rate, in order of time; what holds no text is left out.
 
     All recordings are in the engine at once. Raises ValueError for a rate that is not supported.
@@ -82,6 +90,11 @@ def texts_of(clips: Sequence[tuple[NDArray[np.float32], int]], engine: Engine, s
         found = [answer for _ in pieces if isinstance(answer := next(answers), Said)]
         texts.append(" ".join(answer.text for answer in found if answer.text))
     return texts
+
+
+def role_of(channel: int, roles: Sequence[str]) -> str:
+    """Who speaks on a channel, or unknown."""
+    return roles[channel] if channel < len(roles) else "unknown"
 
 
 def _pieces(audio: NDArray[np.float32], rate: int, segmenter: Segmenter) -> list[Piece]:

@@ -83,6 +83,19 @@ def test_transcribe_takes_all_files_and_gives_token_ids(tiny: Path, samples: Pat
     assert german.json()[0]["lines"][0]["task"] == "translate"
 
 
+def test_summaries_of_one_channel_and_of_two(tiny: Path, samples: Path, tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "mono.wav", sample("calls/card-fee", 0, 5_000)[:, 1], 8_000)
+    both = (str(tmp_path / "mono.wav"), str(samples / "card-fee.flac"))
+    options = ("--engine", "phi4", "--weights", str(tiny), "--task", "summarize", "--max-tokens", "60")
+    done = earful("transcribe", *both, *options, "--roles", "customer,agent", "--json")
+    assert done.code == 0, done.err
+    mono, call = done.json()
+    assert (mono["method"], mono["file"]) == ("phi4-audio-v1", both[0])
+    assert call["method"] == "phi4-json-v1"
+    assert set(json.loads(call["text"])) == {"method", "issue", "outcome", "actions", "summary", "evidence"}
+    assert earful("transcribe", *both, *options, "--vtt").code == 2
+
+
 def test_transcribe_says_what_the_weights_lack(tmp_path: Path, samples: Path) -> None:
     done = earful("transcribe", str(samples / "card-fee.flac"), "--engine", "phi4", "--weights", str(tmp_path))
     assert (done.code, "holds no config.json" in done.sentence()) == (1, True), done.err
