@@ -22,7 +22,7 @@ from workers.loop import Loop
 from workers.ownership import Ownership
 from workers.stage import Batch, Work
 
-__all__ = ["Log", "Owner", "Probe", "make_table"]
+__all__ = ["Log", "Owner", "Probe", "ask", "make_table", "seen"]
 
 RUN = uuid5(UUID(int=0), "run")
 TOPIC_ID = uuid5(UUID(int=0), "topic")
@@ -171,3 +171,13 @@ class Owner:
             self.acked.append((partition, offset))
 
         return SimpleNamespace(message=message, ack=ack)
+
+
+def ask(url: str, sql: str) -> list[tuple[int, ...]]:
+    with psycopg.connect(url, autocommit=True) as connection:
+        return connection.execute(sql).fetchall()  # type: ignore[arg-type]
+
+
+def seen(url: str) -> list[int]:
+    """Every record that the stage wrote, as often as it did."""
+    return [n for (n,) in ask(url, "SELECT n FROM seen ORDER BY partition, n")]

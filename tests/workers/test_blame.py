@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
@@ -12,7 +14,8 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from errors import Transient
 from store.engine import create
-from tests.workers.rig import TOPIC_ID, Log, Owner, make_table
+from tests.workers.histories import Died
+from tests.workers.rig import TOPIC_ID, Log, Owner, ask, make_table, seen
 from workers.loop import OffsetsBroken
 from workers.ownership import Ownership
 from workers.stage import Batch
@@ -30,6 +33,110 @@ def verdicts(url: str) -> list[tuple[Any, ...]]:
 @pytest.fixture(autouse=True)
 def _table(database: str) -> None:
     make_table(database)
+
+
+def like(owner: Owner, **other: Any) -> Any:
+    """The owner's stage, but for these methods."""
+    names = ("name", "portion", "work", "write", "committed")
+    return SimpleNamespace(**{name: getattr(owner.stage, name) for name in names} | other)
+
+
+def watermark_or_none(url: str) -> int | None:
+    found = ask(url, "SELECT next_offset FROM ingest.ledger")
+    return found[0][0] if found else None
+
+
+async def test_an_outage_speaks_against_no_record(engine: AsyncEngine, database: str) -> None:
+    """Triton away right at the start of a worker, for more tries than a record that kills gets."""
+    owner = Owner(engine, LOG)
+    await owner.own()
+    owner.healthy = False
+
+    def fail(batch: Batch) -> None:
+        owner.healthy = len(owner.stage.batches) == 9
+        if not owner.healthy:
+            raise Transient("Triton is away")
+
+    owner.stage.fail = fail
+    await owner.take([0, 1])
+    assert owner.stage.batches == [[0, 1]] * 9
+    assert verdicts(database) == [(0, 1, "result", None)]
+
+
+async def killed(engine: AsyncEngine, fails: Callable[[Batch], bool]) -> list[list[int]]:
+    """A worker that takes offsets 0 to 2 and dies in a batch where `fails` says so. Returns the batches it tried."""
+    owner = Owner(engine, LOG)
+
+    def fail(batch: Batch) -> None:
+        if fails(batch):
+            raise Died
+
+    owner.stage.fail = fail
+    begin = (await owner.own())[0]
+    with contextlib.suppress(Died):
+        await owner.take(range(begin, 3))
+    return owner.stage.batches
+
+
+async def test_deaths_that_are_no_records_fault_bury_nothing(engine: AsyncEngine, database: str) -> None:
+    """After four kills each record is tried alone before anything is decided about it."""
+    for _ in range(4):
+        await killed(engine, lambda batch: True)
+    assert await killed(engine, lambda batch: False) == [[0], [1], [2]]
+    assert verdicts(database) == [(0, 0, "result", None), (1, 1, "result", None), (2, 2, "result", None)]
+
+
+async def test_a_record_that_kills_is_found_and_buried_alone(engine: AsyncEngine, database: str) -> None:
+    lives = 0
+    while watermark_or_none(database) != 3:
+        await killed(engine, lambda batch: 1 in [record.offset for record in batch.records])
+        lives += 1
+        assert lives < 15
+    assert verdicts(database) == [(0, 0, "result", None), (1, 1, "dead_letter", "kills_worker"), (2, 2, "result", None)]
+    assert seen(database) == [0, 2]
+
+
+async def test_a_death_counts_against_no_record_of_another_partition(engine: AsyncEngine, database: str) -> None:
+    """Partition 0 holds the record that kills; partition 1 is in hand each time, counted, and slower."""
+    for _ in range(9):
+        owner = Owner(engine, LOG)
+        owner.stage.waits = {0: owner.stage.begun[1], 1: owner.stage.done[0]}
+
+        def fail(batch: Batch) -> None:
+            if batch.key.partition == 0:
+                raise Died
+
+        owner.stage.fail = fail
+        begin = await owner.own([0, 1])
+        with contextlib.suppress(Died):
+            await owner.take_mixed([(partition, 0) for partition in (0, 1) if begin[partition] == 0])
+    judged_by = (
+        "SELECT l.partition, v.kind, v.reason FROM ingest.verdicts v JOIN ingest.ledger l USING (ledger_id) ORDER BY 1"
+    )
+    assert ask(database, judged_by) == [(0, "dead_letter", "kills_worker"), (1, "result", None)]
+
+
+async def test_a_record_that_is_always_too_slow_is_buried_alone(engine: AsyncEngine, database: str) -> None:
+    owner = Owner(engine, LOG)
+    await owner.own()
+
+    def fail(batch: Batch) -> None:
+        if 1 in [record.offset for record in batch.records]:
+            raise Transient("not in time")
+
+    owner.stage.fail = fail
+    await owner.take([0, 1, 2])
+    assert verdicts(database) == [(0, 0, "result", None), (1, 1, "dead_letter", "too_slow"), (2, 2, "result", None)]
+    assert owner.acked == [(0, 0), (0, 1), (0, 2)]
+
+
+async def test_a_clean_stop_clears_the_suspicion(engine: AsyncEngine, database: str) -> None:
+    for _ in range(3):
+        await killed(engine, lambda batch: True)
+    owner = Owner(engine, LOG)
+    await owner.own()
+    await owner.ownership.release()
+    assert await killed(engine, lambda batch: False) == [[0, 1, 2]]
 
 
 async def test_a_full_outbox_speaks_against_no_record(engine: AsyncEngine, database: str) -> None:
@@ -63,9 +170,7 @@ async def test_a_failing_transaction_speaks_against_no_record(engine: AsyncEngin
             raise Transient("lock timeout")
         await write(*args)
 
-    owner.loop._stage = SimpleNamespace(
-        name=owner.stage.name, work=owner.stage.work, write=locked_write, committed=owner.stage.committed
-    )
+    owner.loop._stage = like(owner, write=locked_write)
     await owner.take([0])
     assert verdicts(database) == [(0, 0, "result", None)]
 
@@ -107,7 +212,7 @@ async def test_a_batch_in_hand_when_kafka_takes_the_partition_away_is_dropped(en
         await moved()
         return done
 
-    former.loop._stage = SimpleNamespace(name="reviewer", work=slow_work, write=former.stage.write)
+    former.loop._stage = like(former, work=slow_work)
     await former.take([0, 1])
     assert former.acked == []
 
@@ -125,9 +230,7 @@ async def test_work_that_never_ends_is_tried_again_after_the_deadline(engine: As
             await asyncio.Event().wait()
         return await work(*args)
 
-    owner.loop._stage = SimpleNamespace(
-        name="reviewer", work=hangs_once, write=owner.stage.write, committed=owner.stage.committed
-    )
+    owner.loop._stage = like(owner, work=hangs_once)
     owner.loop._batch_deadline_seconds = 0.2
     await owner.take([0])
     assert verdicts(database) == [(0, 0, "result", None)]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import Callable
 
 import psycopg
@@ -15,23 +14,13 @@ import workers.loop
 from errors import Transient
 from store.engine import create
 from tests.workers import histories
-from tests.workers.histories import HISTORIES, STEPS, Died, History, two_owners
-from tests.workers.rig import Log, Owner, make_table
+from tests.workers.histories import HISTORIES, STEPS, History, two_owners
+from tests.workers.rig import Log, Owner, ask, make_table, seen
 from workers.loop import CommitUnknown, Fenced, OffsetsBroken
 from workers.ownership import LogTruncated
 from workers.stage import Batch
 
 LOG = Log(range(1_000))
-
-
-def ask(url: str, sql: str) -> list[tuple[int, ...]]:
-    with psycopg.connect(url, autocommit=True) as connection:
-        return connection.execute(sql).fetchall()  # type: ignore[arg-type]
-
-
-def seen(url: str) -> list[int]:
-    with psycopg.connect(url, autocommit=True) as connection:
-        return histories.seen(connection)
 
 
 def watermark(url: str) -> int:
@@ -253,108 +242,6 @@ async def test_a_log_that_ends_before_the_watermark_is_not_read(engine: AsyncEng
     owner.log.offsets = range(4)  # it is as long again
     assert await owner.own() == {0: 4}
     assert owner.ownership.ready
-
-
-def verdicts(url: str) -> list[tuple[int, ...]]:
-    return ask(url, "SELECT first_offset, last_offset, kind, reason FROM ingest.verdicts ORDER BY first_offset")
-
-
-async def test_an_outage_speaks_against_no_record(engine: AsyncEngine, database: str) -> None:
-    """Triton away right at the start of a worker, for more tries than a record that kills gets."""
-    owner = Owner(engine, LOG)
-    await owner.own()
-    owner.healthy = False
-
-    def fail(batch: Batch) -> None:
-        owner.healthy = len(owner.stage.batches) == 9
-        if not owner.healthy:
-            raise Transient("Triton is away")
-
-    owner.stage.fail = fail
-    await owner.take([0, 1])
-    assert owner.stage.batches == [[0, 1]] * 9
-    assert verdicts(database) == [(0, 1, "result", None)]
-
-
-async def killed(engine: AsyncEngine, fails: Callable[[Batch], bool]) -> list[list[int]]:
-    """A worker that takes offsets 0 to 2 and dies in a batch where `fails` says so. Returns the batches it tried."""
-    owner = Owner(engine, LOG)
-
-    def fail(batch: Batch) -> None:
-        if fails(batch):
-            raise Died
-
-    owner.stage.fail = fail
-    begin = (await owner.own())[0]
-    with contextlib.suppress(Died):
-        await owner.take(range(begin, 3))
-    return owner.stage.batches
-
-
-async def test_deaths_that_are_no_records_fault_bury_nothing(engine: AsyncEngine, database: str) -> None:
-    """After four kills each record is tried alone before anything is decided about it."""
-    for _ in range(4):
-        await killed(engine, lambda batch: True)
-    assert await killed(engine, lambda batch: False) == [[0], [1], [2]]
-    assert verdicts(database) == [(0, 0, "result", None), (1, 1, "result", None), (2, 2, "result", None)]
-
-
-async def test_a_record_that_kills_is_found_and_buried_alone(engine: AsyncEngine, database: str) -> None:
-    lives = 0
-    while watermark_or_none(database) != 3:
-        await killed(engine, lambda batch: 1 in [record.offset for record in batch.records])
-        lives += 1
-        assert lives < 15
-    assert verdicts(database) == [(0, 0, "result", None), (1, 1, "dead_letter", "kills_worker"), (2, 2, "result", None)]
-    assert seen(database) == [0, 2]
-
-
-async def test_a_death_counts_against_no_record_of_another_partition(engine: AsyncEngine, database: str) -> None:
-    """Partition 0 holds the record that kills; partition 1 is in hand each time, counted, and slower."""
-    for _ in range(9):
-        owner = Owner(engine, LOG)
-        owner.stage.waits = {0: owner.stage.begun[1], 1: owner.stage.done[0]}
-
-        def fail(batch: Batch) -> None:
-            if batch.key.partition == 0:
-                raise Died
-
-        owner.stage.fail = fail
-        begin = await owner.own([0, 1])
-        with contextlib.suppress(Died):
-            await owner.take_mixed([(partition, 0) for partition in (0, 1) if begin[partition] == 0])
-    judged_by = (
-        "SELECT l.partition, v.kind, v.reason FROM ingest.verdicts v JOIN ingest.ledger l USING (ledger_id) ORDER BY 1"
-    )
-    assert ask(database, judged_by) == [(0, "dead_letter", "kills_worker"), (1, "result", None)]
-
-
-async def test_a_record_that_is_always_too_slow_is_buried_alone(engine: AsyncEngine, database: str) -> None:
-    owner = Owner(engine, LOG)
-    await owner.own()
-
-    def fail(batch: Batch) -> None:
-        if 1 in [record.offset for record in batch.records]:
-            raise Transient("not in time")
-
-    owner.stage.fail = fail
-    await owner.take([0, 1, 2])
-    assert verdicts(database) == [(0, 0, "result", None), (1, 1, "dead_letter", "too_slow"), (2, 2, "result", None)]
-    assert owner.acked == [(0, 0), (0, 1), (0, 2)]
-
-
-async def test_a_clean_stop_clears_the_suspicion(engine: AsyncEngine, database: str) -> None:
-    for _ in range(3):
-        await killed(engine, lambda batch: True)
-    owner = Owner(engine, LOG)
-    await owner.own()
-    await owner.ownership.release()
-    assert await killed(engine, lambda batch: False) == [[0, 1, 2]]
-
-
-def watermark_or_none(url: str) -> int | None:
-    found = ask(url, "SELECT next_offset FROM ingest.ledger")
-    return found[0][0] if found else None
 
 
 @given(HISTORIES)
