@@ -8,6 +8,7 @@ import pytest
 
 from stack.stack import Stack
 from tests.faults.chaos import Chaos
+from tests.faults.ills import asked, noting
 from tests.faults.load import Load
 from tests.faults.oracle import examine
 from tests.faults.results import Figures
@@ -20,8 +21,9 @@ CALLS = Load(seed=3, reviews=0, calls=3)
 @pytest.mark.timeout(200)
 @pytest.mark.parametrize("step", ["4:inferred", "5:written", "5:committed"])
 def test_killed_once(stack: Stack, figures: Figures, step: str) -> None:
-    """At the fourth batch. Killed before the commit, that batch was not published; so nothing is published twice by it."""
-    with Chaos(stack, partitions=1, review_batch=16) as p:
+    """At the fourth batch. Killed before the commit, that batch was not published; so nothing is published twice by it.
+    Killed after it, nothing is asked of a model again."""
+    with noting(stack.home, "aspects"), Chaos(stack, partitions=1, review_batch=16) as p:
         p.send(REVIEWS.items(p.topics))
         first = {"FAULT_NTH": "1"} if step == "5:written" else {"FAULT_NTH": "4"}
         p.doomed("reviewer", [{"FAULT_STEP": step, **first}], instance_id=f"{p.name}-reviewer")
@@ -34,6 +36,10 @@ def test_killed_once(stack: Stack, figures: Figures, step: str) -> None:
         if step == "5:written":
             told = Counter(dict(one.headers)["ce_id"] for one in p.records(p.topics.insights))
             assert set(told.values()) == {1}
+        if step == "5:committed":
+            texts = {text: times for text, times in asked(stack.home, "aspects").items() if text.endswith(")")}
+            assert len(texts) == REVIEWS.reviews
+            assert set(texts.values()) == {1}
 
 
 @pytest.mark.proof(3)
