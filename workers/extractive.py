@@ -66,7 +66,7 @@ class CallSummary:
         fields = [(name, finding.utterance_ids) for name, finding in found if finding is not None]
         if self.summary:
             fields.append(("summary", self.summary_utterance_ids))
-        return [{"field": name, "utterance_ids": [str(one) for one in ids]} for name, ids in fields]
+        return [{"field": name, "utterance_ids": [str(one) for one in ids]} for name, ids in fields if ids]
 
 
 #: The end of a sentence: not ``8 a.m. appointment``, not ``Dr. Lee``.

@@ -25,6 +25,8 @@ from workers.metrics import INFERENCE_SECONDS, INFERENCES
 __all__ = ["AspectSpan", "Inference", "Polarity", "Transcript"]
 
 SPEECH_OUTPUTS = tuple(spec.name for spec in OUTPUTS)
+#: Speech models that summarize a transcript as JSON with evidence.
+SUMMARIZING = frozenset({"phi4"})
 
 #: A request to the sentiment models: so many texts take Triton's own work from a tenth of their time to a fiftieth.
 #: Of more than one text at most so many characters and spans, half a second's work: none waits long for its neighbours.
@@ -133,8 +135,20 @@ class Inference:
         self, audio: Array, rate: int, deadline: Deadline, *, queue: bool = True, max_tokens: int | None = None
     ) -> Transcript:
         """`audio`: float32 [n] in -1..1 at `rate` Hz."""
-        started = perf_counter()
         request = SpeechRequest(task=Task.TRANSCRIBE, audio=audio, rate=rate, max_tokens=max_tokens)
+        return await self._ask_speech(request, deadline, queue=queue)
+
+    @property
+    def summarizes(self) -> bool:
+        """Whether the speech model writes summaries of transcripts."""
+        return self.speech_model in SUMMARIZING
+
+    async def summarize(self, transcript: str, deadline: Deadline) -> Transcript:
+        """The answer's text is JSON; see workers/summaries.py."""
+        return await self._ask_speech(SpeechRequest(task=Task.SUMMARIZE, text=transcript), deadline)
+
+    async def _ask_speech(self, request: SpeechRequest, deadline: Deadline, *, queue: bool = True) -> Transcript:
+        started = perf_counter()
         out = await self._infer(self.speech_model, request.tensors(), SPEECH_OUTPUTS, deadline, queue=queue)
         try:
             answer = parse_answer(out)

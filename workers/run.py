@@ -20,7 +20,8 @@ async def describe(settings: Settings) -> dict[str, object]:
             "speech": {"model": settings.speech_model, **speech},
             "aspects": await inference.model_parameters("aspects"),
             "cvib": await inference.model_parameters("cvib"),
-            "summary": METHOD,
+            # What the speech model refuses is quoted.
+            "summary": f"{settings.speech_model}, {METHOD}" if inference.summarizes else METHOD,
         }
     finally:
         await inference.close()

@@ -31,11 +31,11 @@ from workers.transcriber import TranscriberStage
 __all__ = ["STAGES", "healthy", "make_stage"]
 
 STAGES = ("segmenter", "transcriber", "summarizer", "reviewer")
-#: What each stage asks of Triton, besides nothing.
+#: What each stage asks of Triton, besides nothing. "summary": the speech model, if it writes summaries.
 MODELS: Mapping[str, tuple[str, ...]] = {
     "segmenter": (),
     "transcriber": ("speech",),
-    "summarizer": ("aspects", "cvib"),
+    "summarizer": ("summary", "aspects", "cvib"),
     "reviewer": ("aspects", "cvib"),
 }
 
@@ -78,7 +78,8 @@ async def healthy(
     name: str, settings: Settings, engine: AsyncEngine, inference: Inference, producer: AIOKafkaProducer
 ) -> bool:
     """Whether Postgres, Kafka and each model that this stage asks answer a real, small request."""
-    models = [settings.speech_model if one == "speech" else one for one in MODELS[name]]
+    roles = {"speech": settings.speech_model, "summary": settings.speech_model if inference.summarizes else ""}
+    models = [roles.get(one, one) for one in MODELS[name]]
     try:
         async with reading(engine) as connection:
             await connection.execute(text("SELECT 1"))

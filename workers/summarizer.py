@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -14,17 +13,17 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from errors import Permanent
 from store import calls, facts
 from store.facts import AspectMentionRow, CallUtterance, SummaryRow
-from store.facts import Inference as Made
 from stream.events import CallTranscribed, Insight, Topics, parse_transcribed, trace_id
 from stream.records import Record
 from workers.aspects import Subject, find_mentions, mention_rows
 from workers.deadline import Deadline
-from workers.extractive import METHOD, TranscriptLine, summarize
+from workers.extractive import TranscriptLine
 from workers.inference import Inference
 from workers.outgoing import outgoing
 from workers.provenance import source_of
 from workers.reading import reading
 from workers.stage import Batch, Stateless, Work
+from workers.summaries import summary_of
 from workers.together import together
 
 __all__ = ["SummarizerStage", "aspects_body"]
@@ -116,7 +115,8 @@ class SummarizerStage(Stateless):
         call = known.get(event.call_id)
         product = call.product if call else None
         source, trace = source_of(batch.key, record), trace_id(record)
-        summary = await asyncio.to_thread(summarize, [line_of(one) for one in utterances])
+        lines = [line_of(one) for one in utterances]
+        summary = await batch.ask_once(("summary", event.call_id), lambda: summary_of(lines, self._inference, deadline))
         mentions: list[AspectMentionRow] = []
         letters = {True: 0, False: 0}  # of what the models refuse as foreign, and of the rest
 
@@ -135,17 +135,18 @@ class SummarizerStage(Stateless):
 
         await together(find(one) for one in utterances if one.role in CUSTOMER_ROLES and one.text.strip())
         mentions.sort(key=lambda row: row.mention_id)
+        said = summary.said
         row = SummaryRow(
             call_id=event.call_id,
             run_id=self.run_id,
             call_started_at=event.call_started_at,
-            method=summary.method,
-            issue=summary.issue.text if summary.issue else None,
-            outcome=summary.outcome.text if summary.outcome else None,
-            actions=[action.text for action in summary.actions],
-            summary=summary.summary,
-            evidence=summary.evidence(),
-            inference=Made(model=METHOD, model_version=METHOD, infer_ms=0.0, queue_ms=0.0),
+            method=said.method,
+            issue=said.issue.text if said.issue else None,
+            outcome=said.outcome.text if said.outcome else None,
+            actions=[action.text for action in said.actions],
+            summary=said.summary,
+            evidence=said.evidence(),
+            inference=summary.made,
             source=source,
             trace_id=trace,
         )

@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from time import monotonic
 from typing import Any
+from uuid import uuid4
 
 import numpy as np
 import pytest
@@ -24,12 +25,15 @@ from tritonclient.grpc import InferenceServerClient
 from errors import Permanent, Transient
 from speech.contract import EXTRA_INPUTS, EXTRA_OUTPUTS, INPUTS, OUTPUTS, SpeechAnswer, SpeechRequest, Task
 from speech.phi4.start import StartOptions, start
+from speech.phi4.summary import GRAMMAR_METHOD
 from speech.phi4.transcript import Utterance, dump_transcript
 from stack.process import StackError
 from tests.speech.phi4.rig import checkpoint, tone
 from tests.speech.phi4.triton_rig import LIMITS, HttpTriton, Refused, ask, asked, metrics, responses, serving, until
 from workers.deadline import Deadline
+from workers.extractive import TranscriptLine
 from workers.inference import Inference
+from workers.summaries import summary_of
 
 ROOT = Path(__file__).resolve().parents[3]
 pytestmark = pytest.mark.timeout(300)
@@ -186,6 +190,23 @@ async def test_the_workers_ask_it_like_any_other(server: HttpTriton) -> None:
         await until(server, {"running": 0})
     finally:
         await inference.close()
+
+
+async def test_the_summarizer_takes_its_summaries(server: HttpTriton) -> None:
+    lines = [
+        TranscriptLine(utterance_id=uuid4(), role="agent", start_ms=0, text="Good morning, how can I help?"),
+        TranscriptLine(utterance_id=uuid4(), role="customer", start_ms=900, text="My kettle leaks."),
+    ]
+    inference = Inference(server.address, speech_model="phi4")
+    try:
+        found = await summary_of(lines, inference, Deadline.after(60))
+    finally:
+        await inference.close()
+    assert (found.made.model, found.said.method) == ("phi4", GRAMMAR_METHOD)
+    assert found.said.summary
+    assert {one for row in found.said.evidence() for one in row["utterance_ids"]} <= {  # type: ignore[attr-defined]
+        str(line.utterance_id) for line in lines
+    }
 
 
 def test_the_configuration_is_the_contract(server: HttpTriton) -> None:
