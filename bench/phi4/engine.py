@@ -55,7 +55,13 @@ def run(
     yield {"scenario": "load", "seconds": time.perf_counter() - begun, "lora": lora, "memory_gb": _memory(device)}
     for mix in (False, True):
         for flight in flights:
-            figures = _speech(model, flight, mix=mix, graphs=graphs)
+            try:
+                figures = _speech(model, flight, mix=mix, graphs=graphs)
+            except torch.OutOfMemoryError:
+                yield {"scenario": "mix" if mix else "30s", "flight": flight, "rtfx": 0.0, "why": "out of memory"}
+                continue
+            finally:
+                _forget(model)  # the cache of one number in flight before that of the next
             lengths = clips(64, mix=mix)
             mean = statistics.fmean(clip.seconds for clip in lengths)
             ideal = work.ideal_rtfx(rates, seconds=mean, new_tokens=tokens_for(mean), flight=flight)
