@@ -69,7 +69,7 @@ class Settings(BaseSettings):
 
     # A third of the rebalance timeout (90 s): a revoke waits for the batch in hand.
     batch_deadline_seconds: float = Field(25.0, gt=0, description="A batch is given up and tried again after this")
-    batch_wait_seconds: float = Field(0.02, gt=0, description="How long a batch may wait to fill")
+    batch_wait_seconds: float = Field(0.05, gt=0, description="How long a batch may wait to fill")
     # 2 Triton instances stay busy from 32 utterances; more only lengthens what a kill repeats.
     audio_batch: int = Field(256, ge=1, description="Chunks of audio in a batch, at most")
     utterance_batch: int = Field(32, ge=1, description="Utterances in a batch, at most")
