@@ -51,7 +51,7 @@ def _server() -> Iterator[HttpTriton]:
     with serving(checkpoint()) as server:
         yield server
         server.stop()
-        assert server._child.returncode == 0, "whatever the tests did to it, it ends by itself"
+        assert server.returncode == 0, "whatever the tests did to it, it ends by itself"
 
 
 def requests() -> list[SpeechRequest]:
@@ -231,7 +231,7 @@ async def test_what_was_taken_is_answered_before_the_server_ends() -> None:
         await until(server, {"running": 3})
         await asyncio.to_thread(server.stop)
         assert all(isinstance(one, SpeechAnswer) for one in await running)
-        assert server._child.returncode == 0
+        assert server.returncode == 0
 
 
 def test_weights_that_are_none_are_said(tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ from grpc import RpcError
 from speech.contract import EXTRA_INPUTS, EXTRA_OUTPUTS, INPUTS, OUTPUTS, SpeechAnswer, SpeechRequest, parse_answer
 from speech.phi4.limits import Limits
 from stack.ports import Ports
+from stack.process import Child
 from stack.triton import Triton
 
 MODEL = Path(__file__).resolve().parents[3] / "model_repo" / "phi4"
@@ -34,11 +35,22 @@ LIMITS = Limits(
 
 
 class HttpTriton(Triton):
-    """As in compose.yaml: the health check speaks HTTP."""
+    """As in compose.yaml: the health check speaks HTTP. It may take its time to end: a busy machine is no fault."""
+
+    def __init__(self, home: Path, ports: Ports, repositories: list[Path], weights: Path) -> None:
+        super().__init__(home, ports, repositories, extra_env={"PHI4_WEIGHTS": str(weights)})
+        self._child = Child(self.name, home=home, telling=r"^E\d{4} |^error", patience_seconds=70)
 
     def _command(self, backends: Path) -> list[str | Path]:
-        words = [word for word in super()._command(backends) if not str(word).startswith("--allow-http")]
-        return [*words, "--allow-http=true", "--http-address=127.0.0.1", f"--http-port={self._ports['http']}"]
+        replaced = ("--allow-http", "--exit-timeout-secs")
+        words = [word for word in super()._command(backends) if not str(word).startswith(replaced)]
+        http = ["--allow-http=true", "--http-address=127.0.0.1", f"--http-port={self._ports['http']}"]
+        return [*words, *http, "--exit-timeout-secs=60"]
+
+    @property
+    def returncode(self) -> int | None:
+        """How the server ended."""
+        return self._child.returncode
 
     @property
     def http(self) -> str:
@@ -60,7 +72,7 @@ def serving(weights: Path, limits: Limits = LIMITS) -> Iterator[HttpTriton]:
     (folder / "config.pbtxt").write_text(config.replace('"{}"', f"'{limits.canonical_json()}'"))
     ports = Ports(home)
     ports.choose("http")
-    server = HttpTriton(home, ports, [home / "models"], extra_env={"PHI4_WEIGHTS": str(weights)})
+    server = HttpTriton(home, ports, [home / "models"], weights)
     try:
         server.start()  # returns when the canary was answered
         yield server
