@@ -12,7 +12,7 @@ from commands.context import WRONG, fail
 from commands.recognition import Engine, Whisper
 from commands.torch_needed import need_torch
 
-__all__ = ["ENGINES", "Options", "open_engine"]
+__all__ = ["ENGINES", "Options", "check_engine", "open_engine"]
 
 ENGINES = ("whisper", "phi4")
 TASKS = ("transcribe", "translate", "translate_chain", "summarize")
@@ -29,11 +29,16 @@ class Options:
     max_tokens: int | None = None
 
 
+def check_engine(name: str) -> None:
+    """Ends the command with one sentence for an unknown engine."""
+    if name not in ENGINES:
+        fail(f"no engine {name!r} here: {', '.join(ENGINES)}", WRONG)
+
+
 @contextmanager
 def open_engine(name: str, options: Options) -> Iterator[Engine]:
     """The engine, its weights loaded; ends the command with one sentence where that cannot be."""
-    if name not in ENGINES:
-        fail(f"no engine {name!r} here: {', '.join(ENGINES)}", WRONG)
+    check_engine(name)
     if name == "whisper":
         if (options.task, options.language, options.max_tokens) != ("transcribe", None, None):
             fail("whisper transcribes English here: --task, --language and --max-tokens are for --engine phi4", WRONG)

@@ -10,7 +10,7 @@ import typer
 
 from commands.aspect_scores import read_truth, score_aspects
 from commands.context import UNAVAILABLE, WRONG, database, fail, print_json, settings
-from commands.engines import Options, open_engine
+from commands.engines import Options, check_engine, open_engine
 from commands.evaluate import evaluate_engine, evaluate_manifest, evaluate_pipeline, read_truths
 from commands.manifest import MANIFEST, read_manifest
 from commands.recognition import Said, lines_of, role_of
@@ -54,6 +54,7 @@ def transcribe(
     """
     if as_json + as_srt + as_vtt > 1:
         fail("one of --json, --srt and --vtt", WRONG)
+    check_engine(engine)
     options = Options(weights=weights, lora=lora, task=task, language=language, max_tokens=max_tokens)
     named = [one.strip() for one in roles.split(",")] if roles else []
     recordings = []
