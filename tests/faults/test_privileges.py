@@ -160,7 +160,8 @@ def test_what_listens_is_known_and_on_loopback(stack: Stack) -> None:
     """Kafka's broker and controller, Postgres, Triton's gRPC and metrics: five ports, and no other."""
     found = {
         (connection.laddr.ip.removeprefix("::ffff:"), connection.laddr.port)
-        for process in marked(stack.home)
+        for server in stack.servers  # not what other tests started beside them
+        for process in marked(stack.home, server.name)
         for connection in process.net_connections("tcp")
         if connection.status == psutil.CONN_LISTEN
     }

@@ -7,6 +7,7 @@ import json
 import re
 import shutil
 import tempfile
+import urllib.error
 import urllib.request
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
@@ -131,9 +132,12 @@ async def asked(server: Triton, requests: list[SpeechRequest | dict[str, Any]]) 
 
 
 def metrics(server: Triton) -> dict[str, float]:
-    """The engine's own numbers, as `name` or `name{reason}`."""
-    with urllib.request.urlopen(server.metrics_url, timeout=5) as page:
-        text = page.read().decode()
+    """The engine's own numbers, as `name` or `name{reason}`; none while the page is not up, which comes last."""
+    try:
+        with urllib.request.urlopen(server.metrics_url, timeout=5) as page:
+            text = page.read().decode()
+    except urllib.error.URLError:
+        return {}
     found = {}
     for name, labels, value in re.findall(r"^earful_phi4_(\w+)\{([^}]*)\} (\S+)$", text, re.MULTILINE):
         reason = re.search(r'reason="(\w+)"', labels)
