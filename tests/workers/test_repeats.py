@@ -51,6 +51,8 @@ BOUNDS = (datetime(2026, 5, 1, tzinfo=UTC), datetime(2026, 12, 1, tzinfo=UTC))
 class Deaf:
     """A Triton that finds nothing in any text."""
 
+    summarizes = False
+
     async def aspects(self, text: str, deadline: Deadline) -> tuple[list[Any], str]:
         return [], "v1"
 
