@@ -9,10 +9,10 @@ with Alembic's version table, and the extension btree_gist stay.
 
 from __future__ import annotations
 
-from importlib.resources import files
-
 import sqlalchemy as sa
 from alembic import op
+
+from migrations.script import run_file
 
 revision = "0001"
 down_revision = None
@@ -22,13 +22,13 @@ depends_on = None
 
 def upgrade() -> None:
     """Create everything, as earful_owner where it matters who owns it."""
-    _run("0001_roles.sql")
+    run_file("0001_roles.sql")
     # Ships with Postgres and is trusted, so no superuser is needed: it indexes equality beside ranges (verdicts).
     op.execute("CREATE EXTENSION IF NOT EXISTS btree_gist WITH SCHEMA ingest")
     op.execute("SET LOCAL ROLE earful_owner")
-    _run("0001_tables.sql")
-    _run("0001_views.sql")
-    _run("0001_grants.sql")
+    run_file("0001_tables.sql")
+    run_file("0001_views.sql")
+    run_file("0001_grants.sql")
     op.execute("RESET ROLE")
 
 
@@ -44,9 +44,3 @@ def downgrade() -> None:
     )
     for name in tables.scalars().all():
         op.execute(f"DROP TABLE ingest.{name} CASCADE")
-
-
-def _run(name: str) -> None:
-    sql = files("migrations").joinpath("sql", name).read_text(encoding="utf-8")
-    # Without parameters psycopg takes several statements at once, and a percent sign means itself.
-    op.get_bind().execution_options(no_parameters=True).exec_driver_sql(sql)

@@ -8,9 +8,9 @@ A downgrade drops the column with its figures; the two views that stood on it ar
 
 from __future__ import annotations
 
-from importlib.resources import files
-
 from alembic import op
+
+from migrations.script import restore_views, run_file
 
 revision = "0002"
 down_revision = "0001"
@@ -23,7 +23,7 @@ VIEWS = ("analytics_v1.calls", "analytics_v1.completeness")
 def upgrade() -> None:
     """Add the column, and show it to analysts."""
     op.execute("SET LOCAL ROLE earful_owner")
-    _run(_read("0002_late_ms.sql"))
+    run_file("0002_late_ms.sql")
     op.execute("RESET ROLE")
 
 
@@ -33,17 +33,5 @@ def downgrade() -> None:
     for view in reversed(VIEWS):
         op.execute(f"DROP VIEW {view}")
     op.execute("ALTER TABLE ingest.calls DROP COLUMN late_ms")
-    before = {part.split()[0]: part for part in _read("0001_views.sql").split("CREATE VIEW ")[1:]}
-    for view in VIEWS:
-        _run(f"CREATE VIEW {before[view]}")
-        op.execute(f"GRANT SELECT ON {view} TO earful_ingest, earful_analyst")
+    restore_views(VIEWS, "0001_views.sql")
     op.execute("RESET ROLE")
-
-
-def _read(name: str) -> str:
-    return files("migrations").joinpath("sql", name).read_text(encoding="utf-8")
-
-
-def _run(sql: str) -> None:
-    # Without parameters psycopg takes several statements at once, and a percent sign means itself.
-    op.get_bind().execution_options(no_parameters=True).exec_driver_sql(sql)
