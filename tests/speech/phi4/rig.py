@@ -133,3 +133,10 @@ def mixed(count: int) -> Sequence[Generation]:
         speech(0.3 + 0.37 * n, new=5 + n, seed=n) if n % 2 else text("say " + "more " * n, new=20 - n)
         for n in range(count)
     ]
+
+
+@cache
+def wanted(number: int) -> tuple[Generation, tuple[int, ...]]:
+    """One of ten mixed requests, and its tokens where it is computed by itself."""
+    generation = mixed(10)[number]
+    return generation, alone(generation)
