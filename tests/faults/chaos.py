@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+
+from kafka import KafkaAdminClient
 
 from stack.stack import Stack
+from store.runs import CUT_RUN
 from tests.faults.load import Item, Load, Manifest
-from tests.workers.pipeline import STAGES, Pipeline, Worker
+from tests.faults.oracle import content, difference, examine
+from tests.faults.results import Figures
+from tests.workers.pipeline import STAGES, Pipeline
+from tests.workers.worker import Worker
 
 __all__ = ["ENTRY", "Chaos", "kill_server", "undisturbed"]
 
@@ -67,17 +73,61 @@ class Chaos(Pipeline):
     def bad_exits(self) -> list[tuple[str, int]]:
         return [(name, code) for name, code in self.exits if code not in ALLOWED]
 
+    def acknowledged(self, stages: Sequence[str] = STAGES) -> dict[tuple[str, int], int]:
+        """What Kafka believes to be done, by stage and partition."""
+        groups = {
+            f"{self.topics.prefix}earful.{stage}.{CUT_RUN if stage == 'segmenter' else self.run_id}": stage
+            for stage in stages
+        }
+        admin = KafkaAdminClient(bootstrap_servers=self.stack.endpoints["kafka"])
+        try:
+            return {
+                (groups[group], place.partition): one.offset
+                for group, found in admin.list_group_offsets(list(groups)).items()
+                for place, one in found.items()
+            }
+        finally:
+            admin.close()
+
+    def verify(
+        self,
+        figures: Figures,
+        load: Load | str,
+        faults: str,
+        expected: list[str] | None = None,
+        *,
+        seed: int | None = None,
+        kafka: bool = True,
+        ids_rise: bool = True,
+        **seen: object,
+    ) -> None:
+        """Asks the oracle, notes its figures, and fails unless the faults have left no trace.
+
+        `expected`: the content of the same load without faults. A `load` names its own seed. `kafka`, `ids_rise`: see
+        `examine`. `seen`: what else the table shall say.
+        """
+        found = examine(self, self.manifest, kafka=kafka, ids_rise=ids_rise)
+        figures.oracle(found)
+        figures.note(load=str(load), faults=faults, seed=load.seed if isinstance(load, Load) else seed, **seen)
+        assert found.clean, found
+        if expected is not None:
+            other = difference(content(self), expected)
+            assert not other, other[:10]
+        assert not self.bad_exits(), self.why()
+
 
 def undisturbed(
     stack: Stack, load: Load, stages: Sequence[str] = STAGES, *, partitions: int = 3, seconds: float = 150
-) -> Iterator[Chaos]:
-    """A load worked off without a fault."""
+) -> list[str]:
+    """Content of a load worked off without a fault; the oracle finds nothing wrong with it."""
     with Chaos(stack, partitions=partitions) as p:
         p.expects_deaths = False
         p.start(stages)
         p.send(load.items(p.topics))
         p.wait_until_settled(seconds)
-        yield p
+        found = examine(p, p.manifest)
+        assert found.clean, found
+        return content(p)
 
 
 def kill_server(stack: Stack, name: str) -> None:

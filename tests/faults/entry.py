@@ -2,16 +2,18 @@
 
 FAULT_STEP names a step of workers.loop at which it ends itself with FAULT_SIGNAL (default KILL) at the FAULT_NTH time;
 "5:commit" is inside COMMIT: sent, its answer never read. FAULT_TAKES names a file to which each delivery goes as a line
-`partition first last`.
+`partition first last`. FAULT_TASKS names a file that holds how many asyncio tasks there were at the last batch.
 """
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import sys
 from collections import defaultdict
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -47,19 +49,33 @@ async def commit_and_die(connection: AsyncConnection) -> None:
     await connection.commit()
 
 
-def note_takes(path: str) -> None:
-    """What faust hands over, batch by batch and partition by partition, before anything is dropped."""
+def before_takes(note: Callable[[Sequence[Any]], None]) -> None:
+    """`note` sees each batch as faust hands it over, before anything is dropped."""
     whole = workers.loop.Loop.take
 
     async def take(self: Any, events: Sequence[Any], generation: int) -> None:
+        note(events)
+        await whole(self, events, generation)
+
+    workers.loop.Loop.take = take  # type: ignore[method-assign]
+
+
+def note_takes(path: str) -> None:
+    def note(events: Sequence[Any]) -> None:
         places: dict[int, list[int]] = defaultdict(list)
         for event in events:
             places[event.message.partition].append(event.message.offset)
         with open(path, "a") as notes:
             notes.writelines(f"{partition} {min(all_)} {max(all_)}\n" for partition, all_ in places.items())
-        await whole(self, events, generation)
 
-    workers.loop.Loop.take = take  # type: ignore[method-assign]
+    before_takes(note)
+
+
+def note_tasks(path: str) -> None:
+    def note(events: Sequence[Any]) -> None:
+        Path(path).write_text(str(len(asyncio.all_tasks())))
+
+    before_takes(note)
 
 
 if __name__ == "__main__":
@@ -67,6 +83,8 @@ if __name__ == "__main__":
     configure(settings.log_level)
     if takes := os.environ.get("FAULT_TAKES"):
         note_takes(takes)
+    if tasks := os.environ.get("FAULT_TASKS"):
+        note_tasks(tasks)
     step, nth = os.environ.get("FAULT_STEP", ""), int(os.environ.get("FAULT_NTH", "1"))
     on_step = doom(step, nth, signal.Signals[f"SIG{os.environ.get('FAULT_SIGNAL', 'KILL')}"])
     if step == "5:commit":

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import random
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -43,13 +44,15 @@ class Entry:
     sha256: str
     kinds: frozenset[str]
     reason: str | None
+    log: int = 0  # rises when the topic is made again
 
 
 @dataclass(slots=True)
 class Manifest:
-    """What was sent; subjects that begin with review- or call- must have results."""
+    """What was sent; subjects that begin with review- or call- must have results. `logs`: how often a topic was made again."""
 
     entries: list[Entry] = field(default_factory=list)
+    logs: Counter[str] = field(default_factory=Counter)
 
     def add(self, items: list[Item], places: list[Place]) -> None:
         for item, place in zip(items, places, strict=True):
@@ -62,6 +65,7 @@ class Manifest:
                     sha256=digest(item.message.value),
                     kinds=item.kinds,
                     reason=item.reason,
+                    log=self.logs[place.topic],
                 )
             )
 
@@ -79,6 +83,10 @@ class Load:
     calls: int
     poison: float = 0.01
     call_ms: int = 8_000
+
+    def __str__(self) -> str:
+        parts = [(self.reviews, "review"), (self.calls, "call"), (int(self.reviews * self.poison), "poison")]
+        return ", ".join(f"{count} {name}{'s' * (count > 1 and name != 'poison')}" for count, name in parts if count)
 
     def items(self, topics: Topics) -> list[Item]:
         """Everything in the order of sending: what belongs to one call or review keeps its order."""

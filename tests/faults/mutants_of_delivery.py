@@ -32,14 +32,18 @@ DELIVERY: tuple[Mutant, ...] = (
         proofs=(1, 3),
         # Longer than faust takes to commit what is acknowledged (1 s).
         edits=(with_pause(ACK_FIRST, 2.5), NO_GAP_CHECK, NO_SEEK),
-        tests=("tests/faults/test_kill.py::test_killed_once[4:inferred]",),
+        tests=(
+            "tests/faults/test_kill.py::test_killed_once[4:inferred]",
+            "tests/faults/test_storm.py::test_storm",
+        ),
     ),
     Mutant(
         name="ack_first",
         text="it acknowledges before the commit",
-        proofs=(2, 3),
+        proofs=(2, 3, 8),
         edits=(with_pause(ACK_FIRST, 0),),
         tests=(
+            "tests/faults/test_postgres.py::test_a_lock_that_outlasts_the_timeout",
             TEST_LOOP + "test_acknowledges_in_order_and_only_after_the_commit",
             TEST_LOOP + "test_an_unknown_error_leaves_everything_unacknowledged",
         ),
@@ -105,6 +109,7 @@ DELIVERY: tuple[Mutant, ...] = (
         proofs=(6, 22),
         edits=(NO_WATERMARK,),
         tests=(
+            "tests/faults/test_zombie.py::test_a_zombie_of_each_stage[4:inferred]",
             TEST_LOOP + "test_a_former_owner_writes_nothing_even_before_the_new_one_did",
             "tests/store/test_ledger.py::test_any_history_of_owners",
         ),
@@ -196,6 +201,6 @@ DELIVERY: tuple[Mutant, ...] = (
                 "            await self._seek(tp, 0)\n",
             ),
         ),
-        tests=("tests/faults/test_rebalance.py::test_workers_come_and_go",),
+        tests=("tests/faults/test_rebalance.py::test_workers_come_and_go[40]",),
     ),
 )

@@ -55,6 +55,26 @@ PARTS: tuple[Mutant, ...] = (
         tests=("tests/workers/test_relay.py::test_a_message_that_fails_is_not_overtaken_by_a_newer_one_of_its_key",),
     ),
     Mutant(
+        name="no_outbox_id",
+        text="the relay leaves out the header outbox_id",
+        proofs=(10,),
+        edits=(
+            Edit(
+                "workers/relay.py",
+                'headers = [*row.headers, ("outbox_id", str(row.id).encode())]',
+                "headers = list(row.headers)",
+            ),
+        ),
+        tests=("tests/faults/test_poison.py::test_poison_few_many_and_within",),
+    ),
+    Mutant(
+        name="newest_first",
+        text="the relay publishes the newest messages first",
+        proofs=(10,),
+        edits=(Edit("store/outbox.py", "ingest.outbox ORDER BY id LIMIT", "ingest.outbox ORDER BY id DESC LIMIT"),),
+        tests=("tests/faults/test_poison.py::test_poison_few_many_and_within",),
+    ),
+    Mutant(
         name="retry_for_ever",
         text="whatever Postgres says is tried again for ever",
         proofs=(8,),
@@ -200,7 +220,13 @@ PARTS: tuple[Mutant, ...] = (
         name="any_answer_is_healthy",
         text="the supervisor's canary takes an answer of any shape and number for one",
         proofs=(9,),
-        edits=(Edit("stack/canary.py", "        if dims is None:", "        if True:"),),
+        edits=(
+            Edit(
+                "stack/canary.py",
+                "        return shaped and (value.dtype.kind",
+                "        return True or (value.dtype.kind",
+            ),
+        ),
         tests=("tests/faults/test_triton.py::test_an_ill_triton_is_replaced",),
     ),
     Mutant(

@@ -27,9 +27,8 @@ from tests.conftest import BORROWED, make_stack
 from tests.faults.mutants import MUTANTS, OUTCOMES, Mutant
 from tests.faults.tables import write_tables
 
+#: For one test, its servers included.
 SECONDS = 900
-#: pytest ran, and a test failed; anything above is pytest's own trouble.
-RED = 1
 
 
 def copy_tree(to: Path) -> None:
@@ -44,48 +43,53 @@ def copy_tree(to: Path) -> None:
         (to / name).symlink_to(PROJECT / name)
 
 
-def run(tree: Path, tests: Sequence[str], stack: Path) -> tuple[int, str]:
-    """pytest's exit code, and what it said."""
+def run(tree: Path, tests: Sequence[str], stack: Path) -> tuple[bool, str]:
+    """Whether all passed, and what pytest said."""
     # Also the long forms and those of `make chaos` may catch a mutant.
     command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", "-m", "", *tests]
+    # COLUMNS: else pytest cuts its last lines, which say why.
     environment = {**os.environ, BORROWED: str(stack), "PYTHONPATH": str(tree), "PYTHONDONTWRITEBYTECODE": "1"}
+    environment["COLUMNS"] = "400"
+    seconds = SECONDS * len(tests)
     try:
         done = subprocess.run(
-            command, cwd=tree, env=environment, capture_output=True, text=True, timeout=SECONDS, check=False
+            command, cwd=tree, env=environment, capture_output=True, text=True, timeout=seconds, check=False
         )
     except subprocess.TimeoutExpired:
-        return RED, f"E   not done in {SECONDS} s"
-    return done.returncode, done.stdout + done.stderr
+        return False, f"not done in {seconds} s"
+    return done.returncode == 0, done.stdout + done.stderr
 
 
-def judge(tree: Path, mutant: Mutant, stack: Path) -> dict[str, str]:
+def judge(tree: Path, mutant: Mutant, stack: Path) -> dict[str, object]:
     """Applies the mutant, runs its tests, takes it out again."""
     whole = {edit.path: (tree / edit.path).read_text() for edit in mutant.edits}
     try:
         for edit in mutant.edits:
             text = (tree / edit.path).read_text()
             if text.count(edit.old) != 1:
-                return {"outcome": "does not fit the code", "why": edit.path}
+                return {"outcome": "does not fit the code", "why": edit.path, "tests": []}
             (tree / edit.path).write_text(text.replace(edit.old, edit.new))
-        greens, why = [], ""
-        for test in mutant.tests:
-            code, said = run(tree, [test], stack)
-            if code != RED:
-                greens.append(test)
-            else:
-                why = why or first_error(said)
-        return {"outcome": f"GREEN: {', '.join(greens)}" if greens else "red", "why": why}
+        seen = {test.rpartition("/")[2]: judge_test(tree, test, stack) for test in mutant.tests}
+        others = [f"{name}: {outcome}" for name, (outcome, _) in seen.items() if outcome != "red"]
+        why = next(why for _, why in seen.values())
+        return {"outcome": "; ".join(others) or "red", "why": why, "tests": list(mutant.tests)}
     finally:
         for path, text in whole.items():
             (tree / path).write_text(text)
 
 
-def first_error(said: str) -> str:
-    found = re.search(r"^E\s+(.*)$", said, re.MULTILINE)
-    return found[1][:200] if found else said[-200:]
+def judge_test(tree: Path, test: str, stack: Path) -> tuple[str, str]:
+    """Red, or what it is instead, and why. A time-out or an error outside the test proves nothing."""
+    passed, said = run(tree, [test], stack)
+    if passed:
+        return "GREEN", ""
+    found = re.search(r"^FAILED .*? - (.*)$", said, re.MULTILINE)
+    if not found:
+        return "ERROR", said[-200:]
+    return ("TIMEOUT" if "from pytest-timeout" in found[1] else "red"), found[1][:200]
 
 
-def keep(name: str, outcome: dict[str, str]) -> None:
+def keep(name: str, outcome: dict[str, object]) -> None:
     outcomes = json.loads(OUTCOMES.read_text()) if OUTCOMES.exists() else {}
     outcomes[name] = outcome
     OUTCOMES.parent.mkdir(parents=True, exist_ok=True)
@@ -105,8 +109,8 @@ def main(names: Sequence[str]) -> int:
         with make_stack(home / "stack") as stack, Progress(*columns, console=Console(stderr=True)) as progress:
             task = progress.add_task("the product itself", total=len(chosen) + 1)
             tests = sorted({test for one in chosen for test in one.tests})
-            code, said = run(tree, tests, stack.home)
-            if code:
+            passed, said = run(tree, tests, stack.home)
+            if not passed:
                 progress.console.print(said[-5_000:], markup=False)
                 return 1
             for one in chosen:

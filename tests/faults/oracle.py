@@ -5,12 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from stream.events import Record
 from tests.faults.load import Manifest, digest
 from tests.workers.pipeline import STAGES, Pipeline
 
-__all__ = ["Findings", "content", "content_hash", "difference", "examine"]
+__all__ = ["Findings", "content", "content_hash", "difference", "examine", "falling"]
 
 
 @dataclass(slots=True)
@@ -37,37 +39,64 @@ class Findings:
             self.duplicate += [f"{what} {one}" for one, times in found.items() if times > max(1, expected[one])]
 
 
-def examine(p: Pipeline, manifest: Manifest) -> Findings:
-    """Everything that the manifest promises, asked of a pipeline that has settled."""
+def examine(p: Pipeline, manifest: Manifest, *, kafka: bool = True, ids_rise: bool = True) -> Findings:
+    """Everything that the manifest promises, asked of a pipeline that has settled.
+
+    Not `kafka` where Kafka itself has lost records: then only Postgres is asked. Not `ids_rise` where Postgres has lost
+    its sequences: the ids of the outbox begin again then.
+    """
     out = Findings()
     _verdicts(p, manifest, out)
     _reviews(p, manifest, out)
     _calls(p, manifest, out)
     _dead_letters(p, manifest, out)
-    _published(p, manifest, out)
+    if kafka:
+        _utterances(p, out)
+        _published(p, manifest, out, ids_rise)
     return out
 
 
 def _verdicts(p: Pipeline, manifest: Manifest, out: Findings) -> None:
-    """Each offset of each topic that a stage reads has exactly one verdict, and it is the expected one."""
-    wanted = {(one.topic, one.partition, one.offset): one for one in manifest.entries}
+    """Each offset of each topic that a stage reads has exactly one verdict, and it is the expected one.
+
+    A topic that was deleted and made again has one log after the other; they differ in Kafka's id of the topic.
+    """
+    wanted = {(one.topic, one.log, one.partition, one.offset): one for one in manifest.entries}
     for stage, topic in zip(STAGES, p.topics.consumed, strict=True):
+        logs = p.rows(
+            "SELECT topic_id FROM ingest.ledger WHERE stage = %s AND topic = %s GROUP BY 1 ORDER BY min(ledger_id)",
+            stage, topic,
+        )  # fmt: skip
+        number_of = {topic_id: number for number, (topic_id,) in enumerate(logs)}
         rows = p.rows(
-            "SELECT l.partition, v.first_offset, v.last_offset, v.kind, v.reason FROM ingest.verdicts v"
+            "SELECT l.topic_id, l.partition, v.first_offset, v.last_offset, v.kind, v.reason FROM ingest.verdicts v"
             " JOIN ingest.ledger l USING (ledger_id) WHERE l.stage = %s AND l.topic = %s",
             stage, topic,
         )  # fmt: skip
         found: Counter[str] = Counter()
-        for partition, first, last, kind, reason in rows:
+        for topic_id, partition, first, last, kind, reason in rows:
             for offset in range(first, last + 1):
-                found[f"{topic}/{partition}/{offset}"] += 1
-                entry = wanted.get((topic, partition, offset))
+                log = number_of[topic_id]
+                found[_place(topic, log, partition, offset)] += 1
+                entry = wanted.get((topic, log, partition, offset))
                 if entry and (kind not in entry.kinds or reason != entry.reason):
-                    out.wrong.append(f"{entry.subject} {topic}/{partition}/{offset} is {kind} {reason}")
+                    out.wrong.append(f"{entry.subject} {_place(topic, log, partition, offset)} is {kind} {reason}")
+        current = manifest.logs[topic]
         expected = Counter(
-            f"{topic}/{partition}/{offset}" for partition, end in p.ends(topic).items() for offset in range(end)
+            _place(topic, one.log, one.partition, one.offset)
+            for one in manifest.entries
+            if one.topic == topic and one.log < current
+        )
+        expected.update(
+            _place(topic, current, partition, offset)
+            for partition, end in p.ends(topic).items()
+            for offset in range(end)
         )
         out.compare("verdict", expected, found)
+
+
+def _place(topic: str, log: int, partition: int, offset: int) -> str:
+    return f"{topic}{f' (made again, {log})' if log else ''}/{partition}/{offset}"
 
 
 def _reviews(p: Pipeline, manifest: Manifest, out: Findings) -> None:
@@ -83,11 +112,17 @@ def _reviews(p: Pipeline, manifest: Manifest, out: Findings) -> None:
 
 
 def _calls(p: Pipeline, manifest: Manifest, out: Findings) -> None:
-    """Each call is complete once: closed, every utterance that its segmenter named has a row, and no other has."""
+    """Each call is complete once, and none is left open."""
     expected = Counter({one.subject for one in manifest.entries if one.subject.startswith("call-")})
     rows = p.rows("SELECT call_id, state, utterances FROM ingest.call_runs")
     out.compare("call", expected, Counter(call_id for call_id, _, _ in rows))
     out.wrong += [f"{call_id} is {state}" for call_id, state, _ in rows if state not in ("analysed", "no_speech")]
+    left = Counter(name for (name,) in p.rows("SELECT call_id FROM ingest.segmenter_state"))
+    out.compare("open call", Counter(), left)
+
+
+def _utterances(p: Pipeline, out: Findings) -> None:
+    """Each call is closed in one way; every utterance that its segmenter named has a row, and no other has."""
     named: dict[str, set[str]] = {}
     for record in p.records(p.topics.calls_utterances):
         if dict(record.headers)["ce_type"].startswith(b"calls.call.closed"):
@@ -97,9 +132,6 @@ def _calls(p: Pipeline, manifest: Manifest, out: Findings) -> None:
                 out.wrong.append(f"{record.key!r} was closed twice, differently")
     stored = Counter(f"{call}/{one}" for call, one in p.rows("SELECT call_id, utterance_id FROM ingest.utterances"))
     out.compare("utterance", Counter(f"{call}/{one}" for call, ids in named.items() for one in ids), stored)
-    out.compare(
-        "open call", Counter(), Counter(name for (name,) in p.rows("SELECT call_id FROM ingest.segmenter_state"))
-    )
 
 
 def _dead_letters(p: Pipeline, manifest: Manifest, out: Findings) -> None:
@@ -116,20 +148,50 @@ def _dead_letters(p: Pipeline, manifest: Manifest, out: Findings) -> None:
     out.compare("dead letter", expected, found)
 
 
-def _published(p: Pipeline, manifest: Manifest, out: Findings) -> None:
-    """At least once, by ce_id or the dead letter's id; outbox_id rises per key but for repeats."""
+def _published(p: Pipeline, manifest: Manifest, out: Findings, ids_rise: bool) -> None:
+    """At least once, by ce_id or the dead letter's id; all with the outbox's id."""
     state = dict(p.rows("SELECT call_id, state FROM ingest.call_runs"))
     spoken = {one for one, what in state.items() if what == "analysed"}
     reviewed = {one.subject for one in manifest.entries if one.subject.startswith("review-")}
     expected = Counter([f"call/{one}/{p.run_id}" for one in spoken] + [f"review/{one}/{p.run_id}" for one in reviewed])
-    told = [dict(record.headers)["ce_id"].decode() for record in p.records(p.topics.insights)]
+    insights = p.records(p.topics.insights)
+    told = [dict(record.headers)["ce_id"].decode() for record in insights]
     out.compare("insight", expected, Counter(told), at_least_once=True)
     letters = {str(one) for (one,) in p.rows("SELECT dead_letter_id FROM ingest.dead_letters")}
-    sent: set[str] = set()
-    for topic in p.topics.consumed:
-        sent |= {dict(record.headers)["earful-dead-letter-id"].decode() for record in p.records(p.topics.dlt(topic))}
+    buried = [record for topic in p.topics.consumed for record in p.records(p.topics.dlt(topic))]
+    sent = {dict(record.headers)["earful-dead-letter-id"].decode() for record in buried}
     out.missing += [f"published letter {one}" for one in letters - sent]
     out.extra += [f"published letter {one}" for one in sent - letters]
+    relayed = [*p.records(p.topics.calls_transcribed), *insights, *buried]
+    out.wrong += [f"{_at(one)} has no outbox_id" for one in relayed if "outbox_id" not in dict(one.headers)]
+    if ids_rise:
+        out.wrong += falling(relayed)
+
+
+def _at(record: Record) -> str:
+    return f"{record.topic}/{record.partition}/{record.offset}"
+
+
+def falling(records: Sequence[Record]) -> list[str]:
+    """What a consumer would lose that drops, key by key, whatever has no higher outbox_id than it saw before; and ids that
+    two messages have. Repeats are fine. `records` are in the order of their offsets."""
+    out: list[str] = []
+    highest: dict[tuple[str, bytes], int] = {}
+    known: dict[int, tuple[str, bytes | None, bytes | None]] = {}
+    for one in records:
+        told = dict(one.headers).get("outbox_id")
+        if told is None:
+            continue
+        number, key, message = int(told), (one.topic, one.key or b""), (one.topic, one.key, one.value)
+        if number in known:
+            if known[number] != message:
+                out.append(f"{_at(one)} has outbox_id {number} of another message")
+            continue
+        known[number] = message
+        if one.key and number < highest.get(key, 0):  # what has no key has no order
+            out.append(f"{_at(one)} has outbox_id {number} after {highest[key]} of the same key")
+        highest[key] = max(number, highest.get(key, 0))
+    return out
 
 
 QUERIES = (

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from settings import PROJECT
-from tests.faults.mutants import MUTANTS, OUTCOMES
+from tests.faults.mutants import MUTANTS, OUTCOMES, Mutant
 from tests.faults.results import NAMES, read
 
 __all__ = ["PAGE", "page", "write_tables"]
@@ -67,12 +67,18 @@ def mutants_table() -> list[str]:
             ", ".join(map(str, one.proofs)),
             one.text,
             "<br>".join(f"`{node.rpartition('/')[2]}`" for node in one.tests),
-            outcomes.get(one.name, {}).get("outcome", "not run"),
-            outcomes.get(one.name, {}).get("date", "-"),
+            *seen(one, outcomes.get(one.name, {})),
         ]
         for one in sorted(MUTANTS, key=lambda one: one.proofs)
     )
     return table(["test", "mutant: the product, but", "caught by", "seen", "date"], rows)
+
+
+def seen(mutant: Mutant, outcome: dict[str, Any]) -> tuple[str, str]:
+    """What became of it and when; an outcome counts only for the tests that the mutant names today."""
+    if outcome.get("tests") != list(mutant.tests):
+        return "not run", "-"
+    return outcome["outcome"], outcome["date"]
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:

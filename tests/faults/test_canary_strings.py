@@ -12,7 +12,6 @@ from urllib.request import urlopen
 import pytest
 import soundfile
 
-from stack.ports import Ports
 from stack.stack import Stack
 from stream.events import CallStarted, Message
 from tests.faults.chaos import Chaos
@@ -72,14 +71,12 @@ def poisonous(p: Chaos) -> list[Message]:
 @pytest.mark.proof(21)
 @pytest.mark.timeout(400)
 def test_no_canary_is_told(stack: Stack, figures: Figures) -> None:
-    ports = Ports(stack.home)
-    names = [f"health_{stage}" for stage in STAGES]
-    ports.choose(*names)
     servers = {name: (stack.home / "logs" / f"{name}.log").stat().st_size for name in ("kafka", "postgres", "triton")}
     with Chaos(stack, log_level="DEBUG") as p:
         p.expects_deaths = False
-        for stage, name in zip(STAGES, names, strict=True):
-            p.worker(stage, health_port=ports[name])
+        ports = {stage: p.port(f"health_{stage}") for stage in STAGES}
+        for stage, port in ports.items():
+            p.worker(stage, health_port=port)
         p.produce(poisonous(p))
         for model, what, output in (("aspects", "empty", "VERSION"), ("cvib", "nan", "PROBABILITIES")):
             with ailing(stack.home, model, what, output=output):
@@ -93,7 +90,7 @@ def test_no_canary_is_told(stack: Stack, figures: Figures) -> None:
         assert len(letters) == len(poisonous(p))
         told = {"logs": logs(p), "reasons": "\n".join(f"{reason} {detail}" for reason, detail in letters)}
         told["metrics"] = "".join(
-            urlopen(f"http://127.0.0.1:{ports[name]}/metrics", timeout=10).read().decode() for name in names
+            urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10).read().decode() for port in ports.values()
         )
         assert "earful_records_total" in told["metrics"]
         told["headers"] = "\n".join(

@@ -12,7 +12,6 @@ from stack.stack import Stack
 from stream.events import Message
 from tests.faults.chaos import Chaos
 from tests.faults.load import Item, Load
-from tests.faults.oracle import content, difference, examine
 from tests.faults.results import Figures
 from tests.workers.pipeline import STAGES
 from tests.workers.sending import STARTED, review, sample, whole_call
@@ -45,15 +44,7 @@ def test_workers_with_wrong_clocks(stack: Stack, small: Load, small_content: lis
             p.worker(stage, module="tests.faults.shifted", env={"FAULT_CLOCK": str(seconds), "TZ": zone})
         p.send(small.items(p.topics))
         p.wait_until_settled(150)
-        found = examine(p, p.manifest)
-        figures.oracle(found)
-        figures.note(
-            load=f"{small.reviews} reviews, {small.calls} calls",
-            faults=f"clocks {HOURS} h early or late, each worker in another time zone",
-            seed=small.seed,
-        )
-        assert found.clean, found
-        assert not difference(content(p), small_content)
+        p.verify(figures, small, f"clocks {HOURS} h early or late, each worker in another time zone", small_content)
 
 
 @pytest.mark.chaos
@@ -88,10 +79,7 @@ def test_events_of_odd_times(stack: Stack, figures: Figures) -> None:
         )
         p.send(items)
         p.wait_until_settled(100)
-        found = examine(p, p.manifest)
-        figures.oracle(found)
-        figures.note(load=f"{len(items)} records", faults="summer time, midnight, months, zones, 1970, 2100")
-        assert found.clean, found
+        p.verify(figures, f"{len(items)} records", "summer time, midnight, months, zones, 1970, 2100")
         stored = dict(p.rows("SELECT review_id, created_at FROM analytics_v1.reviews"))
         for name, at in INSTANTS.items():
             assert stored[f"review-{name.replace(' ', '-')}"] == at

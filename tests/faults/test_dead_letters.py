@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-import socket
 import urllib.request
-from collections.abc import Iterator
 
 import psycopg
 import pytest
@@ -17,28 +15,13 @@ from stack.stack import Stack
 from stream.events import Message
 from tests.faults.chaos import Chaos
 from tests.faults.load import Item
-from tests.faults.oracle import examine
 from tests.faults.results import Figures
-from tests.faults.test_order import items
+from tests.faults.sending import BURY, poison, reviews
 from tests.workers.pipeline import Place
 
-BURY = frozenset({"dead_letter"})
 LIMIT = 10
 #: As much as the broker takes of a value whose dead letter has headers of its own.
 LARGE = b'{"text":"' + b"x" * 1_048_430
-
-
-def poison(p: Chaos, count: int) -> Iterator[Item]:
-    for number in range(count):
-        key = f"poison-{number}"
-        message = Message(topic=p.topics.reviews_submitted, key=key.encode(), value=b"{not json")
-        yield Item(subject=key, message=message, kinds=BURY, reason="invalid_json")
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port: int = server.getsockname()[1]
-        return port
 
 
 def metric(port: int, name: str) -> float:
@@ -66,14 +49,14 @@ def largest(p: Chaos, size: int) -> None:
 @pytest.mark.timeout(200)
 def test_a_dead_letter_topic_that_takes_nothing(stack: Stack, figures: Figures) -> None:
     """The outbox keeps them; over its bound the stage pauses. What is not refused goes on until then."""
-    port = free_port()
-    with Chaos(stack, partitions=1, review_batch=8, outbox_limit=LIMIT, health_port=port) as p:
+    with Chaos(stack, partitions=1, review_batch=8, outbox_limit=LIMIT) as p:
         p.expects_deaths = False
         largest(p, 100)
-        p.start(["reviewer"])
-        p.send([*items(p, 0, 5), *poison(p, 3 * LIMIT)])
+        port = p.port("health")
+        p.worker("reviewer", health_port=port)
+        p.send([*reviews(p, 0, 5), *poison(p, range(3 * LIMIT))])
         p.wait(lambda: metric(port, "earful_outbox_rows") > LIMIT, "the outbox is over its bound")
-        p.send(items(p, 5, 50))
+        p.send(reviews(p, 5, 50))
         p.wait(lambda: "the outbox holds" in p.workers[0].log.read_text(), "the stage pauses")
         refused = p.wait(lambda: metric(port, "earful_relay_failures_total"), "Kafka refuses")
         assert p.lag("reviewer") > 0
@@ -83,12 +66,7 @@ def test_a_dead_letter_topic_that_takes_nothing(stack: Stack, figures: Figures) 
         p.wait(lambda: any(one.key == b"review-0" for one in p.records(p.topics.insights)), "insights go on")
         largest(p, 1_048_588)
         p.wait_until_settled(100)
-        found = examine(p, p.manifest)
-        figures.oracle(found)
-        figures.note(
-            load="55 reviews", faults=f"{3 * LIMIT} dead letters that their topic refuses", refused=int(refused)
-        )
-        assert found.clean, found
+        p.verify(figures, "55 reviews", f"{3 * LIMIT} dead letters that their topic refuses", refused=int(refused))
 
 
 @pytest.mark.chaos
@@ -97,17 +75,17 @@ def test_a_dead_letter_topic_that_takes_nothing(stack: Stack, figures: Figures) 
 @pytest.mark.parametrize("state", ["disk_full", "insufficient_privilege"])
 def test_a_dead_letter_table_that_takes_nothing(stack: Stack, figures: Figures, state: str) -> None:
     """The batch is tried again, as it is, until the table is well: no record is dropped, and none gets another reason."""
-    port = free_port()
-    with Chaos(stack, partitions=1, review_batch=8, health_port=port) as p:
+    with Chaos(stack, partitions=1, review_batch=8) as p:
         p.expects_deaths = False
+        port = p.port("health")
         with psycopg.connect(p.url, autocommit=True) as connection:
             connection.execute(
                 "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS"  # type: ignore[call-overload]
                 f" $$ BEGIN RAISE {state} USING MESSAGE = 'no letters today'; END $$;"
                 " CREATE TRIGGER refuse BEFORE INSERT ON ingest.dead_letters FOR EACH ROW EXECUTE FUNCTION refuse()"
             )
-            p.start(["reviewer"])
-            p.send([*items(p, 0, 20), *poison(p, 1), *items(p, 20, 20)])
+            p.worker("reviewer", health_port=port)
+            p.send([*reviews(p, 0, 20), *poison(p, range(1)), *reviews(p, 20, 20)])
             p.wait(lambda: metric(port, "earful_batch_retries_total") >= 6, "it is tried again and again")
             assert "no letters today" in p.workers[0].log.read_text()
             done = p.one("SELECT next_offset FROM ingest.ledger WHERE stage = 'reviewer'")
@@ -115,10 +93,7 @@ def test_a_dead_letter_table_that_takes_nothing(stack: Stack, figures: Figures, 
             assert p.verdict("reviewer", Place(topic=p.topics.reviews_submitted, partition=0, offset=20)) is None
             connection.execute("DROP TRIGGER refuse ON ingest.dead_letters")
         p.wait_until_settled(60)
-        found = examine(p, p.manifest)
-        figures.oracle(found)
-        figures.note(load="40 reviews", faults=f"the table of dead letters refuses: {state}")
-        assert found.clean, found
+        p.verify(figures, "40 reviews", f"the table of dead letters refuses: {state}")
 
 
 @pytest.mark.chaos
@@ -130,7 +105,7 @@ def test_a_dead_letter_too_large_for_its_topic(stack: Stack, figures: Figures) -
         p.expects_deaths = False
         p.start(["reviewer"])
         message = Message(topic=p.topics.reviews_submitted, key=b"large", value=LARGE)
-        p.send([*items(p, 0, 5), Item(subject="large", message=message, kinds=BURY, reason="too_large")])
+        p.send([*reviews(p, 0, 5), Item(subject="large", message=message, kinds=BURY, reason="too_large")])
         p.wait_until_settled(60)
         [letter] = p.records(p.topics.dlt(p.topics.reviews_submitted))
         headers = dict(letter.headers)
@@ -138,7 +113,4 @@ def test_a_dead_letter_too_large_for_its_topic(stack: Stack, figures: Figures) -
         assert headers["earful-value-bytes"] == str(len(LARGE)).encode()
         assert headers["earful-value-sha256"] == hashlib.sha256(LARGE).hexdigest().encode()
         assert p.one("SELECT value FROM pii.dead_letter_payloads") == LARGE
-        found = examine(p, p.manifest)
-        figures.oracle(found)
-        figures.note(load="5 reviews", faults=f"a record of {len(LARGE)} bytes")
-        assert found.clean, found
+        p.verify(figures, "5 reviews", f"a record of {len(LARGE)} bytes")

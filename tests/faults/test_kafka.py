@@ -11,7 +11,6 @@ import pytest
 from stack.stack import Stack
 from tests.faults.chaos import Chaos, kill_server, undisturbed
 from tests.faults.load import Load
-from tests.faults.oracle import content, difference, examine
 from tests.faults.results import Figures
 
 LOAD = Load(seed=5, reviews=200, calls=4)
@@ -20,32 +19,15 @@ AWAY_SECONDS = 70.0
 
 def finish(p: Chaos, figures: Figures, expected: list[str], faults: str) -> None:
     since = time.monotonic()
-    p.wait(lambda: p.tend() or p.settled(), "everything is done", 150)
-    seconds = time.monotonic() - since
-    found = examine(p, p.manifest)
-    figures.oracle(found)
-    figures.note(
-        load=f"{LOAD.reviews} reviews, {LOAD.calls} calls",
-        faults=faults,
-        seed=LOAD.seed,
-        lag_0_after_seconds=round(seconds),
-    )
-    assert found.clean, found
-    assert not difference(content(p), expected)
-    assert not p.bad_exits(), p.why()
-
-
-def quiet(stack: Stack) -> list[str]:
-    for p in undisturbed(stack, LOAD):
-        return content(p)
-    raise AssertionError
+    p.wait(p.settled, "everything is done", 150)
+    p.verify(figures, LOAD, faults, expected, lag_0_after_seconds=round(time.monotonic() - since))
 
 
 @pytest.mark.chaos
 @pytest.mark.proof(5)
 @pytest.mark.timeout(400)
 def test_hard_restart(own_stack: Stack, figures: Figures) -> None:
-    expected = quiet(own_stack)
+    expected = undisturbed(own_stack, LOAD)
     with Chaos(own_stack) as p:
         p.start()
         slices = LOAD.slices(p.topics, 4)
@@ -63,7 +45,7 @@ def test_hard_restart(own_stack: Stack, figures: Figures) -> None:
 @pytest.mark.timeout(2_400)
 def test_five_absences(own_stack: Stack, figures: Figures) -> None:
     """Hard and clean in turn, each 70 s long; a second worker of each stage starts in the middle of the first."""
-    expected = quiet(own_stack)
+    expected = undisturbed(own_stack, LOAD)
     with Chaos(own_stack) as p:
         p.start()
         slices = LOAD.slices(p.topics, 6)

@@ -10,7 +10,6 @@ from stack.stack import Stack
 from tests.faults.chaos import Chaos
 from tests.faults.ills import asked, noting
 from tests.faults.load import Load
-from tests.faults.oracle import examine
 from tests.faults.results import Figures
 
 REVIEWS = Load(seed=3, reviews=150, calls=0)
@@ -27,12 +26,8 @@ def test_killed_once(stack: Stack, figures: Figures, step: str) -> None:
         p.send(REVIEWS.items(p.topics))
         first = {"FAULT_NTH": "1"} if step == "5:written" else {"FAULT_NTH": "4"}
         p.doomed("reviewer", [{"FAULT_STEP": step, **first}], instance_id=f"{p.name}-reviewer")
-        p.wait(lambda: p.tend() or (p.exits and p.settled()), "everything is done", 90)
-        found = examine(p, p.manifest)
-        figures.oracle(found)
-        figures.note(load="150 reviews, 1 poison", faults=f"SIGKILL at {step}", seed=REVIEWS.seed)
-        assert found.clean, found
-        assert not p.bad_exits(), p.why()
+        p.wait(lambda: p.settled() and p.exits, "everything is done", 90)
+        p.verify(figures, REVIEWS, f"SIGKILL at {step}")
         if step == "5:written":
             told = Counter(dict(one.headers)["ce_id"] for one in p.records(p.topics.insights))
             assert set(told.values()) == {1}
@@ -50,12 +45,8 @@ def test_a_segmenter_killed_between_kafka_and_postgres(stack: Stack, figures: Fi
         p.send(CALLS.items(p.topics))
         p.doomed("segmenter", [{"FAULT_STEP": "4:inferred"}], instance_id=f"{p.name}-segmenter")
         p.start(("transcriber", "summarizer"))
-        p.wait(lambda: p.tend() or (p.exits and p.settled()), "everything is done", 150)
-        found = examine(p, p.manifest)
-        figures.oracle(found)
-        figures.note(load="1 call", faults="SIGKILL of the segmenter at 4:inferred", seed=CALLS.seed)
-        assert found.clean, found
-        assert not p.bad_exits(), p.why()
+        p.wait(lambda: p.settled() and p.exits, "everything is done", 150)
+        p.verify(figures, CALLS, "SIGKILL of the segmenter at 4:inferred")
         headers = [dict(one.headers) for one in p.records(p.topics.calls_utterances)]
         sent = Counter(one["utterance_id"] for one in headers if "utterance_id" in one)
         assert max(sent.values()) > 1, "the segmenter died too early to prove anything"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from datetime import timedelta
 
@@ -12,29 +11,20 @@ import pytest
 
 from stack.stack import Stack
 from stream.audio import encode_flac
-from stream.events import AudioChunk, Message
+from stream.events import AudioChunk
 from tests.faults.chaos import Chaos
 from tests.faults.ills import asked, noting
 from tests.faults.load import Item, Load
-from tests.faults.oracle import examine
 from tests.faults.results import Figures
-from tests.faults.test_order import items
+from tests.faults.sending import arrivals, poison, reviews
 from tests.workers.sending import STARTED, whole_call
 
 SEED = 10
-BURY = frozenset({"dead_letter"})
-
-
-def poison(p: Chaos, numbers: Iterable[int]) -> Iterator[Item]:
-    for number in numbers:
-        key = f"poison-{number}"
-        message = Message(topic=p.topics.reviews_submitted, key=key.encode(), value=b"{not json")
-        yield Item(subject=key, message=message, kinds=BURY, reason="invalid_json")
 
 
 def mixed(p: Chaos) -> list[Item]:
     """600 good reviews with 1 % of poison among them, a hundred in a row, and one inside each good batch of sixteen."""
-    good, bad = iter(items(p, 0, 600)), poison(p, range(10_000))
+    good, bad = iter(reviews(p, 0, 600)), poison(p, range(10_000))
     dice = random.Random(SEED)
     out = [next(bad) if dice.random() < 0.01 else next(good) for _ in range(300)]
     out += [next(bad) for _ in range(100)]
@@ -52,10 +42,7 @@ def test_poison_few_many_and_within(stack: Stack, figures: Figures) -> None:
         sent = mixed(p)
         p.send(sent)
         p.wait_until_settled(100)
-        found = examine(p, p.manifest)
-        figures.oracle(found)
-        figures.note(load="600 reviews", faults=f"{len(sent) - 600} poison, 100 of them in a row", seed=SEED)
-        assert found.clean, found
+        p.verify(figures, "600 reviews", f"{len(sent) - 600} poison, 100 of them in a row", seed=SEED)
         texts = {text: times for text, times in asked(stack.home, "aspects").items() if text.endswith(")")}
         assert len(texts) == 600
         assert set(texts.values()) == {1}
@@ -69,13 +56,12 @@ def test_nothing_but_poison_for_a_minute(stack: Stack, figures: Figures) -> None
     with Chaos(stack, partitions=2, review_batch=64) as p:
         p.expects_deaths = False
         p.start(["reviewer"])
-        p.send(list(poison(p, range(6_000))))
-        p.send(items(p, 0, 50))
+        for _ in arrivals(p, 100, 60, lambda p, first, count: poison(p, range(first, first + count))):
+            pass
+        sent = len(p.manifest.entries)
+        p.send(reviews(p, 0, 50))
         p.wait_until_settled(200)
-        found = examine(p, p.manifest)
-        figures.oracle(found)
-        figures.note(load="50 reviews behind them", faults="6,000 poison in a row")
-        assert found.clean, found
+        p.verify(figures, "50 reviews behind them", f"{sent:,} poison in a row, 100 a second")
 
 
 @pytest.mark.proof(10)
@@ -89,10 +75,7 @@ def test_a_chunk_that_kills_the_decoder(stack: Stack, figures: Figures) -> None:
         p.send([*load.items(p.topics), *deadly(p)])
         p.wait_until_settled(100)
         assert not p.exits
-        found = examine(p, p.manifest)
-        figures.oracle(found)
-        figures.note(load="3 calls", faults="1 chunk that takes more memory than the decoder may have", seed=SEED)
-        assert found.clean, found
+        p.verify(figures, "3 calls", "1 chunk that takes more memory than the decoder may have", seed=SEED)
 
 
 def deadly(p: Chaos) -> list[Item]:
@@ -136,7 +119,7 @@ def deadly(p: Chaos) -> list[Item]:
 def test_past_the_limit_it_stops_rather_than_drops(stack: Stack, figures: Figures) -> None:
     """However often it is started again; with a higher limit it goes on where it was."""
     with Chaos(stack, partitions=1, review_batch=16, dead_letters_in_a_row=100) as p:
-        p.send([*items(p, 0, 20), *poison(p, range(150)), *items(p, 20, 20)])
+        p.send([*reviews(p, 0, 20), *poison(p, range(150)), *reviews(p, 20, 20)])
         worker = p.worker("reviewer", instance_id=f"{p.name}-reviewer")
         for _ in range(2):
             p.wait(lambda: worker.returncode is not None, "it stops")
@@ -148,7 +131,4 @@ def test_past_the_limit_it_stops_rather_than_drops(stack: Stack, figures: Figure
         p.wait(lambda: worker.returncode is not None, "it stops")
         worker.start(EARFUL_DEAD_LETTERS_IN_A_ROW="200")
         p.wait_until_settled(60)
-        found = examine(p, p.manifest)
-        figures.oracle(found)
-        figures.note(load="40 reviews", faults="150 poison in a row, where 100 are allowed")
-        assert found.clean, found
+        p.verify(figures, "40 reviews", "150 poison in a row, where 100 are allowed")

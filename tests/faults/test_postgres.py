@@ -9,34 +9,15 @@ from contextlib import contextmanager
 import psutil
 import psycopg
 import pytest
-from kafka import KafkaAdminClient
 
 from stack.stack import Stack
-from store.runs import CUT_RUN
 from tests.faults.chaos import Chaos
 from tests.faults.load import Load
-from tests.faults.oracle import content, difference, examine
 from tests.faults.results import Figures
 from tests.workers.pipeline import STAGES
 
 #: A worker's own buffers fill while nothing is done: some records and their events.
 GROWTH_BYTES = 24_000_000
-
-
-def acknowledged(p: Chaos) -> dict[tuple[str, int], int]:
-    """What Kafka believes to be done, by stage and partition."""
-    admin = KafkaAdminClient(bootstrap_servers=p.stack.endpoints["kafka"])
-    groups = {
-        f"{p.topics.prefix}earful.{stage}.{CUT_RUN if stage == 'segmenter' else p.run_id}": stage for stage in STAGES
-    }
-    try:
-        return {
-            (groups[group], place.partition): one.offset
-            for group, found in admin.list_group_offsets(list(groups)).items()
-            for place, one in found.items()
-        }
-    finally:
-        admin.close()
 
 
 def done(p: Chaos) -> dict[tuple[str, int], int]:
@@ -65,7 +46,7 @@ def nothing_acknowledged(p: Chaos, seconds: float, before: dict[tuple[str, int],
     yield grown
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
-        ahead = {place: one for place, one in acknowledged(p).items() if one > before.get(place, 0)}
+        ahead = {place: one for place, one in p.acknowledged().items() if one > before.get(place, 0)}
         assert not ahead, (ahead, before)
         assert not any(worker.returncode is not None for worker in p.workers), p.report()
         time.sleep(0.5)
@@ -77,12 +58,20 @@ def retried(p: Chaos, why: str) -> bool:
     return any(why in worker.log.read_text(errors="replace") for worker in p.workers)
 
 
-def away(stack: Stack, load: Load, expected: list[str], figures: Figures, seconds: float) -> None:
+@pytest.mark.proof(8)
+@pytest.mark.parametrize(
+    "seconds",
+    [
+        pytest.param(15, marks=[pytest.mark.chaos, pytest.mark.timeout(300)]),
+        pytest.param(300, marks=[pytest.mark.slow, pytest.mark.timeout(900)]),
+    ],
+)
+def test_postgres_away(own_stack: Stack, small: Load, small_content: list[str], figures: Figures, seconds: int) -> None:
     """Half of the load comes while Postgres is away."""
-    postgres = next(one for one in stack.servers if one.name == "postgres")
-    with Chaos(stack) as p:
+    postgres = next(one for one in own_stack.servers if one.name == "postgres")
+    with Chaos(own_stack) as p:
         p.start()
-        first, second = load.slices(p.topics, 2)
+        first, second = small.slices(p.topics, 2)
         p.send(first)
         p.wait_until_settled(120)
         before = done(p)
@@ -92,33 +81,13 @@ def away(stack: Stack, load: Load, expected: list[str], figures: Figures, second
         postgres.start()
         p.wait(p.settled, "all is done", 150)
         assert retried(p, "Postgres does not answer")
-        found = examine(p, p.manifest)
-        figures.oracle(found)
-        figures.note(
-            load=f"{load.reviews} reviews, {load.calls} calls",
-            faults=f"Postgres away for {seconds:.0f} s",
-            seed=load.seed,
+        p.verify(
+            figures,
+            small,
+            f"Postgres away for {seconds} s",
+            small_content,
             grown_mb=round(max(grown.values()) / 1e6, 1),
         )
-        assert found.clean, found
-        assert not difference(content(p), expected)
-        assert not p.bad_exits(), p.why()
-
-
-@pytest.mark.chaos
-@pytest.mark.proof(8)
-@pytest.mark.timeout(300)
-def test_postgres_away(own_stack: Stack, small: Load, small_content: list[str], figures: Figures) -> None:
-    away(own_stack, small, small_content, figures, 15)
-
-
-@pytest.mark.slow
-@pytest.mark.proof(8)
-@pytest.mark.timeout(900)
-def test_postgres_away_for_five_minutes(
-    own_stack: Stack, small: Load, small_content: list[str], figures: Figures
-) -> None:
-    away(own_stack, small, small_content, figures, 300)
 
 
 #: Every eighth transaction that writes a verdict loses its backend in the middle of COMMIT.
@@ -149,15 +118,7 @@ def test_backends_that_end_inside_commit(stack: Stack, small: Load, small_conten
         assert len(p.exits) >= 4
         assert {code for _, code in p.exits} == {75}, p.why()
         assert "CommitUnknown" in p.why()
-        found = examine(p, p.manifest)
-        figures.oracle(found)
-        figures.note(
-            load=f"{small.reviews} reviews, {small.calls} calls",
-            faults=f"{len(p.exits)} backends ended inside COMMIT",
-            seed=small.seed,
-        )
-        assert found.clean, found
-        assert not difference(content(p), small_content)
+        p.verify(figures, small, f"{len(p.exits)} backends ended inside COMMIT", small_content)
 
 
 @pytest.mark.chaos
@@ -175,15 +136,7 @@ def test_a_lock_that_outlasts_the_timeout(
             with nothing_acknowledged(p, 14, {}):
                 p.wait(lambda: retried(p, "lock timeout"), "a lock is given up")
         p.wait(p.settled, "all is done", 150)
-        found = examine(p, p.manifest)
-        figures.oracle(found)
-        figures.note(
-            load=f"{small.reviews} reviews, {small.calls} calls",
-            faults="the verdicts locked for longer than a worker waits",
-            seed=small.seed,
-        )
-        assert found.clean, found
-        assert not difference(content(p), small_content)
+        p.verify(figures, small, "the verdicts locked for longer than a worker waits", small_content)
         assert not p.exits
 
 
@@ -215,13 +168,4 @@ def test_no_connection_left(own_stack: Stack, small: Load, small_content: list[s
                 for one in taken:
                     one.close()
         p.wait(p.settled, "all is done", 150)
-        found = examine(p, p.manifest)
-        figures.oracle(found)
-        figures.note(
-            load=f"{small.reviews} reviews, {small.calls} calls",
-            faults=f"all {len(taken)} connections taken by somebody else for 10 s",
-            seed=small.seed,
-        )
-        assert found.clean, found
-        assert not difference(content(p), small_content)
-        assert not p.bad_exits(), p.why()
+        p.verify(figures, small, f"all {len(taken)} connections taken by somebody else for 10 s", small_content)

@@ -9,7 +9,6 @@ import pytest
 from stack.stack import Stack
 from tests.faults.chaos import Chaos
 from tests.faults.load import Load
-from tests.faults.oracle import content, difference, examine
 from tests.faults.results import Figures
 from tests.workers.pipeline import STAGES
 
@@ -38,14 +37,6 @@ def test_death_between_each_pair_of_steps_and_inside_commit(
         )
         p.wait_until_settled()
         deaths = Counter(name.split("-")[1] for name, _ in p.exits)
-        assert not p.bad_exits(), p.why()
-        found = examine(p, p.manifest)
-        figures.oracle(found)
-        figures.note(
-            load=f"{small.reviews} reviews, {small.calls} calls",
-            faults=f"{len(p.exits)} SIGKILLs, at {len(STEPS)} places in each of {len(STAGES)} stages",
-            seed=small.seed,
-        )
-        assert found.clean, found
-        assert not difference(content(p), small_content)
+        faults = f"{len(p.exits)} SIGKILLs, at {len(STEPS)} places in each of {len(STAGES)} stages"
+        p.verify(figures, small, faults, small_content)
         assert deaths == dict.fromkeys(STAGES, len(STEPS))

@@ -10,7 +10,7 @@ import pytest
 from stack.stack import Stack
 from tests.faults.chaos import Chaos, kill_server, undisturbed
 from tests.faults.load import Load
-from tests.faults.oracle import content, content_hash, difference, examine
+from tests.faults.oracle import content_hash
 from tests.faults.results import Figures
 from tests.workers.pipeline import STAGES
 
@@ -46,19 +46,16 @@ def storm(
         since = time.monotonic()
         p.wait(p.settled, "everything is done", 150 + load.reviews / 50)
         lag_seconds = time.monotonic() - since
-        found = examine(p, p.manifest)
-        figures.oracle(found)
-        figures.note(
-            load=f"{load.reviews} reviews, {load.calls} calls; {partitions} partitions, {instances} workers a stage",
-            faults=f"{kills} SIGKILLs of workers; of Kafka, Postgres and Triton one each",
+        print(f"content {content_hash(expected)}; lag 0 after {lag_seconds:.0f} s; exits {p.exits}")
+        p.verify(
+            figures,
+            f"{load}; {partitions} partitions, {instances} workers a stage",
+            f"{kills} SIGKILLs of workers; of Kafka, Postgres and Triton one each",
+            expected,
             seed=load.seed,
             content=content_hash(expected)[:8],
             lag_0_after_seconds=round(lag_seconds),
         )
-        print(f"oracle: {found}; content {content_hash(expected)}; lag 0 after {lag_seconds:.0f} s; exits {p.exits}")
-        assert found.clean, found
-        assert not difference(content(p), expected)
-        assert not p.bad_exits(), p.why()
         assert sum(code == -9 for _, code in p.exits) >= kills - 1  # one may hit a worker that is down already
         assert lag_seconds < LAG_SECONDS or load.reviews > 1_500  # then what was sent is still being worked on
 
@@ -67,10 +64,7 @@ def storm(
 @pytest.mark.timeout(400)
 def test_storm(own_stack: Stack, figures: Figures) -> None:
     load = Load(seed=SEED, reviews=1_500, calls=20)
-    for p in undisturbed(own_stack, load, partitions=6):
-        quiet = examine(p, p.manifest)
-        assert quiet.clean, quiet
-        expected = content(p)
+    expected = undisturbed(own_stack, load, partitions=6)
     storm(own_stack, load, figures, partitions=6, instances=2, kills=WORKER_KILLS, expected=expected)
 
 
@@ -80,6 +74,5 @@ def test_storm(own_stack: Stack, figures: Figures) -> None:
 def test_long_storm(own_stack: Stack, figures: Figures) -> None:
     """20,000 records of reviews and calls, 16 kills of each stage in the mean. The patience grows with the load."""
     load = Load(seed=SEED, reviews=18_500, calls=80)
-    for p in undisturbed(own_stack, load, partitions=16, seconds=1_200):
-        expected = content(p)
+    expected = undisturbed(own_stack, load, partitions=16, seconds=1_200)
     storm(own_stack, load, figures, partitions=16, instances=4, kills=64, expected=expected)

@@ -24,7 +24,6 @@ from tests.conftest import TEST_MODELS, make_stack
 from tests.faults import ills
 from tests.faults.chaos import Chaos
 from tests.faults.load import Load
-from tests.faults.oracle import content, difference, examine
 from tests.faults.results import Figures
 
 #: As the issue asks. A start of Triton is part of the second.
@@ -149,17 +148,14 @@ def test_every_illness_under_load(supervised: Stack, small: Load, small_content:
 
 
 def check(p: Chaos, patient: Patient, figures: Figures, load: Load, expected: list[str]) -> None:
-    found = examine(p, p.manifest)
-    figures.oracle(found)
-    figures.note(
-        load=f"{load.reviews} reviews, {load.calls} calls",
-        faults=", ".join(patient.seen),
-        seed=load.seed,
+    p.verify(
+        figures,
+        load,
+        ", ".join(patient.seen),
+        expected,
         seconds_until_seen=round(max(patient.seen.values()), 1),
         seconds_until_restarted=round(max(patient.restarted.values()), 1),
     )
-    assert found.clean, found
     nothing_hollow(p)
-    assert not difference(content(p), expected)
     assert max(patient.seen.values()) < SEEN_SECONDS, patient.seen
     assert max(patient.restarted.values()) < RESTARTED_SECONDS, patient.restarted

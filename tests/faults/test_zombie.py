@@ -10,9 +10,10 @@ import pytest
 from stack.stack import Stack
 from tests.faults.chaos import Chaos
 from tests.faults.load import Load
-from tests.faults.oracle import content, difference, examine
+from tests.faults.oracle import content
 from tests.faults.results import Figures
-from tests.workers.pipeline import STAGES, Worker
+from tests.workers.pipeline import STAGES
+from tests.workers.worker import Worker
 
 
 def stopped(worker: Worker) -> bool:
@@ -41,14 +42,6 @@ def test_a_zombie_of_each_stage(
         late = p.rows("SELECT sum(epoch) FROM ingest.ledger")
         p.wait(lambda: p.rows("SELECT sum(epoch) FROM ingest.ledger") != late or p.exits or p.tend(), "they wake up")
         p.wait_until_settled(100)
-        found = examine(p, p.manifest)
-        figures.oracle(found)
-        figures.note(
-            load=f"{small.reviews} reviews, {small.calls} calls",
-            faults=f"SIGSTOP of a worker of each stage at {step}, SIGCONT when its successor was done",
-            seed=small.seed,
-        )
-        assert found.clean, found
+        faults = f"SIGSTOP of a worker of each stage at {step}, SIGCONT when its successor was done"
+        p.verify(figures, small, faults, small_content)
         assert content(p) == before
-        assert not difference(before, small_content)
-        assert not p.bad_exits(), p.why()

@@ -7,10 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import os
-import signal
-import sys
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import date
 from itertools import count
@@ -24,15 +22,17 @@ from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition
 from kafka.admin import NewTopic
 from kafka.errors import KafkaError
 
-from stack.process import Child
+from stack.ports import Ports
 from stack.stack import Stack
 from store import migrate, runs
 from store.engine import create
 from store.schema import REVISION
 from stream.events import Message, Record, Topics
 from stream.partitioner import partition_for
+from tests.workers import topic_log
+from tests.workers.worker import Worker
 
-__all__ = ["PROJECT", "STAGES", "Pipeline", "Place", "Worker", "template"]
+__all__ = ["PROJECT", "STAGES", "Pipeline", "Place", "template"]
 
 PROJECT = Path(__file__).resolve().parents[2]
 STAGES = ("segmenter", "transcriber", "summarizer", "reviewer")
@@ -61,46 +61,6 @@ class Place:
     topic: str
     partition: int
     offset: int
-
-
-class Worker:
-    """One worker process of a pipeline; `name` is its stage and number."""
-
-    def __init__(self, home: Path, name: str, command: Sequence[str], env: Mapping[str, str]) -> None:
-        self.name = name
-        self._command = [sys.executable, *command]
-        self._env = dict(env)
-        self._child = Child(name, home=home)
-        self.log = self._child.log
-
-    def start(self, **env: str) -> None:
-        self._child.start(self._command, env=self._env | env)
-
-    @property
-    def pid(self) -> int | None:
-        return self._child.pid
-
-    @property
-    def returncode(self) -> int | None:
-        return self._child.returncode
-
-    def kill(self) -> None:
-        """SIGKILL: nothing is said goodbye to. Its decoder child ends with its pipe."""
-        self.signal(signal.SIGKILL)
-
-    def signal(self, number: int) -> None:
-        pid = self._child.pid
-        if pid is not None:
-            os.kill(pid, number)
-
-    def stop(self) -> int | None:
-        """SIGTERM and wait. Returns the exit code."""
-        self._child.stop()
-        return self._child.returncode
-
-    def tail(self, lines: int = 8) -> str:
-        text = self.log.read_text(errors="replace").splitlines() if self.log.exists() else []
-        return "\n".join(line[:1500] for line in text[-lines:])
 
 
 class Pipeline:
@@ -196,6 +156,12 @@ class Pipeline:
         made.start()
         return made
 
+    def port(self, name: str) -> int:
+        """A free port for one of its workers."""
+        ports = Ports(self.stack.home)
+        ports.choose(f"{self.name}_{name}")
+        return ports[f"{self.name}_{name}"]
+
     def start(self, stages: Iterable[str] = STAGES, *, instances: int = 1) -> None:
         """Start `instances` workers of each stage; they may still be starting when this returns."""
         for stage in stages:
@@ -252,32 +218,7 @@ class Pipeline:
 
     def records(self, topic: str) -> list[Record]:
         """All records of a topic, partition by partition."""
-        consumer = KafkaConsumer(bootstrap_servers=self.stack.endpoints["kafka"], enable_auto_commit=False)
-        try:
-            ends = {TopicPartition(topic, number): end for number, end in self.ends(topic).items()}
-            consumer.assign(list(ends))
-            consumer.seek_to_beginning()
-            out: list[Record] = []
-            deadline = time.monotonic() + 30
-            while any(consumer.position(place) < end for place, end in ends.items()):
-                if time.monotonic() > deadline:
-                    raise AssertionError(f"{topic} could not be read to its end")
-                for found in consumer.poll(timeout_ms=500).values():
-                    out += [
-                        Record(
-                            topic=one.topic,
-                            partition=one.partition,
-                            offset=one.offset,
-                            timestamp_ms=one.timestamp,
-                            key=one.key,
-                            value=one.value,
-                            headers=tuple(one.headers),
-                        )
-                        for one in found
-                    ]
-        finally:
-            consumer.close()
-        return sorted(out, key=lambda record: (record.partition, record.offset))
+        return topic_log.read(self.stack.endpoints["kafka"], topic, self.ends(topic))
 
     def verdict(self, stage: str, place: Place) -> tuple[str, str | None] | None:
         """Kind and reason of an offset; None if it has none. More than one fails."""

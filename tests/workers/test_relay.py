@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from typing import Any
 
 import pytest
@@ -35,17 +36,22 @@ async def test_the_relay_sees_the_outbox_grow_while_it_waits_for_kafka(engine: A
         await asyncio.wait_for(producer.asked.wait(), 20)
         await relay.check_room()
         await put(engine, 5)
-        async with asyncio.timeout(20):
-            while True:
-                try:
-                    await relay.check_room()
-                except Transient:
-                    break
-                await asyncio.sleep(0.05)
+        deadline = time.monotonic() + 20
+        while not (full := await is_full(relay)) and time.monotonic() < deadline:
+            await asyncio.sleep(0.05)
+        assert full, "six messages wait where three may, and nobody pauses"
     finally:
         running.cancel()
         with pytest.raises(asyncio.CancelledError):
             await running
+
+
+async def is_full(relay: Relay) -> bool:
+    try:
+        await relay.check_room()
+    except Transient:
+        return True
+    return False
 
 
 class Refusing:
@@ -53,6 +59,7 @@ class Refusing:
 
     def __init__(self, value: bytes) -> None:
         self.taken: list[tuple[bytes, bytes]] = []
+        self.ids: list[tuple[bytes, int]] = []  # key and outbox_id
         self._value = value
         self._left = 2
 
@@ -62,6 +69,7 @@ class Refusing:
             self._left -= 1
             raise KafkaTimeoutError
         self.taken.append((key, value))
+        self.ids.append((key, int(dict(headers)["outbox_id"])))
 
 
 async def test_a_message_that_fails_is_not_overtaken_by_a_newer_one_of_its_key(engine: AsyncEngine) -> None:
@@ -82,6 +90,9 @@ async def test_a_message_that_fails_is_not_overtaken_by_a_newer_one_of_its_key(e
             await running
     assert [value for key, value in producer.taken if key == b"k"] == [b"k0", b"k1", b"k2"]
     assert sorted(producer.taken) == sorted(names)  # what went well is not sent again
+    for name in (b"j", b"k"):
+        ids = [number for key, number in producer.ids if key == name]
+        assert ids == sorted(set(ids)), "outbox_id rises per key"
 
 
 async def put(engine: AsyncEngine, count: int) -> None:
