@@ -6,13 +6,13 @@ import json
 import sys
 from collections.abc import Iterator
 from contextlib import redirect_stdout
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from commands.context import FAILED, WRONG, console, errors, fail, print_json, settings
+from commands.torch_needed import need_torch
 from settings import PROJECT
 
 if TYPE_CHECKING:
@@ -152,7 +152,7 @@ def train(
         return
     if arm not in ("cvib", "plain"):
         fail(f"no arm {arm!r}: cvib, plain", WRONG)
-    _need_torch()
+    need_torch("training", "onnx", "tqdm")
     from sentiment.checkpoint import StaleCheckpoint
     from sentiment.own_training import Recipe, TooFewTexts, train_extractor, train_polarity
 
@@ -185,11 +185,15 @@ def evaluate(
 
     Example: earful cvib eval reviews.csv --model own-model
     """
+    if file.is_dir() and exhaustive:
+        fail(
+            "--exhaustive is for a labelled file; `python -m sentiment.evaluate aspects` measures the benchmarks", WRONG
+        )
     net = _polarity_model(model)
     from sentiment.data import Sentence
     from sentiment.evaluate import extraction_scores, polarity_scores
     from sentiment.labelled import FileProblem, read_labelled
-    from sentiment.serve import AspectModel
+    from sentiment.serve import AspectModel, InvalidInput
 
     if file.is_dir():
         result = {"version": net.version, "sets": _benchmarks(net, file)}
@@ -200,6 +204,11 @@ def evaluate(
             fail(str(err), WRONG)
         if not any(line.mentions for line in lines):
             fail(f"{file.name} has no aspect with a polarity", WRONG)
+        for line in lines:
+            try:
+                net.pairs(line.text, [(one.start, one.end) for one in line.mentions])
+            except InvalidInput as err:
+                fail(f"{file.name}, line {line.number}: {err}", WRONG)
         texts = [Sentence(text=line.text, mentions=line.mentions, domain="user") for line in lines]
         result = {"version": net.version, "polarity": polarity_scores(net, texts)}
         if exhaustive:
@@ -221,15 +230,16 @@ def evaluate(
 
 
 def _benchmarks(net: PolarityModel, folder: Path) -> dict[str, dict[str, float]]:
+    from sentiment.benchmarks import ARTS, benchmarks
     from sentiment.data import CorpusError, read_arts
-    from sentiment.evaluate import arts_scores, benchmarks, polarity_scores
+    from sentiment.evaluate import arts_scores, polarity_scores
 
     try:
         found = {name: polarity_scores(net, sentences) for name, sentences in benchmarks(folder).items()}
-        for name, file in (("ARTS-REST", "rest_test_enriched.json"), ("ARTS-LAP", "laptop_test_enriched.json")):
+        for name, file in ARTS.items():
             found[name] = arts_scores(net, read_arts(folder / "arts" / file, name))
-    except (OSError, StopIteration, CorpusError) as err:
-        fail(f"{folder} lacks a benchmark, see docs/cvib.md ({err or 'a test file is missing'})", WRONG)
+    except (OSError, CorpusError) as err:
+        fail(f"{folder} lacks a benchmark, see docs/cvib.md ({err})", WRONG)
     return found
 
 
@@ -276,13 +286,3 @@ def _polarity_model(folder: Path | None) -> PolarityModel:
         return PolarityModel(chosen)
     except (ValueError, KeyError, OSError) as err:
         fail(f"{chosen}: {err}", WRONG)
-
-
-def _need_torch() -> None:
-    missing = [name for name in ("torch", "transformers", "onnx", "safetensors", "tqdm") if find_spec(name) is None]
-    if missing:
-        fail(
-            f"training needs {', '.join(missing)}: run `make .venv-torch/.made` in Earful's folder, then use"
-            " `.venv-torch/bin/earful`; elsewhere `pip install --require-hashes -r requirements/torch.txt`",
-            WRONG,
-        )

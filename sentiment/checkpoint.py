@@ -5,10 +5,11 @@ One file, moved into place when complete, so a kill while it is written leaves t
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import random
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -16,11 +17,28 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-__all__ = ["StaleCheckpoint", "restore", "save"]
+__all__ = ["StaleCheckpoint", "digest", "fingerprint", "restore", "save"]
 
 
 class StaleCheckpoint(ValueError):
     """The file belongs to a training with other settings or other data."""
+
+
+def fingerprint(net: nn.Module) -> str:
+    """SHA-256 of a network's weights and their names, hex."""
+    found = hashlib.sha256()
+    for name, tensor in sorted(net.state_dict().items()):
+        found.update(name.encode())
+        found.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    return found.hexdigest()
+
+
+def digest(examples: Sequence[object]) -> str:
+    """SHA-256 of examples (dataclasses of numbers and text), hex: their order counts."""
+    found = hashlib.sha256()
+    for one in examples:
+        found.update(repr(one).encode())
+    return found.hexdigest()
 
 
 def save(

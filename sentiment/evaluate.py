@@ -18,34 +18,15 @@ from pathlib import Path
 
 import numpy as np
 
-from sentiment.corpora import HELD_OUT_DOMAINS, OWN, file_hash, parts_only, shipped
-from sentiment.data import Sentence, read_arts, read_own, read_semeval14, read_semeval15, read_twitter
+from sentiment.benchmarks import ARTS, benchmarks
+from sentiment.corpora import file_hash, parts_only, shipped
+from sentiment.data import Sentence, read_arts
 from sentiment.metrics import span_scores
 from sentiment.report import report
 from sentiment.scores import arts, plain_test
 from sentiment.serve import AspectModel, PolarityModel
 
-__all__ = ["arts_scores", "benchmarks", "choose", "extraction_scores", "operating_points", "polarity_scores", "table"]
-
-
-def benchmarks(absa: Path, *, conflict: bool = False) -> dict[str, list[Sentence]]:
-    """The test sets by name; `own-held-out` are our sentences of the domains that no training saw.
-
-    `conflict` keeps the aspects about which a sentence is of two minds: for extraction, not for polarity.
-    """
-    return {
-        "MAMS": read_semeval14(absa / "mams" / "ATSA" / "test.xml", "mams"),
-        "REST14": read_semeval14(
-            next((absa / "semeval14_restaurants").glob("*Test*.xml")), "rest14", conflict=conflict
-        ),
-        "LAP14": read_semeval14(next((absa / "semeval14_laptops").glob("*Test*.xml")), "lap14", conflict=conflict),
-        "REST15": read_semeval15(
-            next((absa / "semeval15_restaurants").glob("*Test*.xml")), "rest15", conflict=conflict
-        ),
-        "REST16": read_semeval15(next((absa / "semeval16_restaurants").glob("*TEST*")), "rest16", conflict=conflict),
-        "Twitter": read_twitter(absa / "twitter" / "test.raw"),
-        "own-held-out": [s for s in read_own(OWN) if s.domain in HELD_OUT_DOMAINS],
-    }
+__all__ = ["arts_scores", "choose", "extraction_scores", "operating_points", "polarity_scores", "table"]
 
 
 def _predict(model: PolarityModel, sentences: Sequence[Sentence]) -> np.ndarray:
@@ -144,7 +125,7 @@ def main() -> None:
         model = PolarityModel(args.model)
         for name, sentences in chosen.items():
             sets[name] = polarity_scores(model, sentences)
-        for name, file in (("ARTS-REST", "rest_test_enriched.json"), ("ARTS-LAP", "laptop_test_enriched.json")):
+        for name, file in ARTS.items():
             if args.sets is None or name in args.sets:
                 sets[name] = arts_scores(model, read_arts(args.absa / "arts" / file, name))
     else:

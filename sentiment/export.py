@@ -31,9 +31,10 @@ from sentiment.graph import ranges, write_int8
 from sentiment.model import PolarityNet, TagNet, load_encoder, minilm_dir
 from sentiment.report import report
 
-__all__ = ["export", "folded", "load_polarity", "load_tags", "to_int8", "to_onnx"]
+__all__ = ["THRESHOLD", "export", "folded", "load_polarity", "load_tags", "to_int8", "to_onnx"]
 
 MAX_TOKENS = 128
+THRESHOLD = 0.5  # least confidence of a span, where nobody chose one
 
 
 def load_polarity(folder: Path, source: str | Path) -> PolarityNet:
@@ -133,7 +134,7 @@ def _quantise(source: Path, target: Path) -> None:
 
 
 def export(
-    kind: str, trained: Path, target: Path, source: Path, *, threshold: float | None = None, fp32: bool = False
+    kind: str, trained: Path, target: Path, source: Path, *, threshold: float = THRESHOLD, fp32: bool = False
 ) -> dict[str, object]:
     """Write a serving folder and return its settings. `kind`: cvib or aspects; `source`: the encoder's folder."""
     record = json.loads((trained / "train.json").read_text(encoding="utf-8"))
@@ -155,7 +156,7 @@ def export(
     if record.get("config", {}).get("input", "pair") != "pair":
         settings["input"] = record["config"]["input"]
     if kind == "aspects":
-        settings["threshold"] = record.get("threshold", 0.5) if threshold is None else threshold
+        settings["threshold"] = threshold
     path = target / "model.json"
     path.write_text(json.dumps(settings, indent=1) + "\n", encoding="utf-8")
     settings["version"] = content_version(target)
@@ -170,9 +171,7 @@ def main() -> None:
     parser.add_argument("--from", dest="trained", type=Path, required=True)
     parser.add_argument("--to", type=Path, required=True)
     parser.add_argument("--encoder", type=Path, default=None)
-    parser.add_argument(
-        "--threshold", type=float, default=None, help="least confidence of a span; default: train.json's"
-    )
+    parser.add_argument("--threshold", type=float, default=THRESHOLD, help="least confidence of a span; default: 0.5")
     parser.add_argument("--fp32", action="store_true", help="keep fp32 weights")
     args = parser.parse_args()
     source = args.encoder or minilm_dir()

@@ -22,13 +22,13 @@ UNSURE = "unsure"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JudgedText:
-    """One text's aspects; `refused` is a sentence where the text cannot be read, `language` where it is not English."""
+    """One text's aspects; `refused` is a sentence where the text cannot be read, also where it is not English."""
 
     line: int
     text: str
     aspects: list[Judged] = field(default_factory=list)
     refused: str | None = None
-    language: bool = False
+    unsupported_language: bool = False
 
 
 class Judges:
@@ -53,7 +53,8 @@ class Judges:
             found = self._aspects.find(text, threshold=min_confidence, known=known)
             rows = self._cvib.probabilities(text, [(a.start, a.end) for a in found])
         except InvalidInput as err:
-            return JudgedText(line=line, text=text, refused=str(err), language=isinstance(err, UnsupportedLanguage))
+            foreign = isinstance(err, UnsupportedLanguage)
+            return JudgedText(line=line, text=text, refused=str(err), unsupported_language=foreign)
         out = []
         for a, row in zip(found, rows.tolist(), strict=True):
             best = max(row)

@@ -23,7 +23,7 @@ from sentiment.batches import Pair, pairs, tagged
 from sentiment.corpora import HELD_OUT_DOMAINS, OWN, file_hash, lowered
 from sentiment.data import Sentence, drop_leaks, normalise, read_own
 from sentiment.encode import TextEncoder
-from sentiment.export import export
+from sentiment.export import THRESHOLD, export
 from sentiment.labelled import Line, by_sentence
 from sentiment.metrics import fit_temperature
 from sentiment.model import PolarityNet, minilm_dir
@@ -121,25 +121,27 @@ def train_extractor(file: Path, lines: Sequence[Line], out: Path, recipe: Recipe
     _prepare(recipe)
     encoder = TextEncoder.load(recipe.source / "tokenizer.json")
     user, selection = split(lines)
-    pool = [*user, *(lowered(s) for s in user), *_ours(recipe, selection)]
+    ours = _ours(recipe, selection)
+    pool = [*user, *(lowered(s) for s in user), *ours]
     folder = out / "train" / "aspects"
     folder.mkdir(parents=True, exist_ok=True)
-    files = {file.name: file_hash(file)}
+    files = {file.name: file_hash(file), **({OWN.name: file_hash(OWN)} if ours else {})}
     net, log = tagger.train(
         pool, selection, recipe.source, encoder, epochs=recipe.epochs, seed=recipe.seed, lr=1e-4, bar=recipe.bar,
         state=folder / "resume.safetensors", identity={"files": files},
     )  # fmt: skip
     dev = tagged(selection, encoder)
     logits = np.concatenate(tagger.predict_tags(net, dev, encoder.pad_id))
+    temperature = fit_temperature(logits, np.concatenate([np.array(t.tags) for t in dev]))
     save_file({k: v.cpu().contiguous() for k, v in net.state_dict().items()}, folder / "model.safetensors")
     _record(
         folder, sentences=len(pool), dev=len(selection), files=files, encoder=recipe.source.name, log=log,
-        temperature=fit_temperature(logits, np.concatenate([np.array(t.tags) for t in dev])),
+        temperature=temperature,
     )  # fmt: skip
     settings = export("aspects", folder, out / "aspects", recipe.source)
     return {
         "version": settings["version"],
         "sentences": len(pool),
-        "selection": tagger.score(net, selection, encoder, threshold=0.5),
+        "selection": tagger.score(net, selection, encoder, temperature=temperature, threshold=THRESHOLD),
         "minutes": log[-1]["minutes"],
     }

@@ -23,7 +23,7 @@ from sentiment.encode import EncodedPair, EncodedWords, TextEncoder, pad
 from sentiment.language import foreign
 from sentiment.metrics import softmax
 from sentiment.segment import sentence_at, sentences
-from sentiment.spans import Found, decode, listed, mentioned
+from sentiment.spans import Found, decode, listed, mentioned, without_overlaps
 from sentiment.taxonomy import aspect_id
 
 __all__ = [
@@ -232,14 +232,5 @@ class AspectModel(_Net[EncodedWords]):
                 ]
         return [
             Aspect(start=f.start, end=f.end, confidence=f.confidence, aspect_id=aspect_id(text[f.start : f.end]))
-            for f in _without_overlaps(found, _without_overlaps(sure))
+            for f in without_overlaps(found, without_overlaps(sure))
         ]
-
-
-def _without_overlaps(found: Sequence[Found], first: Sequence[Found] = ()) -> list[Found]:
-    """Neighbouring windows may both see an aspect: the surer one stays, the longer one if equal. `first` stay all."""
-    kept: list[Found] = list(first)
-    for f in sorted(found, key=lambda f: (-f.confidence, f.start - f.end, f.start)):
-        if all(f.end <= k.start or k.end <= f.start for k in kept):
-            kept.append(f)
-    return sorted(kept, key=lambda f: f.start)

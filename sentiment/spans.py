@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from sentiment.metrics import softmax
 
-__all__ = ["Found", "decode", "listed", "mentioned"]
+__all__ = ["Found", "decode", "listed", "mentioned", "without_overlaps"]
 
 
 # Alone these name nothing; the tagger now and then takes one for an aspect.
@@ -21,6 +21,8 @@ _NO_ASPECT = frozenset(
     )
 )
 # What ends in one of these is the product as a whole, or nothing in particular: by our rule no aspect (sentiment/corpus).
+# Not the list that takes marks off TSA-MD (corpora.py): that one knows what TSA-MD's annotators marked ("place", "work"), and
+# a word there costs one label; here it would make an aspect unfindable. Another list would be another model, to be measured.
 _WHOLE = frozenset(
     re.findall(
         r"\w+",
@@ -75,6 +77,15 @@ def decode(
         if confidence >= threshold and _names_a_part(text[start:end]):
             out.append(Found(start=start, end=end, confidence=confidence))
     return out
+
+
+def without_overlaps(found: Sequence[Found], first: Sequence[Found] = ()) -> list[Found]:
+    """Neighbouring windows may both see an aspect: the surer one stays, the longer one if equal. `first` stay all."""
+    kept: list[Found] = list(first)
+    for f in sorted(found, key=lambda f: (-f.confidence, f.start - f.end, f.start)):
+        if all(f.end <= k.start or k.end <= f.start for k in kept):
+            kept.append(f)
+    return sorted(kept, key=lambda f: f.start)
 
 
 def listed(known: Sequence[str]) -> re.Pattern[str] | None:

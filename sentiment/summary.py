@@ -91,5 +91,6 @@ def _quote(text: str, one: Judged) -> str:
     low, high = sentence_at(sentences(text), one.start, one.end)
     if high - low > _QUOTE:
         start = max(low, min(one.start - _QUOTE // 2, high - _QUOTE))
-        return " ".join((("…" if start > low else "") + text[start : start + _QUOTE] + "…").split())
+        end = start + _QUOTE
+        return " ".join((("…" if start > low else "") + text[start:end] + ("…" if end < high else "")).split())
     return " ".join(text[low:high].split())

@@ -22,14 +22,14 @@ from torch.nn import functional as F
 from tqdm import tqdm
 
 from sentiment.batches import IGNORED, Tagged, length_batches, tag_batch, tagged
-from sentiment.checkpoint import restore, save
+from sentiment.checkpoint import digest, fingerprint, restore, save
 from sentiment.corpora import clauses_without_aspect, lowered, parts_only, shipped
-from sentiment.data import Sentence
+from sentiment.data import Sentence, drop_leaks
 from sentiment.encode import TextEncoder
 from sentiment.metrics import fit_temperature, span_scores
 from sentiment.model import TagNet, load_encoder, minilm_dir
 from sentiment.report import report
-from sentiment.spans import decode
+from sentiment.spans import Found, decode, without_overlaps
 
 __all__ = ["predict_tags", "score", "train"]
 
@@ -50,15 +50,22 @@ def predict_tags(net: TagNet, examples: Sequence[Tagged], pad_id: int, size: int
 
 
 def score(
-    net: TagNet, sentences: Sequence[Sentence], encoder: TextEncoder, *, threshold: float = 0.0
+    net: TagNet,
+    sentences: Sequence[Sentence],
+    encoder: TextEncoder,
+    *,
+    temperature: float = 1.0,
+    threshold: float = 0.0,
 ) -> dict[str, float]:
-    """Exact-match spans on sentences short enough for one window each (all of the benchmarks' are)."""
-    examples = [tagged([s], encoder)[0] for s in sentences]
-    logits = predict_tags(net, examples, encoder.pad_id)
-    found = [
-        [(d.start, d.end) for d in decode(s.text, e.words.spans, row, threshold=threshold)]
-        for s, e, row in zip(sentences, examples, logits, strict=True)
-    ]
+    """Exact-match spans, from all windows of a sentence as the served extractor merges them."""
+    windows = [tagged([s], encoder) for s in sentences]
+    logits = iter(predict_tags(net, [one for some in windows for one in some], encoder.pad_id))
+    found = []
+    for s, some in zip(sentences, windows, strict=True):
+        spans: list[Found] = []
+        for one in some:
+            spans += decode(s.text, one.words.spans, next(logits), temperature=temperature, threshold=threshold)
+        found.append([(span.start, span.end) for span in without_overlaps(spans)])
     return span_scores([[(m.start, m.end) for m in s.mentions] for s in sentences], found)
 
 
@@ -94,7 +101,10 @@ def train(
     total = (len(examples) // 32 + 1) * epochs
     rates = [float(group["lr"]) for group in optimizer.param_groups]
     nets = {"net": net, "best": best_net}
-    same = {"epochs": epochs, "seed": seed, "lr": lr, "examples": len(examples), **(identity or {})}
+    same = {
+        "epochs": epochs, "seed": seed, "lr": lr, "examples": digest(examples), "dev": digest(dev),
+        "encoder": fingerprint(net.encoder), **(identity or {}),
+    }  # fmt: skip
     best, step, spent, log = -1.0, 0, 0.0, list[dict[str, object]]()
     found = restore(state, nets, optimizer, rng, same) if state else None
     if found:
@@ -158,7 +168,7 @@ def main() -> None:
     public = [s if s.domain == "mams" else parts_only(s) for s in splits.train if s.domain in ("mams", "tsa_md")]
     selection = [parts_only(s) if s.domain == "tsa_md" else s for s in splits.dev]
     own = [s for s in splits.train if s.domain not in ("mams", "tsa_md")]
-    clauses = clauses_without_aspect(public, args.seed)[: args.clauses]
+    clauses = drop_leaks(clauses_without_aspect(public, args.seed), splits.tests)[: args.clauses]
     spoken = [lowered(s) for s in [*own, *random.Random(args.seed).sample(public, len(public) // 4)]]
     pool = [*public, *clauses, *spoken, *(own * args.own_copies)]
     args.out.mkdir(parents=True, exist_ok=True)

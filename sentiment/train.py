@@ -27,7 +27,7 @@ from torch.nn import functional as F
 from tqdm import tqdm
 
 from sentiment.batches import Pair, length_batches, pair_batch, pairs
-from sentiment.checkpoint import restore, save
+from sentiment.checkpoint import digest, fingerprint, restore, save
 from sentiment.corpora import lowered, shipped
 from sentiment.encode import TextEncoder
 from sentiment.losses import self_contrast
@@ -114,7 +114,8 @@ def train(
 
     With select `last` it is called once, after the last epoch, and dev may be empty. Returns the log: one row per epoch.
     Stops at the end of the epoch in which `minutes` ran out. `state` is a file written after every epoch: a run that
-    finds it goes on from there, to the same weights; `identity` (hashes of the data, say) must then be the same.
+    finds it goes on from there, to the same weights. Config, examples, dev, the encoder's weights and `identity` (hashes
+    of files, say) must then be the same: else StaleCheckpoint.
     """
     torch.manual_seed(config.seed)
     rng = random.Random(config.seed)
@@ -136,7 +137,10 @@ def train(
     best: tuple[float, float] = (-1.0, -1.0)
     log: list[dict[str, object]] = []
     step, spent = 0, 0.0
-    same = {"config": dataclasses.asdict(config), "examples": len(examples), **(identity or {})}
+    same = {
+        "config": dataclasses.asdict(config), "examples": digest(examples), "dev": digest(dev),
+        "encoder": fingerprint(sub.encoder), **(identity or {}),
+    }  # fmt: skip
     found = restore(state, nets, optimizer, rng, same) if state else None
     if found:
         log, step, best, spent = found["log"], found["step"], tuple(found["best"]), found["minutes"]  # type: ignore[assignment, arg-type]

@@ -76,7 +76,7 @@ def test_a_file_gets_a_report_and_bad_texts_are_named() -> None:
     assert battery["low"] < 0 < battery["high"]
     assert battery["quotes"] == {"negative": TEXT, "positive": "The battery is great."}
     refused = found["texts"][1]
-    assert (refused["line"], refused["language"], refused["aspects"]) == (2, True, [])
+    assert (refused["line"], refused["unsupported_language"], refused["aspects"]) == (2, True, [])
     shown = earful("aspects", "reviews.jsonl").out
     assert "product.battery" in shown
     assert "4 texts, 1 without an aspect, 1 refused" in shown

@@ -65,6 +65,25 @@ def test_eval_on_a_labelled_file() -> None:
     assert "accuracy" in earful("cvib", "eval", file).out
 
 
+@pytest.mark.parametrize(
+    ("text", "spans", "says"),
+    [("x " * 10_001, 1, "20000 are the most"), ("x " * 9_000, 513, "512 are the most")],
+    ids=["long", "many"],
+)
+def test_eval_names_the_line_that_the_models_refuse(text: str, spans: int, says: str) -> None:
+    marked = [{"from": 2 * n, "to": 2 * n + 1, "polarity": "neutral"} for n in range(spans)]
+    file = lines({"text": TEXT, "from": 4, "to": 10, "polarity": "positive"}, {"text": text, "aspects": marked})
+    for more in ((), ("--exhaustive",)):
+        done = earful("cvib", "eval", file, *more)
+        assert (done.code, "a.jsonl, line 2: " in done.sentence(), says in done.sentence()) == (2, True, True)
+
+
+def test_eval_of_benchmarks_does_not_ignore_exhaustive() -> None:
+    Path("none").mkdir()
+    done = earful("cvib", "eval", "none", "--exhaustive")
+    assert (done.code, "--exhaustive is for a labelled file" in done.sentence()) == (2, True)
+
+
 def test_eval_names_a_wrong_line_and_a_missing_benchmark() -> None:
     file = lines({"text": TEXT, "from": 4, "to": 10, "polarity": "good"})
     done = earful("cvib", "eval", file)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,13 +13,18 @@ import pytest
 torch = pytest.importorskip("torch", reason="torch is in .venv-torch only")
 transformers = pytest.importorskip("transformers", reason="transformers is in .venv-torch only")
 
+from safetensors.torch import load_file, save_file  # noqa: E402
+
 from sentiment.batches import pair_batch, pairs  # noqa: E402
+from sentiment.checkpoint import StaleCheckpoint  # noqa: E402
+from sentiment.data import Mention, Sentence  # noqa: E402
 from sentiment.encode import TextEncoder  # noqa: E402
 from sentiment.export import to_int8  # noqa: E402
 from sentiment.labelled import read_labelled  # noqa: E402
-from sentiment.model import PolarityNet, load_encoder  # noqa: E402
+from sentiment.model import PolarityNet, TagNet, load_encoder  # noqa: E402
 from sentiment.own_training import Recipe, TooFewTexts, split, train_extractor, train_polarity  # noqa: E402
 from sentiment.serve import AspectModel, PolarityModel  # noqa: E402
+from sentiment.tagger import score  # noqa: E402
 
 torch.set_num_threads(1)
 
@@ -65,6 +71,39 @@ def test_a_file_becomes_two_serving_folders(file: Path, encoder: Path, tmp_path:
     assert train_polarity(file, lines, out, recipe)["version"] == got["version"]  # goes on from where it ended
 
 
+def test_an_extractors_training_does_not_go_on_with_another_encoder(file: Path, encoder: Path, tmp_path: Path) -> None:
+    lines, out = read_labelled(file), tmp_path / "own"
+    recipe = Recipe(epochs=1, encoder=encoder, bar=False, threads=1)
+    train_extractor(file, lines, out, recipe)
+    record = json.loads((out / "train" / "aspects" / "train.json").read_text())
+    assert set(record["files"]) == {"kettles.jsonl", "own.txt"}
+    other = tmp_path / "encoder"
+    shutil.copytree(encoder, other)
+    weights = load_file(other / "model.safetensors")
+    save_file({name: tensor * 1.01 for name, tensor in weights.items()}, other / "model.safetensors")
+    with pytest.raises(StaleCheckpoint, match="encoder"):
+        train_extractor(file, lines, out, replace(recipe, encoder=other))
+
+
+def test_an_aspect_behind_the_first_window_counts(encoder: Path) -> None:
+    """The network tags every word as an aspect's beginning; a sentence of 300 words takes three windows."""
+    net = TagNet(load_encoder(encoder), dropout=0.0)
+    with torch.no_grad():
+        net.head.weight.zero_()
+        net.head.bias.copy_(torch.tensor([0.0, 3.0, 0.0]))
+    words = [f"lid{n}" if n == 250 else "so" for n in range(300)]
+    text = " ".join(words)
+    at = text.index("lid250")
+    long = Sentence(text=text, mentions=(Mention(start=at, end=at + 6, polarity="neutral"),), domain="x")
+    empty = Sentence(text=" ", mentions=(), domain="x")
+    tokens = TextEncoder.load(TOKENIZER)
+    got = score(net, [long, empty], tokens)
+    assert (got["recall"], got["texts"], got["false_span_rate"]) == (1.0, 2.0, 0.0)
+    least = 0.99 * (1 - 1 / (2 + np.e**3))  # a little below 1 - P(O) of every word
+    assert score(net, [long], tokens, threshold=least)["recall"] == 1.0
+    assert score(net, [long], tokens, temperature=2.0, threshold=least)["recall"] == 0.0
+
+
 def test_equal_texts_never_stand_on_both_sides(file: Path) -> None:
     train, dev = split(read_labelled(file))
     assert 5 <= len(dev) <= 60
@@ -95,7 +134,5 @@ def test_fixed_scales_answer_like_the_network_and_alike_in_any_company(encoder: 
 
 
 def _pair(tokens: TextEncoder, text: str, span: tuple[int, int]):  # type: ignore[no-untyped-def]
-    from sentiment.data import Mention, Sentence
-
     mention = Mention(start=span[0], end=span[1], polarity="neutral")
     return pairs([Sentence(text=text, mentions=(mention,), domain="x")], tokens)[0]

@@ -67,4 +67,16 @@ def test_a_long_quote_is_cut_around_the_aspect() -> None:
     )  # fmt: skip
     quote = summarize({1: text}, [one])[0].quotes["negative"]
     assert "the lid is bad" in quote
-    assert len(quote) <= 165
+    assert (quote[0], quote[-1], len(quote) <= 162) == ("…", "…", True)
+
+
+@pytest.mark.parametrize(("before", "after"), [(100, 1), (1, 100)])
+def test_only_a_side_that_was_cut_has_dots(before: int, after: int) -> None:
+    text = "so " * before + "the lid is bad " + "so " * after + "yes."
+    at = text.index("lid")
+    one = Judged(
+        line=1, start=at, end=at + 3, aspect="lid", aspect_id="x", confidence=1, polarity="negative",
+        negative=0.9, neutral=0.05, positive=0.05,
+    )  # fmt: skip
+    quote = summarize({1: text}, [one])[0].quotes["negative"]
+    assert (quote.startswith("…"), quote.endswith("…")) == (before > after, after > before)

@@ -110,7 +110,6 @@ def test_contrast_against_the_formula(symmetric: bool, aware: bool) -> None:
 
 def test_gradients_reach_the_right_network_only(source: Path) -> None:
     main, sub = net(source, gated=False), net(source, gated=True)
-    labels = torch.tensor([0, 1, 2, 0, 1, 2])
     inputs = batch()
     h_sub, h_main = sub(*inputs)[1], main(*inputs)[1]
     self_contrast(h_sub, h_main.detach(), tau=0.1).backward(retain_graph=True)
@@ -119,9 +118,31 @@ def test_gradients_reach_the_right_network_only(source: Path) -> None:
     sub.zero_grad(set_to_none=True)
     self_contrast(h_sub.detach(), h_main, tau=0.1).backward()
     assert all(p.grad is None for p in sub.parameters())
-    main.zero_grad(set_to_none=True)
-    step_loss(main, sub, inputs, labels, Config(**PRESETS["improved"])).backward()
+
+
+def gradients(net: PolarityNet) -> dict[str, torch.Tensor]:
+    return {name: p.grad.clone() for name, p in net.named_parameters() if p.grad is not None}
+
+
+def test_a_step_gives_each_network_the_gradients_of_its_own_loss(source: Path) -> None:
+    """L_main = CE + a SCL(sub fixed), L_sub = CE + b KL + a SCL(main fixed): not what the other's loss would add."""
+    main, sub = net(source, gated=False).eval(), net(source, gated=True).eval()  # eval: no noise between the two ways
+    labels, inputs, config = torch.tensor([0, 1, 2, 0, 1, 2]), batch(), Config(**PRESETS["improved"])
     assert sub.gates is not None
+    step_loss(main, sub, inputs, labels, config).backward()
+    got = gradients(main), gradients(sub)
+    main.zero_grad(set_to_none=True)
+    sub.zero_grad(set_to_none=True)
+    (main_logits, h_main), (sub_logits, h_sub) = main(*inputs), sub(*inputs)
+    rules = {"tau": config.tau, "labels": labels, "symmetric": True}
+    kl = sub.gates.kl(inputs[1].sum(1), per_channel=True)
+    cross_entropy = torch.nn.functional.cross_entropy
+    (cross_entropy(main_logits, labels) + config.contrast * self_contrast(h_sub.detach(), h_main, **rules)).backward()
+    l_sub = cross_entropy(sub_logits, labels) + config.kl * kl
+    (l_sub + config.contrast * self_contrast(h_sub, h_main.detach(), **rules)).backward()
+    for one, other in zip(got, (gradients(main), gradients(sub)), strict=True):
+        assert one.keys() == other.keys()
+        assert all(torch.allclose(one[name], other[name], rtol=1e-4, atol=1e-7) for name in one)
     assert all(g.mu.grad is not None and g.log_d.grad is not None for g in sub.gates.each())
 
 

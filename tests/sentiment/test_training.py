@@ -15,7 +15,7 @@ torch = pytest.importorskip("torch", reason="torch is not in the product environ
 pytest.importorskip("transformers", reason="transformers is in the training environment only")
 
 from sentiment import grid  # noqa: E402
-from sentiment.checkpoint import StaleCheckpoint  # noqa: E402
+from sentiment.checkpoint import StaleCheckpoint, digest  # noqa: E402
 from sentiment.model import PolarityNet, minilm_dir  # noqa: E402
 from sentiment.planted import examples, measure, tiny_encoder  # noqa: E402
 from sentiment.recipe import PRESETS, Config  # noqa: E402
@@ -82,6 +82,20 @@ def test_a_checkpoint_of_another_training_is_refused(source: Path, tmp_path: Pat
     run(source, state, epochs=1)
     with pytest.raises(StaleCheckpoint, match="config"):
         run(source, state, epochs=2)
+
+
+def test_another_encoder_of_equal_shape_is_another_training(source: Path, tmp_path: Path) -> None:
+    state = tmp_path / "resume.safetensors"
+    run(source, state)
+    other = tiny_encoder(tmp_path / "other", seed=1)
+    with pytest.raises(StaleCheckpoint, match="encoder"):
+        run(other, state)
+
+
+def test_as_many_other_examples_are_another_training() -> None:
+    one, other = (examples(20, agree=0.9, seed=seed) for seed in (0, 1))
+    assert digest(one) == digest(examples(20, agree=0.9, seed=0)) != digest(other)
+    assert digest(one[::-1]) != digest(one)
 
 
 def test_a_training_out_of_time_stops_at_an_epoch_and_goes_on(source: Path, tmp_path: Path) -> None:
