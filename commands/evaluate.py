@@ -59,8 +59,9 @@ def score(truths: Mapping[str, Mapping[str, Any]], found: Mapping[str, Sequence[
     hypotheses: list[str] = []
     misses: list[int] = []
     for name, truth in truths.items():
-        for channel, spoken in by_channel(truth["utterances"]).items():
-            heard = by_channel(found.get(name, ())).get(channel, [])
+        said, written = by_channel(truth["utterances"]), by_channel(found.get(name, ()))
+        for channel in sorted(said.keys() | written.keys()):  # words on a channel where nobody speaks count, too
+            spoken, heard = said.get(channel, []), written.get(channel, [])
             references.append(" ".join(one["text"] for one in spoken))
             hypotheses.append(" ".join(one["text"] for one in heard))
             starts = [one["start_ms"] for one in heard] or [10**9]
@@ -91,10 +92,11 @@ def evaluate_engine(folder: Path, truths: Mapping[str, Mapping[str, Any]], engin
     recordings = [read_file(folder / f"{name}.flac") for name in truths]
     segmenter = Segmenter()
     begun = time.perf_counter()
-    lines = lines_of(recordings, engine, segmenter)
+    lines, too_short = lines_of(recordings, engine, segmenter)
     timed = time.perf_counter() - begun
     seconds = sum(pcm.shape[0] * pcm.shape[1] / rate for pcm, rate in recordings)
-    return score(truths, dict(zip(truths, lines, strict=True))) | rtfx(seconds, timed)
+    found = score(truths, dict(zip(truths, lines, strict=True)))
+    return found | {"too_short": too_short} | rtfx(seconds, timed)
 
 
 def evaluate_manifest(clips: Sequence[Clip], engine: Engine) -> dict[str, float | int]:
@@ -102,7 +104,7 @@ def evaluate_manifest(clips: Sequence[Clip], engine: Engine) -> dict[str, float 
     audio = [read_audio(clip.path) for clip in clips]
     segmenter = Segmenter()
     begun = time.perf_counter()
-    texts = texts_of(audio, engine, segmenter)
+    texts, too_short = texts_of(audio, engine, segmenter)
     timed = time.perf_counter() - begun
     words = word_errors([clip.text for clip in clips], texts)
     return {
@@ -112,6 +114,7 @@ def evaluate_manifest(clips: Sequence[Clip], engine: Engine) -> dict[str, float 
         "substitutions": words.substitutions,
         "deletions": words.deletions,
         "insertions": words.insertions,
+        "too_short": too_short,
         **rtfx(sum(len(samples) / rate for samples, rate in audio), timed),
     }
 

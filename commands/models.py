@@ -55,6 +55,9 @@ def transcribe(
     if as_json + as_srt + as_vtt > 1:
         fail("one of --json, --srt and --vtt", WRONG)
     check_engine(engine)
+    ending = ".srt" if as_srt else ".vtt" if as_vtt else ""
+    if ending:
+        check_subtitles(files, task, ending)
     options = Options(weights=weights, lora=lora, task=task, language=language, max_tokens=max_tokens)
     named = [one.strip() for one in roles.split(",")] if roles else []
     recordings = []
@@ -63,8 +66,6 @@ def transcribe(
             recordings.append(read_file(file))
         except UnreadableAudio as err:
             fail(f"{file}: {err}")
-    if task == "summarize" and (as_srt or as_vtt):
-        fail("a summary has no subtitles", WRONG)
     with open_engine(engine, options) as opened:
         try:
             if task == "summarize":
@@ -73,7 +74,7 @@ def transcribe(
                     [{"file": str(file), **said(one)} for file, one in zip(files, told, strict=True)], as_json
                 )
                 return
-            found = lines_of(recordings, opened, Segmenter())
+            found, _ = lines_of(recordings, opened, Segmenter())
         except (ValueError, EarfulError) as err:
             fail(str(err))
     results: list[dict[str, Any]] = [
@@ -82,8 +83,8 @@ def transcribe(
     ]
     if as_json:
         print_json(results)
-    elif as_srt or as_vtt:
-        write_subtitles(files, results, ".srt" if as_srt else ".vtt")
+    elif ending:
+        write_subtitles(files, results, ending)
     else:
         for line in (line for result in results for line in result["lines"]):
             typer.echo(f"{line['start_ms'] / 1000:8.2f}  {line['role']:<9} {line['text']}")
@@ -101,18 +102,29 @@ def show_summaries(results: list[dict[str, Any]], as_json: bool) -> None:
         typer.echo(f"{result['file']}\n{result['text']}\n")
 
 
+def check_subtitles(files: list[Path], task: str, ending: str) -> None:
+    """Ends the command before an hour of recognition whose result could not be written."""
+    if task == "summarize":
+        fail("a summary has no subtitles", WRONG)
+    targets = [file.with_suffix(ending) for file in files] if len(files) > 1 else []
+    for number, target in enumerate(targets):
+        if target.exists() or target in targets[:number]:
+            fail(f"{target} would be overwritten", WRONG)
+
+
 def write_subtitles(files: list[Path], results: list[dict[str, Any]], ending: str) -> None:
     """One file's go to standard output; those of several beside each, where none is yet."""
     texts = [(srt if ending == ".srt" else vtt)(result["lines"]) for result in results]
     if len(files) == 1:
         typer.echo(texts[0], nl=False)
         return
-    targets = [file.with_suffix(ending) for file in files]
-    there = [target for target in targets if target.exists()]
-    if there or len(set(targets)) < len(targets):
-        fail(f"{there[0] if there else targets[0]} would be overwritten", WRONG)
-    for target, text in zip(targets, texts, strict=True):
-        target.write_text(text, "utf-8")
+    for file, text in zip(files, texts, strict=True):
+        target = file.with_suffix(ending)
+        try:
+            with target.open("x", encoding="utf-8") as new:
+                new.write(text)
+        except OSError as err:
+            fail(f"{target}: {err.strerror}")
         typer.echo(str(target))
 
 
@@ -150,11 +162,9 @@ def asr(
             return
         with open_engine(engine, Options(weights=weights, lora=lora)) as opened:
             show(evaluate_manifest(clips, opened) if manifest else evaluate_engine(folder, truths, opened), as_json)
-    except UnreadableAudio as err:
-        fail(str(err))
     except DeliveryError as err:
         fail(str(err), UNAVAILABLE)
-    except EarfulError as err:
+    except (ValueError, EarfulError) as err:  # a rate that is not supported, what the engine refuses
         fail(str(err))
 
 

@@ -12,7 +12,6 @@ import numpy as np
 from commands.context import errors, fail
 from commands.engines import Options
 from commands.recognition import Recording, Said, lines_of, role_of
-from errors import Permanent
 from speech.contract import SpeechAnswer, SpeechRequest, Task
 from speech.phi4.config import CheckpointError
 from speech.phi4.handle import Handle
@@ -37,10 +36,13 @@ class Phi4:
         self._speech = speech
         self._options = options
 
-    def answers(self, pieces: Sequence[Piece]) -> list[Said | Permanent]:
-        """One for each piece; token ids and the rest of the engine's details beside the text."""
-        handles: list[Handle[SpeechAnswer] | Permanent] = []
+    def answers(self, pieces: Sequence[Piece]) -> list[Said | None]:
+        """See Engine; token ids and the rest of the engine's details beside the text."""
+        handles: list[Handle[SpeechAnswer] | None] = []
         for piece in pieces:
+            if len(piece.audio) < self._speech.limits.min_audio_seconds * piece.rate:
+                handles.append(None)
+                continue
             request = SpeechRequest(
                 task=Task(self._options.task),
                 audio=piece.audio,
@@ -48,17 +50,15 @@ class Phi4:
                 language=self._options.language,
                 max_tokens=self._options.max_tokens,
             )
-            try:
-                handles.append(self._speech.submit(request))
-            except Permanent as err:
-                handles.append(err)
-        return [handle if isinstance(handle, Permanent) else self._said(handle.result()) for handle in handles]
+            handles.append(self._speech.submit(request))
+        return [None if handle is None else self._said(handle.result()) for handle in handles]
 
     def summaries(self, recordings: Sequence[Recording], roles: Sequence[str]) -> list[Said]:
         """One channel is summarized as it sounds; two are transcribed first, so that it stays known who said what."""
         spoken = Phi4(self._speech, replace(self._options, task="transcribe", language=None, max_tokens=None))
         wide = [number for number, (pcm, _) in enumerate(recordings) if pcm.shape[1] > 1]
-        lines = dict(zip(wide, lines_of([recordings[number] for number in wide], spoken, Segmenter()), strict=True))
+        heard, _ = lines_of([recordings[number] for number in wide], spoken, Segmenter())
+        lines = dict(zip(wide, heard, strict=True))
         handles = []
         for number, (pcm, rate) in enumerate(recordings):
             request = SpeechRequest(task=Task.SUMMARIZE, rate=rate, max_tokens=self._options.max_tokens)

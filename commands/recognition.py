@@ -10,11 +10,10 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from errors import Permanent
 from speech.contract import FinishReason, UnsupportedTask
 from speech.segment import Segmenter
 from speech.transcribe import Piece, cut_pieces
-from speech.whisper import Recognizer, resample
+from speech.whisper import RATE, DecodeOptions, Recognizer, resample
 
 __all__ = ["LONGEST_SECONDS", "Engine", "Recording", "Said", "Whisper", "lines_of", "role_of", "texts_of"]
 
@@ -40,8 +39,8 @@ class Said:
 class Engine(Protocol):
     """What the commands need of an engine."""
 
-    def answers(self, pieces: Sequence[Piece]) -> list[Said | Permanent]:
-        """One for each piece, in order; the refusal of a piece that the engine does not take."""
+    def answers(self, pieces: Sequence[Piece]) -> list[Said | None]:
+        """One for each piece, in order; None for one shorter than the engine takes. Raises Permanent for any other refusal."""
 
     def summaries(self, recordings: Sequence[Recording], roles: Sequence[str]) -> list[Said]:
         """One for each recording; raises Permanent for what cannot be summarized. `roles` are those of the channels."""
@@ -53,7 +52,7 @@ class Whisper:
     def __init__(self) -> None:
         self._recognizer = Recognizer(threads=os.cpu_count() or 1)
 
-    def answers(self, pieces: Sequence[Piece]) -> list[Said | Permanent]:
+    def answers(self, pieces: Sequence[Piece]) -> list[Said | None]:
         """See Engine."""
         return [self._answer(piece) for piece in pieces]
 
@@ -61,35 +60,44 @@ class Whisper:
         """See Engine."""
         raise UnsupportedTask("whisper does not summarize")
 
-    def _answer(self, piece: Piece) -> Said | Permanent:
-        try:
-            said = self._recognizer.transcribe(resample(piece.audio, piece.rate))
-        except Permanent as err:
-            return err
+    def _answer(self, piece: Piece) -> Said | None:
+        audio = resample(piece.audio, piece.rate)
+        if len(audio) < DecodeOptions().min_seconds * RATE:
+            return None
+        said = self._recognizer.transcribe(audio)
         return Said(
             text=said.text, finish_reason=said.finish_reason, tokens=said.tokens_out, mean_logprob=said.mean_logprob
         )
 
 
-def lines_of(recordings: Sequence[Recording], engine: Engine, segmenter: Segmenter) -> list[list[Line]]:
+def lines_of(recordings: Sequence[Recording], engine: Engine, segmenter: Segmenter) -> tuple[list[list[Line]], int]:
     """The lines of each recording, int16 [frames, channels] at a rate, in order of time; what holds no text is left out.
 
-    All recordings are in the engine at once. Raises ValueError for a rate that is not supported.
+    And how many pieces were too short for the engine. All recordings are in the engine at once. Raises ValueError for a
+    rate that is not supported, Permanent for what the engine refuses.
     """
     cut = [cut_pieces(pcm, rate, segmenter) for pcm, rate in recordings]
-    answers = iter(engine.answers([piece for pieces in cut for piece in pieces]))
-    return [[line for piece in pieces if (line := _line(piece, next(answers))) is not None] for pieces in cut]
+    found = engine.answers([piece for pieces in cut for piece in pieces])
+    answers = iter(found)
+    lines = [[line for piece in pieces if (line := _line(piece, next(answers))) is not None] for pieces in cut]
+    return lines, found.count(None)
 
 
-def texts_of(clips: Sequence[tuple[NDArray[np.float32], int]], engine: Engine, segmenter: Segmenter) -> list[str]:
-    """The text of each clip, float32 [n] at a rate; one of more than 30 s is cut first. All are in the engine at once."""
+def texts_of(
+    clips: Sequence[tuple[NDArray[np.float32], int]], engine: Engine, segmenter: Segmenter
+) -> tuple[list[str], int]:
+    """The text of each clip, float32 [n] at a rate, and how many pieces were too short for the engine.
+
+    A clip of more than 30 s is cut first; all are in the engine at once. Raises what `lines_of` raises.
+    """
     cut = [_pieces(audio, rate, segmenter) for audio, rate in clips]
-    answers = iter(engine.answers([piece for pieces in cut for piece in pieces]))
+    found = engine.answers([piece for pieces in cut for piece in pieces])
+    answers = iter(found)
     texts = []
     for pieces in cut:
-        found = [answer for _ in pieces if isinstance(answer := next(answers), Said)]
-        texts.append(" ".join(answer.text for answer in found if answer.text))
-    return texts
+        said = [answer for _ in pieces if (answer := next(answers)) is not None]
+        texts.append(" ".join(answer.text for answer in said if answer.text))
+    return texts, found.count(None)
 
 
 def role_of(channel: int, roles: Sequence[str]) -> str:
@@ -104,9 +112,9 @@ def _pieces(audio: NDArray[np.float32], rate: int, segmenter: Segmenter) -> list
     return cut_pieces(pcm[:, None], rate, segmenter)
 
 
-def _line(piece: Piece, answer: Said | Permanent) -> Line | None:
-    if not isinstance(answer, Said) or not answer.text:
-        return None  # shorter than the engine takes, or nothing was said
+def _line(piece: Piece, answer: Said | None) -> Line | None:
+    if answer is None or not answer.text:
+        return None
     return {
         "channel": piece.channel,
         "start_ms": piece.start_ms,

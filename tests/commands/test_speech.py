@@ -70,6 +70,12 @@ def test_nothing_heard_loses_every_word() -> None:
     assert (found["word_error_rate"], found["deletions"], found["starts_within_250_ms"]) == (1.0, 9, 0.0)
 
 
+def test_words_on_a_channel_where_nobody_speaks_are_insertions() -> None:
+    silent = {"one": {"utterances": TRUTH["one"]["utterances"][:1]}}
+    found = score(silent, heard((0, 1_000, "good morning"), (1, 2_000, "thank you so much for watching")))
+    assert (found["insertions"], found["word_error_rate"], found["utterances"]) == (6, 3.0, 1)
+
+
 def test_transcribe_prints_lines_with_speaker_and_time(tmp_path: Path) -> None:
     talk = sample("calls/card-fee", 0, 8_000)
     soundfile.write(tmp_path / "short.wav", talk, 8_000)
@@ -96,8 +102,12 @@ def test_subtitles_of_one_file_are_printed_and_of_several_written_beside_them(tm
     both = earful("transcribe", "one.wav", "two.wav", "--srt")
     assert (both.code, both.out.split()) == (0, ["one.srt", "two.srt"]), both.err
     assert (tmp_path / "one.srt").read_text() == (tmp_path / "two.srt").read_text()
+    for name in ("one", "two"):
+        (tmp_path / f"{name}.wav").write_text("told before anything is read, so that this does not matter")
     again = earful("transcribe", "one.wav", "two.wav", "--srt")
     assert (again.code, "one.srt would be overwritten" in again.sentence()) == (2, True)
+    twice = earful("transcribe", "one.wav", "one.wav", "--vtt")
+    assert (twice.code, "one.vtt would be overwritten" in twice.sentence()) == (2, True)
     assert earful("transcribe", "one.wav", "--srt", "--json").code == 2
 
 
@@ -116,6 +126,24 @@ def test_a_manifest_is_measured_clip_by_clip(tmp_path: Path) -> None:
     assert found["word_error_rate"] < 0.35
     assert found["rtfx"] == pytest.approx(found["audio_seconds"] / found["timed_seconds"], rel=0.1)
     assert earful("eval", "asr", ".").code == 2
+
+
+def test_what_is_too_short_for_the_engine_is_counted(tmp_path: Path) -> None:
+    talk = sample("calls/card-fee", 0, 4_000)[:, 0]
+    soundfile.write(tmp_path / "short.wav", talk[:320], 8_000)  # 40 ms
+    soundfile.write(tmp_path / "whole.wav", talk, 8_000)
+    names = ("short", "whole")
+    lines = [json.dumps({"path": f"{name}.wav", "text": "hello"}) for name in names]
+    (tmp_path / "manifest.jsonl").write_text("\n".join(lines))
+    found = earful("eval", "asr", ".", "--engine", "whisper", "--json").json()
+    assert (found["clips"], found["too_short"]) == (2, 1)
+
+
+def test_a_recording_whose_rate_is_not_supported_is_one_sentence(tmp_path: Path) -> None:
+    (tmp_path / "one.json").write_text(json.dumps(TRUTH["one"]))
+    soundfile.write(tmp_path / "one.flac", sample("calls/card-fee", 0, 2_000), 12_345)
+    done = earful("eval", "asr", ".", "--engine", "whisper")
+    assert (done.code, "unsupported sample rate 12345" in done.sentence()) == (1, True)
 
 
 @pytest.mark.parametrize(

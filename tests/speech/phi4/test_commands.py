@@ -83,6 +83,29 @@ def test_transcribe_takes_all_files_and_gives_token_ids(tiny: Path, samples: Pat
     assert german.json()[0]["lines"][0]["task"] == "translate"
 
 
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (("--language", "xx"), "phi4 knows the languages"),
+        (("--task", "translate"), "name the language to translate to"),
+        (("--max-tokens", "5000"), "MAX_TOKENS must be 1 to 4096"),
+    ],
+    ids=lambda one: " ".join(one) if isinstance(one, tuple) else "",
+)
+def test_what_the_engine_refuses_is_said(tiny: Path, samples: Path, options: tuple[str, ...], says: str) -> None:
+    file = str(samples / "card-fee.flac")
+    done = earful("transcribe", file, "--engine", "phi4", "--weights", str(tiny), *options)
+    assert (done.code, done.out, says in done.sentence()) == (1, "", True), done.err
+
+
+def test_a_clip_too_short_for_the_engine_is_counted(tiny: Path, tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "short.wav", sample("calls/card-fee", 0, 40), 8_000)
+    (tmp_path / "manifest.jsonl").write_text(json.dumps({"path": "short.wav", "text": "hello"}))
+    done = earful("eval", "asr", str(tmp_path), "--engine", "phi4", "--weights", str(tiny), "--json")
+    assert done.code == 0, done.err
+    assert (done.json()["too_short"], done.json()["word_error_rate"]) == (1, 1.0)
+
+
 def test_summaries_of_one_channel_and_of_two(tiny: Path, samples: Path, tmp_path: Path) -> None:
     soundfile.write(tmp_path / "mono.wav", sample("calls/card-fee", 0, 5_000)[:, 1], 8_000)
     both = (str(tmp_path / "mono.wav"), str(samples / "card-fee.flac"))
