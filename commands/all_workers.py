@@ -8,12 +8,12 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from settings import Settings
 from workers.process import STAGES, TEMPFAIL
 
-__all__ = ["run_all"]
+__all__ = ["run_all", "watch"]
 
 #: A worker stops itself within 10 s; a supervisor usually waits 15 s or more.
 STOP_SECONDS = 11.0
@@ -22,7 +22,7 @@ PR_SET_PDEATHSIG = 1
 
 
 def run_all(using: Settings) -> int:
-    """A signal ends all of them; the first that ends ends all, so that the supervisor above sees it. The exit code."""
+    """A signal ends all of them; one that ends by itself ends all, so that the supervisor above sees it. The exit code."""
     signals: list[int] = []
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda received, frame: signals.append(received))
@@ -34,8 +34,18 @@ def run_all(using: Settings) -> int:
         )
         for number, stage in enumerate(STAGES)
     ]
+    return watch(children, signals)
+
+
+def watch(children: Sequence[subprocess.Popen[bytes]], signals: Sequence[int]) -> int:
+    """Until there is a signal or a child has ended by itself; then the others end, too.
+
+    The exit code is that of who ended by itself, 0 after a signal that was obeyed: one that ended by SIGTERM before it
+    listened to it did as it was told.
+    """
     while not signals and all(child.poll() is None for child in children):
         time.sleep(0.2)
+    first = [] if signals else [code_of(code) for child in children if (code := child.poll()) is not None]
     for child in children:
         child.terminate()
     deadline = time.monotonic() + STOP_SECONDS
@@ -44,8 +54,13 @@ def run_all(using: Settings) -> int:
             child.wait(max(0.0, deadline - time.monotonic()))
         except subprocess.TimeoutExpired:
             child.kill()
-    worst = max(code if code >= 0 else 128 - code for code in (child.wait() for child in children))
-    return worst if signals else worst or TEMPFAIL
+    told = [0 if child.wait() == -signal.SIGTERM else code_of(child.wait()) for child in children]
+    return max(first) or TEMPFAIL if first else max(told)
+
+
+def code_of(returncode: int) -> int:
+    """As a shell tells it: 128 and the signal's number for one that a signal ended."""
+    return returncode if returncode >= 0 else 128 - returncode
 
 
 def bound_to(parent: int) -> Callable[[], None]:

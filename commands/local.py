@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from commands.context import UNAVAILABLE, console, errors, fail, print_json, settings
+from commands.context import UNAVAILABLE, WRONG, console, errors, fail, print_json, settings
 from settings import PROJECT
 from stack import control
 from stack.plan import Plan
@@ -109,7 +109,7 @@ def logs(
     unit: Annotated[
         str | None, typer.Argument(help="kafka, postgres, triton, supervisor or a stage; default: list them")
     ] = None,
-    lines: Annotated[int, typer.Option("--lines", "-n", help="How many")] = 50,
+    lines: Annotated[int, typer.Option("--lines", "-n", min=1, help="How many")] = 50,
 ) -> None:
     """The last lines of a unit's log.
 
@@ -123,6 +123,6 @@ def logs(
         return
     wanted = [file for file in files if file.stem == unit]
     if not wanted:
-        fail(f"no log of {unit!r}: {', '.join(file.stem for file in files) or 'the stack never ran here'}", 2)
+        fail(f"no log of {unit!r}: {', '.join(file.stem for file in files) or 'the stack never ran here'}", WRONG)
     for line in wanted[0].read_text(errors="replace").splitlines()[-lines:]:
         typer.echo(line)

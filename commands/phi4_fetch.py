@@ -6,6 +6,7 @@ that a later run goes on with exactly the same files. Every file's hash is compa
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import shutil
 from collections.abc import Callable, Iterator
@@ -22,6 +23,11 @@ _ADAPTER = "speech-lora/"
 _NAMES = ("REVISION", "README.md")
 _ENDINGS = (".json", ".safetensors", ".txt")
 _BLOCK = 1 << 22
+_AWAY = "the hub does not answer; HF_ENDPOINT names another one. What is there already stays"
+#: Errors of a file, not of a connection: full, too large, not ours, read only, not a folder, broken.
+_DISK = frozenset(
+    {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EIO}
+)
 
 
 class FetchError(Exception):
@@ -103,12 +109,13 @@ def download(found: Listing, folder: Path, *, tell: Callable[[str], None] = lamb
     """
     from huggingface_hub import hf_hub_download
 
-    folder.mkdir(parents=True, exist_ok=True)
-    free = shutil.disk_usage(folder).free
-    missing = missing_bytes(found, folder)
-    if missing > free:
-        raise FetchError(f"{missing / 1e9:.1f} GB are to come and {folder} has {free / 1e9:.1f} GB free")
-    (folder / "REVISION").write_text(found.commit + "\n")
+    with _explained(found.repository, found.commit):
+        folder.mkdir(parents=True, exist_ok=True)
+        free = shutil.disk_usage(folder).free
+        missing = missing_bytes(found, folder)
+        if missing > free:
+            raise FetchError(f"{missing / 1e9:.1f} GB are to come and {folder} has {free / 1e9:.1f} GB free")
+        (folder / "REVISION").write_text(found.commit + "\n")
     for file in found.files:
         if file.is_at(folder):
             continue
@@ -149,21 +156,26 @@ def _digest(path: Path, digest: hashlib._Hash) -> str:
 
 @contextmanager
 def _explained(repository: str, revision: str) -> Iterator[None]:
-    """The hub's many errors as two."""
+    """The hub's many errors as two, and the disk's."""
     from httpx import HTTPError
     from huggingface_hub.errors import (
         EntryNotFoundError,
         HfHubHTTPError,
+        LocalEntryNotFoundError,
         RepositoryNotFoundError,
         RevisionNotFoundError,
     )
 
     try:
         yield
+    except LocalEntryNotFoundError as err:  # one of the next kind by its class, but it is the hub that did not answer
+        raise HubAway(_AWAY) from err
     except (RepositoryNotFoundError, RevisionNotFoundError, EntryNotFoundError) as err:
         raise FetchError(f"the hub has no {repository} at {revision}, or not for you") from err
     except (HTTPError, HfHubHTTPError, OSError) as err:
+        if isinstance(err, OSError) and err.errno in _DISK:
+            raise FetchError(f"{err.filename or 'the disk'}: {err.strerror}; what is there stays") from err
         status = err.response.status_code if isinstance(err, HfHubHTTPError) else None
         if status is not None and status < 500:
             raise FetchError(f"the hub refuses {repository} at {revision}: status {status}") from err
-        raise HubAway("the hub does not answer; HF_ENDPOINT names another one. What is there already stays") from err
+        raise HubAway(_AWAY) from err

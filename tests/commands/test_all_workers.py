@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable
 
 import psutil
+import pytest
 
+from commands.all_workers import watch
 from tests.workers.pipeline import PROJECT
 from workers.process import STAGES
 
@@ -19,6 +22,25 @@ def wait_for(holds: Callable[[], bool], what: str) -> None:
     while not holds():
         assert time.monotonic() < deadline, what
         time.sleep(0.1)
+
+
+def running(*scripts: str) -> list[subprocess.Popen[bytes]]:
+    return [subprocess.Popen(["sh", "-c", script]) for script in scripts]
+
+
+WAITS = "exec sleep 60"  # ended by SIGTERM like a worker that has not installed its handler yet
+
+
+@pytest.mark.parametrize(("code", "told"), [(77, 77), (75, 75), (70, 70), (0, 75)])
+def test_the_exit_code_is_that_of_the_worker_that_left(code: int, told: int) -> None:
+    assert watch(running(WAITS, f"exit {code}", WAITS), []) == told
+
+
+def test_a_signal_that_all_obeyed_is_no_failure() -> None:
+    assert watch(running(WAITS, WAITS), [signal.SIGTERM]) == 0
+    failed = running("exit 70", WAITS)
+    failed[0].wait()
+    assert watch(failed, [signal.SIGTERM]) == 70
 
 
 def test_no_worker_outlives_its_parent() -> None:

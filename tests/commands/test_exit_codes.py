@@ -113,6 +113,16 @@ def test_what_is_not_there_is_1(run: Run, arguments: tuple[str, ...]) -> None:
     assert done.err.startswith("error: ")
 
 
+def test_the_last_lines_of_a_log(tmp_path: Path) -> None:
+    folder = tmp_path / "home" / "logs"
+    folder.mkdir(parents=True)
+    (folder / "kafka.log").write_text("one\ntwo\nthree\n")
+    home = {"EARFUL_HOME": str(tmp_path / "home")}
+    assert earful("logs", "kafka", "-n", "2", env=home).out == "two\nthree\n"
+    for few in ("0", "-1"):
+        assert earful("logs", "kafka", "--lines", few, env=home).code == 2
+
+
 def test_a_database_without_schema_wants_migrate(pipeline: Pipeline) -> None:
     empty = settings_of(pipeline) | {"EARFUL_POSTGRES_URL": pipeline.stack.endpoints["postgres_url"]}
     for arguments in (("report",), ("explain", "call", "x"), ("runs", "list"), ("deadletters", "list")):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -36,11 +37,12 @@ def _hub() -> Iterator[Hub]:
         yield hub
 
 
-def fetch(hub: Hub, folder: Path, *options: str) -> tuple[int, str, str]:
+def fetch(hub: Hub, folder: Path, *options: str, most: int = resource.RLIM_INFINITY) -> tuple[int, str, str]:
     env = {**os.environ, "HF_ENDPOINT": hub.url, "HF_HUB_DISABLE_PROGRESS_BARS": "1", "COLUMNS": "300"}
     done = subprocess.run(
         [sys.executable, "-m", "cli", "phi4", "fetch", str(folder), *options],
         cwd=ROOT, env=env, capture_output=True, text=True, timeout=90, check=False,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (most, most)),
     )  # fmt: skip
     return done.returncode, done.stdout, done.stderr
 
@@ -84,6 +86,15 @@ def test_a_file_that_is_not_what_the_hub_says_is_removed(hub: Hub, tmp_path: Pat
     hub.lies.clear()
     assert fetch(hub, tmp_path)[0] == 0
     assert contents(tmp_path)[name] == WANTED[name]
+
+
+def test_a_disk_that_refuses_is_no_hub_that_is_away(hub: Hub, tmp_path: Path) -> None:
+    """No file may be larger than 20 MB, as on a full disk; and a folder that can be none."""
+    code, _, err = fetch(hub, tmp_path / "w", most=20 << 20)
+    assert (code, "File too large" in err, "does not answer" in err, "Traceback" in err) == (1, True, False, False), err
+    (tmp_path / "file").touch()
+    code, _, err = fetch(hub, tmp_path / "file" / "w")
+    assert (code, "Not a directory" in err, "Traceback" in err) == (1, True, False), err
 
 
 def test_a_hub_that_is_away_or_has_nothing_is_one_sentence(hub: Hub, tmp_path: Path) -> None:
