@@ -40,6 +40,9 @@ from workers.run import describe
 
 __all__ = ["create_topics", "migrate", "open_run", "runs", "topics", "worker"]
 
+#: Records of `topics pad` that wait for Kafka at once: a partition may lack millions, and each is an object here.
+PAD_PORTION = 10_000
+
 topics = typer.Typer(
     no_args_is_help=True, help="Kafka's topics: create them, or check that they are as they should be."
 )
@@ -133,15 +136,16 @@ def pad(using: Settings) -> dict[str, int]:
         try:
             ends = consumer.end_offsets(list(wanted))
             for place, watermark in sorted(wanted.items()):
-                missing = range(ends[place], watermark)
-                sent = [
-                    producer.send(place.topic, key=b"earful.pad", value=None, partition=place.partition)
-                    for _ in missing
-                ]
-                for one in sent:
-                    one.get(timeout=30)
+                missing = max(0, watermark - ends[place])
+                for first in range(0, missing, PAD_PORTION):
+                    sent = [
+                        producer.send(place.topic, key=b"earful.pad", value=None, partition=place.partition)
+                        for _ in range(min(PAD_PORTION, missing - first))
+                    ]
+                    for one in sent:
+                        one.get(timeout=30)
                 if missing:
-                    padded[f"{place.topic}/{place.partition}"] = len(missing)
+                    padded[f"{place.topic}/{place.partition}"] = missing
         finally:
             producer.close()
             consumer.close()

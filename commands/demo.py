@@ -14,6 +14,7 @@ from commands.context import console, database, errors, fail, settings
 from commands.local import start, stop
 from commands.report import print_report
 from commands.samples import Manifest, send_samples
+from stream.topics import Topics
 
 __all__ = ["demo"]
 
@@ -36,12 +37,13 @@ def demo() -> None:
         manifest = Manifest()
         with database(using.postgres_url.get_secret_value()) as connection:
             connection.autocommit = True
-            if missing(connection, manifest) == 0:
+            topics = Topics(using.topic_prefix)
+            if missing(connection, manifest, topics) == 0:
                 console.print("the samples are already there; nothing is sent twice")
             else:
                 with errors.status("sending the samples"):
                     send_samples(manifest, using, lambda name: None)
-                wait(connection, manifest)
+                wait(connection, manifest, topics)
             print_report(connection)
         console.print(f"\nall analysed, {time.monotonic() - begun:.0f} s after the start\n", highlight=False)
         if keep:
@@ -56,14 +58,14 @@ def demo() -> None:
             stop(home)
 
 
-def wait(connection: Connection[DictRow], manifest: Manifest) -> None:
+def wait(connection: Connection[DictRow], manifest: Manifest, topics: Topics) -> None:
     """Until every call and review is in its final state and every poison record its dead letter."""
-    total = missing(connection, manifest)
+    total = missing(connection, manifest, topics)
     deadline = time.monotonic() + PATIENCE_SECONDS
     columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed}/{task.total}"))
     with Progress(*columns, console=errors, transient=True) as progress:
         task = progress.add_task("analysing", total=total)
-        while (left := missing(connection, manifest)) > 0:
+        while (left := missing(connection, manifest, topics)) > 0:
             if time.monotonic() > deadline:
                 fail(
                     f"{left} of {total} samples are not analysed after {PATIENCE_SECONDS} s; see `earful status` and `earful logs`"
@@ -72,15 +74,18 @@ def wait(connection: Connection[DictRow], manifest: Manifest) -> None:
             time.sleep(POLL_SECONDS)
 
 
-def missing(connection: Connection[DictRow], manifest: Manifest) -> int:
+def missing(connection: Connection[DictRow], manifest: Manifest, topics: Topics) -> int:
     """How many samples are not in their expected state yet."""
     calls = pairs(connection, "SELECT call_id AS id, state AS now FROM analytics_v1.calls")
     reviews = pairs(connection, "SELECT review_id AS id, NOT deleted AS now FROM ingest.review_heads")
-    buried = pairs(connection, "SELECT topic || reason AS id, true AS now FROM analytics_v1.dead_letters")
+    buried = {
+        (row["topic"], row["reason"])
+        for row in connection.execute("SELECT DISTINCT topic, reason FROM analytics_v1.dead_letters")
+    }
     left: int = (
         sum(calls.get(call["call_id"]) != call["expect"]["state"] for call in manifest.calls)
         + sum(reviews.get(review_id) != there for review_id, there in manifest.review_states().items())
-        + max(0, len(manifest.poison_reasons()) - len(buried))
+        + len({(getattr(topics, topic), reason) for topic, reason in manifest.poison_reasons()} - buried)
     )
     return left
 

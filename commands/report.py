@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from collections.abc import Generator
+from contextlib import closing
+from itertools import islice
+from typing import Annotated, Any, cast
 
 import psycopg
 import typer
 from psycopg import Connection
+from psycopg.rows import DictRow
 from rich.markup import escape
 from rich.table import Table
 
@@ -57,20 +61,32 @@ def sql(
         connection.execute("SET TRANSACTION READ ONLY")
         connection.execute("SET LOCAL ROLE earful_analyst")
         try:
-            # Prepared, so that it is one statement: no RESET ROLE or COMMIT can stand before it.
-            cursor = connection.execute(query.encode(), prepare=True)
-            rows = cursor.fetchall() if cursor.description else []
+            rows = every_row(connection, query) if as_json else first_rows(connection, query, SHOWN_ROWS + 1)
         except psycopg.errors.OperationalError:
             raise
         except psycopg.Error as err:
             fail(str(err).strip())
-        names = [column.name for column in cursor.description or ()]
     if as_json:
         print_json(rows)
-        return
-    table = Table(*map(escape, names), box=None)
-    for row in rows[:SHOWN_ROWS]:
-        table.add_row(*("" if row[name] is None else escape(str(row[name])) for name in names))
-    console.print(table)
-    if len(rows) > SHOWN_ROWS:
-        console.print(f"{SHOWN_ROWS} of {len(rows)} rows; --json prints all")
+    elif not rows:
+        console.print("no rows")
+    else:
+        table = Table(*map(escape, rows[0]), box=None)
+        for row in rows[:SHOWN_ROWS]:
+            table.add_row(*("" if value is None else escape(str(value)) for value in row.values()))
+        console.print(table)
+        if len(rows) > SHOWN_ROWS:
+            console.print(f"the first {SHOWN_ROWS} rows; --json prints all")
+
+
+# Both by Postgres' extended protocol, which takes one statement: no RESET ROLE or COMMIT can stand before it.
+def every_row(connection: Connection[DictRow], query: str) -> list[DictRow]:
+    cursor = connection.execute(query.encode(), prepare=True)
+    return cursor.fetchall() if cursor.description else []
+
+
+def first_rows(connection: Connection[DictRow], query: str, most: int) -> list[DictRow]:
+    """The rest is never sent: Postgres stops when the stream is closed."""
+    stream = cast(Generator[DictRow, None, None], connection.cursor().stream(query.encode()))
+    with closing(stream):
+        return list(islice(stream, most))

@@ -20,6 +20,18 @@ def test_views_answer(run: Run, pipeline: Pipeline) -> None:
     assert (shown.code, "The [/battery] is [bold]great[/bold]." in shown.out) == (0, True)
 
 
+def test_no_more_rows_are_fetched_than_are_shown(run: Run) -> None:
+    """Row 100,000 would be an error: a terminal is shown the first 200 and does not ask for it, a program does."""
+    query = "SELECT n, 1 / (n - 100000) AS q FROM generate_series(1, 200000) AS n"
+    shown = run("sql", query)
+    assert (shown.code, "the first 200 rows" in shown.out, shown.out.splitlines()[200].split()[0]) == (0, True, "200")
+    assert "division by zero" in run("sql", query, "--json").sentence()
+    few = run("sql", "SELECT n FROM generate_series(1, 200) AS n")
+    assert (few.code, "the first" in few.out, few.out.split()[-1]) == (0, False, "200")
+    assert run("sql", "SELECT 1 AS n WHERE false").out.strip() == "no rows"
+    assert run("sql", "SELECT 1 AS n WHERE false", "--json").json() == []
+
+
 @pytest.mark.parametrize(
     "query",
     [
