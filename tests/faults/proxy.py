@@ -41,8 +41,9 @@ class Proxy:
         self.resets = 0
         self._port, self._target = port, target
         self._dice = random.Random(seed)
+        self._cuts: list[asyncio.Event] = []  # one for each open connection
         self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, name=f"proxy-{port}")
+        self._thread = threading.Thread(target=self._loop.run_forever, name=f"proxy-{port}", daemon=True)
         self._server: asyncio.Server | None = None
 
     @property
@@ -64,6 +65,15 @@ class Proxy:
         self._thread.join(10)
         self._loop.close()
 
+    def cut(self, share: float) -> None:
+        """Resets this share of the connections that are open now, at least one of them."""
+        asyncio.run_coroutine_threadsafe(self._cut(share), self._loop).result(10)
+
+    async def _cut(self, share: float) -> None:
+        count = min(len(self._cuts), max(1, round(share * len(self._cuts))))
+        for one in self._dice.sample(self._cuts, count):
+            one.set()
+
     async def _stop(self) -> None:
         assert self._server is not None
         self._server.close()
@@ -80,21 +90,25 @@ class Proxy:
             return
         # After how many bytes this connection breaks, if it does.
         left = [self._dice.randrange(RESET_EVERY_BYTES) if self._dice.random() < self.weather.resets else -1]
-        ways = [
+        cut = asyncio.Event()
+        self._cuts.append(cut)
+        ends = [
             asyncio.create_task(self._pass(reader, back, left)),
             asyncio.create_task(self._pass(there, writer, left)),
+            asyncio.create_task(cut.wait()),
         ]
         try:
-            await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            for one in ways:
+            self._cuts.remove(cut)
+            for one in ends:
                 one.cancel()
-            broken = left[0] == 0
+            broken = left[0] == 0 or cut.is_set()
             self.resets += broken
-            for one in (writer, back):
+            for writing in (writer, back):
                 if broken:
-                    reset(one)
-                one.close()
+                    reset(writing)
+                writing.close()
 
     async def _pass(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, left: list[int]) -> None:
         """Until either end closes or this connection's bytes are used up."""
@@ -113,7 +127,7 @@ class Proxy:
 
 
 def reset(writer: asyncio.StreamWriter) -> None:
-    """RST instead of FIN when it is closed."""
+    """RST instead of FIN when it is closed; what was not sent is lost."""
     with_linger = struct.pack("ii", 1, 0)
     made: socket.socket | None = writer.get_extra_info("socket")
     if made is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
+from itertools import groupby
 from typing import Any
 
 from settings import PROJECT
@@ -37,7 +38,20 @@ def write_tables() -> None:
 def results_table() -> list[str]:
     head = ["test", "form", "load", "faults", "missing, extra, duplicate, wrong", "also seen", "seed", "machine, date"]
     found = sorted(read().values(), key=lambda one: (one["test"], one["form"] != "short", one["node"]))
-    return table(head, (result_row(one) for one in found))
+    return table(head, (result_row(one) for one in together(found)))
+
+
+def together(found: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Cases of one test that say nothing of their own become one row, which says how many they are."""
+    out: list[dict[str, Any]] = []
+    for name, cases in groupby(found, lambda one: one["node"].partition("[")[0]):
+        all_ = list(cases)
+        if len(all_) > 1 and all(one["load"] is None for one in all_):
+            passed = all(one["passed"] for one in all_)
+            out.append(all_[0] | {"node": name, "load": f"{len(all_)} cases", "passed": passed})
+        else:
+            out += all_
+    return out
 
 
 def result_row(one: dict[str, Any]) -> list[str]:

@@ -8,7 +8,7 @@ from uuid import UUID
 
 import psycopg
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import run_state_machine_as_test
 from sqlalchemy.ext.asyncio import AsyncEngine
@@ -28,6 +28,7 @@ from workers.loop import FIRST_PAUSE, LONGEST_PAUSE
 from workers.stage import Batch
 
 SHORT, LONG = 500, 10_000
+PATIENCE_SECONDS = 15
 ANY = settings(deadline=None, suppress_health_check=list(HealthCheck), database=None)
 
 forms = pytest.mark.parametrize(
@@ -158,12 +159,13 @@ def test_the_retry_schedule(url: str, figures: Figures, runs: int, monkeypatch: 
     with asyncio.Runner() as shared, psycopg.connect(url, autocommit=True) as connection:
         engine = create(url, application_name="test", pool_size=2)
 
-        @settings(ANY, max_examples=runs)
+        # Not made smaller: each try of what hangs takes PATIENCE_SECONDS.
+        @settings(ANY, max_examples=runs, phases=[Phase.explicit, Phase.generate])
         @given(st.lists(st.sampled_from(["away", "hangs"]), max_size=7), st.floats(0, 1))
         def holds(outage: list[str], dice: float) -> None:
             empty(connection)
             pauses.clear()
-            owner = shared.run(asyncio.wait_for(play(engine, outage, dice), 30))
+            owner = shared.run(asyncio.wait_for(play(engine, outage, dice), PATIENCE_SECONDS))
             bounds = [min(LONGEST_PAUSE, FIRST_PAUSE * 2**number) for number in range(len(outage))]
             assert pauses == pytest.approx([bound * (0.5 + dice / 2) for bound in bounds])
             assert owner.stage.batches == [[0, 1, 2]] * (len(outage) + 1)
