@@ -1,4 +1,4 @@
-"""What the revisions share: the SQL of a file, and views made again as an earlier file has them."""
+"""What the revisions share: the SQL of a file, and views and comments made again as an earlier file has them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from importlib.resources import files
 
 from alembic import op
 
-__all__ = ["restore_views", "run_file"]
+__all__ = ["restore_comments", "restore_views", "run_file"]
 
 
 def run_file(name: str) -> None:
@@ -21,6 +21,15 @@ def restore_views(views: Sequence[str], name: str) -> None:
     for view in views:
         _run(f"CREATE VIEW {before[view]}")
         op.execute(f"GRANT SELECT ON {view} TO earful_ingest, earful_analyst")
+
+
+def restore_comments(columns: Sequence[str], name: str) -> None:
+    """Gives `columns` (schema.table.column) the comments that `name` gives them."""
+    begin = "COMMENT ON COLUMN "
+    lines = [line for line in _read(name).splitlines() if line.startswith(begin)]
+    comments = {line.removeprefix(begin).split()[0].replace('"', ""): line for line in lines}
+    for column in columns:
+        _run(comments[column])
 
 
 def _read(name: str) -> str:

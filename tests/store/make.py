@@ -92,7 +92,7 @@ def summary(call_id: str = "c1", **changes: object) -> SummaryRow:
         "call_id": call_id,
         "run_id": RUN,
         "call_started_at": START,
-        "method": "extractive",
+        "method": "extractive-v1",
         "issue": "It is broken",
         "outcome": "A new one is sent",
         "actions": ["Send a new one"],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -14,9 +15,11 @@ from pathlib import Path
 import psycopg
 import pytest
 import sqlalchemy as sa
+from alembic import command
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from speech.contract import FinishReason
 from store import engine as engines
 from store import facts, migrate, partitions, schema
 from store.fact_tables import PARTITIONED
@@ -24,6 +27,7 @@ from store.schema import REVISION, SchemaMismatch
 from store.tables import metadata
 from tests.store.conftest import FIRST, LAST
 from tests.store.make import review, utterance
+from workers.extractive import METHOD
 
 ROOT = Path(__file__).parents[2]
 NewDatabase = Callable[[str | None], str]
@@ -81,26 +85,55 @@ def test_the_code_knows_the_newest_revision() -> None:
     assert migrate.head() == REVISION
 
 
+def described(url: str) -> list[tuple[object, ...]]:
+    """Columns, defaults, comments, rights, constraints and the text of views, but of partitions."""
+    with psycopg.connect(url) as conn:
+        columns = conn.execute(
+            "SELECT c.oid::regclass::text, a.attname, format_type(a.atttypid, a.atttypmod), a.attnotnull,"
+            " pg_get_expr(d.adbin, d.adrelid), col_description(c.oid, a.attnum), obj_description(c.oid),"
+            " pg_get_userbyid(c.relowner), (SELECT string_agg(one::text, ' ' ORDER BY one::text) FROM unnest(c.relacl) one)"
+            " FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped"
+            " LEFT JOIN pg_attrdef d ON d.adrelid = c.oid AND d.adnum = a.attnum"
+            " WHERE c.relnamespace::regnamespace::text IN ('ingest', 'pii', 'analytics_v1') AND NOT c.relispartition"
+        ).fetchall()
+        more = conn.execute(
+            "SELECT c.oid::regclass::text, pg_get_viewdef(c.oid) FROM pg_class c WHERE c.relkind = 'v'"
+            " AND c.relnamespace = 'analytics_v1'::regnamespace UNION ALL"
+            " SELECT conrelid::regclass::text, conname || ' ' || pg_get_constraintdef(t.oid) FROM pg_constraint t"
+            " JOIN pg_class c ON c.oid = conrelid AND NOT c.relispartition"
+            " WHERE connamespace::regnamespace::text IN ('ingest', 'pii')"
+        ).fetchall()
+    return sorted([*columns, *more], key=str)
+
+
 def test_each_step_down_and_up_again(new_database: NewDatabase) -> None:
-    """The same columns, comments and rights as after the first step up."""
-
-    def described() -> list[tuple[object, ...]]:
-        with psycopg.connect(url) as conn:
-            return conn.execute(
-                "SELECT c.oid::regclass::text, a.attname, format_type(a.atttypid, a.atttypmod),"
-                " col_description(c.oid, a.attnum), obj_description(c.oid), c.relacl::text FROM pg_class c"
-                " JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped"
-                " WHERE c.relnamespace::regnamespace::text IN ('ingest', 'pii', 'analytics_v1') ORDER BY 1, 2"
-            ).fetchall()
-
+    """Each revision is the same whether it was reached from below or from above."""
+    revisions = [f"{number:04}" for number in range(1, int(REVISION) + 1)]
+    reached: dict[str, list[tuple[object, ...]]] = {}
+    fresh = new_database(None)
+    for revision in revisions:
+        with migrate._connection(fresh) as conn, conn.begin():
+            command.upgrade(migrate._config(conn), revision)
+        reached[revision] = described(fresh)
+    assert len({str(one) for one in reached.values()}) == len(revisions)
     url = new_database(None)
     migrate.upgrade(url, from_month=FIRST, to_month=FIRST)
-    newest = described()
-    assert migrate.downgrade(url, "0001") == "0001"
-    first = described()
-    assert ("late_ms" in {row[1] for row in newest}, "late_ms" in {row[1] for row in first}) == (True, False)
-    migrate.upgrade(url, from_month=FIRST, to_month=FIRST)
-    assert described() == newest
+    assert described(url) == reached[REVISION]
+    for revision in reversed(revisions[:-1]):
+        assert migrate.downgrade(url, revision) == revision
+        assert described(url) == reached[revision], f"down to {revision}"
+    for revision in revisions[1:]:
+        with migrate._connection(url) as conn, conn.begin():
+            command.upgrade(migrate._config(conn), revision)
+        assert described(url) == reached[revision], f"up again to {revision}"
+
+
+def test_the_comments_name_every_finish_reason_and_method() -> None:
+    stored = set(FinishReason) - {FinishReason.CANCELLED}
+    assert set(re.findall(r"[a-z_]{3,}", str(metadata.tables["ingest.utterances"].c.finish_reason.comment))) == stored
+    methods = re.findall(r"[a-z0-9-]+-v1", str(metadata.tables["ingest.summaries"].c.method.comment))
+    summary = (ROOT / "speech" / "phi4" / "summary.py").read_text("utf-8")
+    assert set(methods) == {METHOD, *re.findall(r'_METHOD = "([^"]+)"', summary)}
 
 
 async def test_a_worker_accepts_its_own_schema(conn: AsyncConnection) -> None:

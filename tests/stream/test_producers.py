@@ -42,7 +42,7 @@ from stream.producers import CallProducer, DeliveryError, MessageTooLarge, Revie
 from stream.sender import Sender
 from stream.topics import Topics, partition_for
 
-CALLS = Path(__file__).parents[3] / "shared" / "data" / "calls"
+CALLS = Path(__file__).parents[2] / "samples" / "calls"
 STARTED = instant("2026-05-01T23:59:50Z")
 GOOD = {"review_id": "r-1", "product": "kettle", "text": "Fast.", "created_at": "2026-05-01T12:00:00Z"}
 
@@ -185,9 +185,9 @@ def test_a_recording_arrives_sample_by_sample(
     assert (sent.chunks, sent.duration_ms, sent.channels) == (3, 12_300, channels)
 
 
-@pytest.mark.skipif(not CALLS.is_dir(), reason="no ../shared/data/calls beside the repository")
 def test_whole_recordings_of_real_files(broker: Broker, calls: CallProducer) -> None:
     files = sorted(CALLS.glob("*.flac"))
+    assert len(files) == 6
     progress: list[int] = []
     for file in files:
         calls.send_recording(
