@@ -2,31 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
 import soxr
-from kafka import KafkaConsumer, TopicPartition
 
-from bench.load import Calls, recordings
+from bench.cpu import cpu
+from bench.load import recordings
 from bench.result import Result, percentile
-from bench.reviews import LOAD, cpu, spent
-from bench.rig import MODELS, Rig, Site
+from bench.reviews import LOAD
+from bench.rig import MODELS, Rig
+from bench.site import Site
 from bench.size import Size
+from bench.sources import LiveCalls
 from bench.tight import Tight, tight
 from commands.evaluate import score
 from stream.audio import decode_flac
 from stream.events import Utterance, parse_utterances
 from stream.producers import CallProducer
-from stream.records import Record
+from tests.workers import topic_log
 
-__all__ = ["asr", "calls"]
+__all__ = ["asr", "calls", "live_calls", "scores"]
 
 Heard = tuple[np.ndarray[Any, np.dtype[np.int16]], int]
-#: Calls begin spread over this time, and the first of them have utterances of all kinds when it is over.
-WARM_SECONDS = 25.0
-STAGES = ("transcriber", "summarizer", "segmenter")  # only the last one has something to do at once
+#: By then the first calls of all lines have begun, and have utterances of all kinds.
+WARM_SECONDS = 15.0
+WARM_CALLS = 4
 
 
 def calls(rig: Rig, size: Size, say: Callable[[str], None]) -> Iterator[Result]:
@@ -34,24 +36,39 @@ def calls(rig: Rig, size: Size, say: Callable[[str], None]) -> Iterator[Result]:
 
     The baseline has no aspects, so that the first two stages are measured by themselves, too, on half the calls.
     """
+    source = LiveCalls(lines=size.lines, timed=True)
     with rig.site("calls") as site:
-        audio, rate, parts = through(site, STAGES, size.calls, size, say)
-        heard = utterances(site)
+        source.start(site)
+        source.backlog(site, WARM_CALLS, size.patience_seconds, say)
+        warm = site.ends("transcriber")
+        found = source.backlog(site, size.calls, size.patience_seconds, say)
+        heard = utterances(site, warm)
         say(f"the same {len(heard)} utterances in a tight loop")
         vad, models = vad_seconds(), tight(recognizer, heard)
-        baseline = audio / (audio * vad.seconds + models.seconds)
-        alone = audio * vad.cpu_seconds + models.cpu_seconds
-        yield from cpu("channel_second", parts, alone, audio)
-        yield ratio("calls", rate, baseline)
-        with rig.site("heard") as other:
-            heard_audio, heard_rate, heard_parts = through(
-                other, ("transcriber", "segmenter"), size.calls // 2, size, say
-            )
-            yield from cpu("channel_second_but_aspects", heard_parts, alone * heard_audio / audio, heard_audio)
-            yield ratio("calls_but_aspects", heard_rate, baseline)
-        live = LOAD * rate / 2
+        baseline = found.amount / (found.amount * vad.seconds + models.seconds)
+        alone = vad.cpu_seconds + models.cpu_seconds / found.amount  # for a channel-second
+        yield from cpu("channel_second", found.parts, found.amount, models=alone * found.amount, capacity=True)
+        yield ratio("calls", found.rate, baseline)
+        live = live_calls(found.rate)
         yield Result(name="live_calls", value=live, unit="2-channel calls at 60 % load")
-        yield from delays(site, size, live, say)
+        say(f"{live:.0f} live calls for {WARM_SECONDS + size.delay_seconds:.0f} s")
+        flow = source.flow(site, 2 * live, WARM_SECONDS, size.delay_seconds)
+        say(f"the latest record left {flow.late_ms:.0f} ms after its time")
+        delays = source.delays(site, flow, size.patience_seconds)
+        for percent in (50, 95, 99):
+            yield Result(name=f"utterance_delay_p{percent}", value=percentile(delays, percent), unit="ms at 60 % load")
+    source = LiveCalls(lines=size.lines, stages=("segmenter", "transcriber"), timed=True)
+    with rig.site("heard") as site:
+        source.start(site)
+        source.backlog(site, WARM_CALLS, size.patience_seconds, say)
+        found = source.backlog(site, size.calls // 2, size.patience_seconds, say)
+        yield from cpu("channel_second_but_aspects", found.parts, found.amount, models=alone * found.amount)
+        yield ratio("calls_but_aspects", found.rate, baseline)
+
+
+def live_calls(rate: float) -> float:
+    """How many calls of two channels are 60 % of so many channel-seconds a second."""
+    return LOAD * rate / 2
 
 
 def ratio(name: str, rate: float, baseline: float) -> Result:
@@ -59,57 +76,16 @@ def ratio(name: str, rate: float, baseline: float) -> Result:
     return Result(name=name, value=rate, unit="channel-s/s", baseline=baseline, target="ratio 0.85", met=met)
 
 
-def through(
-    site: Site, stages: Sequence[str], count: int, size: Size, say: Callable[[str], None]
-) -> tuple[float, float, dict[str, float]]:
-    """So many calls, from the log to the last stage. Returns channel-seconds, these a second, CPU seconds by process."""
-    say(f"{count} calls into Kafka, {size.lines} side by side")
-    with CallProducer(site.settings.kafka_bootstrap_servers, prefix=site.topics.prefix) as producer:
-        sent = Calls(producer, "c", lines=size.lines)
-        sent.at_once(count)
-    audio = sent.begun_channel_seconds
-    for stage in stages[:-1]:
-        site.start(stage)
-    before = site.rig.cpu_seconds()  # only the segmenter has something to do, and it comes last
-    site.start(stages[-1])
-    say(f"{audio:.0f} channel-seconds through {', '.join(stages)}")
-    at = "finished_at" if "summarizer" in stages else "transcribed_at"
-    site.wait(lambda: site.one(f"SELECT count({at}) FROM ingest.call_runs") == count, size.patience_seconds)
-    parts = spent(site.rig, before, say)
-    seconds = site.one(
-        f"SELECT extract(epoch FROM (SELECT max({at}) FROM ingest.call_runs) -"
-        " (SELECT max(created_at) FROM ingest.ledger WHERE stage = 'segmenter'))::float8"
-    )
-    return audio, audio / seconds, parts
-
-
-def delays(site: Site, size: Size, live: float, say: Callable[[str], None]) -> Iterator[Result]:
-    """From the end of an utterance, as its row has it, to the writing of the row."""
-    lines = max(1, round(live))
-    say(f"{lines} live calls for {WARM_SECONDS + size.delay_seconds:.0f} s")
-    with CallProducer(site.settings.kafka_bootstrap_servers, prefix=site.topics.prefix) as producer:
-        sent = Calls(producer, "live", lines=lines)
-        sent.in_real_time(WARM_SECONDS + size.delay_seconds, spread=WARM_SECONDS)
-    say(f"the latest record left {sent.worst_lag_seconds * 1000:.0f} ms after its time")
-    ended = "call_started_at + make_interval(secs => end_ms / 1000.0)"
-    waits = [
-        float(row[0])
-        for row in site.rows(
-            f"SELECT 1000 * extract(epoch FROM committed_at - ({ended})) FROM ingest.utterances"
-            f" WHERE call_id LIKE 'live-%%' AND {ended} > make_interval(secs => %s) +"
-            " (SELECT min(call_started_at) FROM ingest.utterances WHERE call_id LIKE 'live-%%')",
-            WARM_SECONDS,
-        )
-    ]
-    if not waits:
-        say("no utterance's row was there in time")
-        return
-    for percent in (50, 95):
-        yield Result(name=f"utterance_delay_p{percent}", value=percentile(waits, percent), unit="ms at 60 % load")
-
-
 def asr(rig: Rig, size: Size, say: Callable[[str], None]) -> Iterator[Result]:
     """Words and starts of the six sample calls through the pipeline, sent as recordings."""
+    found = scores(rig, size, say)
+    errors, starts = 100 * found["word_error_rate"], 100 * found["starts_within_250_ms"]
+    yield Result(name="word_error_rate", value=errors, unit="%", target="at most 6.5", met=errors <= 6.5)
+    yield Result(name="starts_within_250_ms", value=starts, unit="%", target="95", met=starts >= 95)
+
+
+def scores(rig: Rig, size: Size, say: Callable[[str], None]) -> dict[str, float | int]:
+    """Of the sample calls against their truth (commands.evaluate.score)."""
     with rig.site("asr") as site:
         for stage in ("transcriber", "segmenter"):
             site.start(stage)
@@ -119,44 +95,20 @@ def asr(rig: Rig, size: Size, say: Callable[[str], None]) -> Iterator[Result]:
                 producer.send_recording(one.file, call_id=one.name, roles=("customer", "agent"))
         site.wait(lambda: site.one("SELECT count(*) FROM ingest.call_runs") == len(recordings()), size.patience_seconds)
         rows = site.rows("SELECT call_id, channel, start_ms, end_ms, text FROM analytics_v1.utterances")
-        lines = [dict(zip(("call_id", "channel", "start_ms", "end_ms", "text"), row, strict=True)) for row in rows]
-        found = score(
-            {one.name: one.truth for one in recordings()},
-            {one.name: [line for line in lines if line["call_id"] == one.name] for one in recordings()},
-        )
-        errors, starts = 100 * found["word_error_rate"], 100 * found["starts_within_250_ms"]
-        yield Result(name="word_error_rate", value=errors, unit="%", target="at most 6.5", met=errors <= 6.5)
-        yield Result(name="starts_within_250_ms", value=starts, unit="%", target="95", met=starts >= 95)
+    lines = [dict(zip(("call_id", "channel", "start_ms", "end_ms", "text"), row, strict=True)) for row in rows]
+    return score(
+        {one.name: one.truth for one in recordings()},
+        {one.name: [line for line in lines if line["call_id"] == one.name] for one in recordings()},
+    )
 
 
-def utterances(site: Site) -> list[Heard]:
-    """Everything the segmenter cut, decoded: int16 [n] and its rate."""
-    consumer = KafkaConsumer(bootstrap_servers=site.settings.kafka_bootstrap_servers, enable_auto_commit=False)
-    try:
-        places = [TopicPartition(site.topics.calls_utterances, number) for number in range(site.settings.partitions)]
-        ends = consumer.end_offsets(places)
-        consumer.assign(places)
-        consumer.seek_to_beginning()
-        out: list[Heard] = []
-        while any(consumer.position(place) < end for place, end in ends.items()):
-            for records in consumer.poll(timeout_ms=500).values():
-                for one in records:
-                    event = parse_utterances(
-                        Record(
-                            topic=one.topic,
-                            partition=one.partition,
-                            offset=one.offset,
-                            timestamp_ms=one.timestamp,
-                            key=one.key,
-                            value=one.value,
-                            headers=tuple(one.headers),
-                        )
-                    )
-                    if isinstance(event, Utterance):
-                        out.append(decode_flac(event.flac))
-        return out
-    finally:
-        consumer.close()
+def utterances(site: Site, since: Mapping[int, int]) -> list[Heard]:
+    """Everything that the segmenter cut from these offsets on, decoded: int16 [n] and its rate."""
+    records = topic_log.read(
+        site.settings.kafka_bootstrap_servers, site.topics.calls_utterances, site.ends("transcriber")
+    )
+    events = [parse_utterances(one) for one in records if one.offset >= since[one.partition]]
+    return [decode_flac(one.flac) for one in events if isinstance(one, Utterance)]
 
 
 def recognizer() -> Callable[[Heard], object]:

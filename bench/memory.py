@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import psutil
 
 from bench.load import Calls, recordings, send_reviews
 from bench.result import Result, slope
-from bench.rig import Rig, Site
+from bench.rig import Rig
+from bench.site import Site
 from bench.size import Size
 from stream.producers import CallProducer, ReviewProducer
 from workers.process import STAGES
 
-__all__ = ["memory"]
+__all__ = ["memory", "under_load"]
 
 SAMPLE_SECONDS = 2.0
 WARM_MINUTES = 2.0
@@ -30,23 +32,40 @@ def memory(rig: Rig, size: Size, say: Callable[[str], None]) -> Iterator[Result]
         for stage in STAGES:
             site.start(stage)
         say(f"load for {size.memory_minutes:g} minutes")
-        loads = [threading.Thread(target=load, args=(site, seconds)) for load in (live, flac, reviews)]
-        begun = time.monotonic()
-        for one in loads:
-            one.start()
         points: dict[str, list[tuple[float, float]]] = {stage: [] for stage in STAGES}
-        while (now := time.monotonic() - begun) < seconds:
+
+        def look(now: float) -> None:
             for stage in STAGES:
                 points[stage].append((now / 60, resident(site, stage) / 2**20))
-            time.sleep(SAMPLE_SECONDS)
-        for one in loads:
-            one.join()
+
+        under_load([partial(load, site, seconds) for load in (live, flac, reviews)], look, seconds)
         warm = WARM_MINUTES if size.memory_minutes > WARM_MINUTES else size.memory_minutes / 2
         for stage in STAGES:
             late = [(minute, megabytes) for minute, megabytes in points[stage] if minute >= warm]
             say(f"{stage}: {late[0][1]:.1f} MB after {warm:g} minutes, {late[-1][1]:.1f} MB at the end")
             growth = slope(late)
             yield Result(name=f"memory_{stage}", value=growth, unit="MB/min", target="under 1", met=growth < 1)
+
+
+def under_load(loads: Sequence[Callable[[], None]], look: Callable[[float], None], seconds: float) -> None:
+    """Run the loads side by side and call `look` every SAMPLE_SECONDS with the seconds gone by, for so long.
+
+    An error of a load is raised at once: without it, the memory of an idle worker would be measured.
+    """
+    pool = ThreadPoolExecutor(len(loads))
+    try:
+        running = [pool.submit(load) for load in loads]
+        begun = time.monotonic()
+        while (now := time.monotonic() - begun) < seconds:
+            look(now)
+            time.sleep(min(SAMPLE_SECONDS, seconds))
+            for one in running:
+                if one.done():
+                    one.result()
+        for one in running:
+            one.result()
+    finally:
+        pool.shutdown(wait=False)
 
 
 def resident(site: Site, stage: str) -> int:

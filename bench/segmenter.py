@@ -4,53 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from bench.load import Calls
+from bench.cpu import DETECTOR, cpu
 from bench.result import Result
-from bench.reviews import cpu, spent
 from bench.rig import Rig
 from bench.size import Size
-from stream.producers import CallProducer
+from bench.sources import LiveCalls
 
 __all__ = ["segmenter"]
 
 
 def segmenter(rig: Rig, size: Size, say: Callable[[str], None]) -> Iterator[Result]:
     """Per core means: per CPU second of the worker, its children and the detector included."""
-    vad_file = rig.stack.home / "vad_seconds"
+    source = LiveCalls(lines=size.lines, stages=("segmenter",), timed=True)
     with rig.site("segmenter") as site:
-        say(f"{size.segmenter_calls} calls into Kafka, {size.lines} side by side")
-        with CallProducer(site.settings.kafka_bootstrap_servers, prefix=site.topics.prefix) as producer:
-            calls = Calls(producer, "s", lines=size.lines)
-            calls.at_once(size.segmenter_calls)
-        site.start("segmenter", module="bench.timed", env={"BENCH_VAD_SECONDS": str(vad_file)})
-        before = rig.cpu_seconds()  # when it has its partitions: imports are over
-        closed = "SELECT count(*) FROM ingest.calls WHERE close_reason IS NOT NULL"
-        site.wait(lambda: site.one(closed) == size.segmenter_calls, size.patience_seconds)
-        parts = spent(rig, before, say)
-        worker = parts.pop("segmenter")
-        (seconds,) = site.rows(
-            "SELECT extract(epoch FROM (SELECT max(updated_at) FROM ingest.ledger) -"
-            " (SELECT max(created_at) FROM ingest.ledger))::float8"
-        )[0]
-        site.stop("segmenter")
-        vad = float(vad_file.read_text())
-        audio = calls.begun_channel_seconds
-        yield from cpu("segmenter", {**parts, "detector": vad, "worker": worker - vad}, None, audio)
-        yield Result(name="segmenter_wall", value=audio / seconds, unit="channel-s/s")
+        source.start(site)
+        found = source.backlog(site, size.segmenter_calls, size.patience_seconds, say)
+    yield from cpu("segmenter", found.parts, found.amount)
+    yield Result(name="segmenter_wall", value=found.rate, unit="channel-s/s")
+    rest = found.amount / found.parts["segmenter"]
+    whole = found.amount / (found.parts["segmenter"] + found.parts[DETECTOR])
+    for name, value, least in (("segmenter", whole, 150), ("segmenter_but_vad", rest, 1000)):
         yield Result(
-            name="segmenter",
-            value=audio / worker,
-            unit="channel-s/CPU-s",
-            baseline=150,
-            target="150",
-            met=audio / worker >= 150,
-        )
-        rest = audio / (worker - vad)
-        yield Result(
-            name="segmenter_but_vad",
-            value=rest,
-            unit="channel-s/CPU-s",
-            baseline=1000,
-            target="1000",
-            met=rest >= 1000,
+            name=name, value=value, unit="channel-s/CPU-s", baseline=least, target=str(least), met=value >= least
         )

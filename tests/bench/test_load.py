@@ -70,6 +70,20 @@ def test_in_real_time_a_call_starts_when_it_says(monkeypatch: pytest.MonkeyPatch
     starts = [(one.call_started_at - begun).total_seconds() for one in producer.events if isinstance(one, CallStarted)]
     assert len(starts) == 4
     assert all(0 <= start <= 3 for start in starts)
+    assert len([one for one in producer.events if isinstance(one, CallEnded)]) == 4
+    spoken = sum(one.duration_ms * one.channels for one in producer.events if isinstance(one, AudioChunk)) / 1000
+    assert calls.spoken_channel_seconds == pytest.approx(spoken)
+
+
+def test_calls_that_begin_anywhere_end_all_the_time(sent: tuple[Recorder, Calls]) -> None:
+    producer = Recorder()
+    calls = Calls(producer, "t", lines=3, anywhere=True)
+    calls.at_once(7)
+    lengths = Counter(one.call_id for one in producer.events if isinstance(one, AudioChunk))
+    whole = Counter(one.call_id for one in sent[0].events if isinstance(one, AudioChunk))
+    shorter = [lengths[name] < whole[name] for name in sorted(whole)]
+    assert shorter == [True] * 3 + [False] * 4  # the first of each line
+    assert calls.begun_channel_seconds < sent[1].begun_channel_seconds
 
 
 def test_the_samples_are_there() -> None:
