@@ -14,7 +14,10 @@ from pathlib import Path
 from rich.console import Console
 
 from bench.calls import asr, calls
+from bench.curves import load
 from bench.memory import memory
+from bench.padded import padded
+from bench.poison import poison
 from bench.result import Result, table, write
 from bench.reviews import reviews
 from bench.rig import REAL, Rig
@@ -26,15 +29,20 @@ __all__ = ["BENCHMARKS", "main"]
 
 Say = Callable[[str], None]
 Benchmark = Callable[[Rig, Size, Say], Iterator[Result]]
-BENCHMARKS: Mapping[str, Benchmark] = {
+BENCHMARKS: dict[str, Benchmark] = {
     "reviews": reviews,
     "segmenter": segmenter,
     "calls": calls,
     "asr": asr,
+    "padded": padded,
+    "poison": poison,
     "memory": memory,
 }
+#: By name only: it takes as long as half of the others together.
+LONG: dict[str, Benchmark] = {"load": load}
 #: These need no servers.
 ALONE: Mapping[str, tuple[Callable[[Say], Iterator[Result]], ...]] = {"speech": (cutting, windows)}
+NAMES = (*ALONE, *BENCHMARKS, *LONG)
 FILE = Path("bench.json")
 #: Of the table; a narrower screen breaks the lines, and not the words.
 WIDTH = 120
@@ -43,13 +51,15 @@ WIDTH = 120
 def main(arguments: list[str] | None = None) -> int:
     """Exit code 1 when a target is missed, with the sizes that make figures."""
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
-    parser.add_argument("names", nargs="*", metavar="name", help=f"{', '.join([*ALONE, *BENCHMARKS])}; default: all")
+    parser.add_argument(
+        "names", nargs="*", metavar="name", help=f"{', '.join(NAMES)}; default: all but {', '.join(LONG)}"
+    )
     parser.add_argument("--quick", action="store_true", help="tiny sizes: does it work? The figures mean nothing")
     parser.add_argument("--minutes", type=float, help="how long `memory` loads the workers (default 4, in full 10)")
     chosen = parser.parse_args(arguments)
-    unknown = sorted(set(chosen.names) - set(BENCHMARKS) - set(ALONE))
+    unknown = sorted(set(chosen.names) - set(NAMES))
     if unknown:
-        parser.error(f"no benchmark {', '.join(unknown)}: there are {', '.join([*ALONE, *BENCHMARKS])}")
+        parser.error(f"no benchmark {', '.join(unknown)}: there are {', '.join(NAMES)}")
     size = QUICK if chosen.quick else FULL
     if chosen.minutes:
         size = replace(size, memory_minutes=chosen.minutes)
@@ -84,7 +94,7 @@ def run(names: Sequence[str], size: Size, say: Say) -> Iterator[Result]:
                     yield from alone(say)
             else:
                 rig = rig or resources.enter_context(Rig())
-                yield from BENCHMARKS[name](rig, size, say)
+                yield from (BENCHMARKS | LONG)[name](rig, size, say)
 
 
 if __name__ == "__main__":
