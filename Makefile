@@ -71,9 +71,9 @@ check: setup
 bench: setup
 	@.venv/bin/python -m bench
 
-# Resolves every dependency anew and writes the locks; the only target that needs uv (it is in .venv).
+# Resolves every dependency anew and writes the locks.
 UV = .venv/bin/uv pip compile --generate-hashes --no-emit-index-url --python-version 3.11 --quiet
-lock:
+lock: .venv/.made
 	$(UV) pyproject.toml --extra stack --group dev -o requirements/all.txt
 	$(UV) pyproject.toml -o requirements/runtime.txt
 	$(UV) pyproject.toml requirements/torch.in -o requirements/torch.txt
