@@ -20,6 +20,7 @@ import pytest
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from bench.machine import machine
 from settings import PROJECT
 from tests.faults import results
 from tests.faults.tables import write_tables
@@ -80,7 +81,7 @@ class Campaign:
                 "faults": None,
                 **(figures.values if figures else {}),
                 "seconds": round((datetime.now(UTC) - began).total_seconds()),
-                "machine": {**results.machine(), "load_average": [round(load, 1), round(os.getloadavg()[0], 1)]},
+                "machine": {**machine(), "load_average": [round(load, 1), round(os.getloadavg()[0], 1)]},
                 "date": f"{began:%Y-%m-%d}",
                 "revision": self._revision,
             }

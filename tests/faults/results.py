@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
-
-import psutil
 
 from settings import PROJECT
 from tests.faults.oracle import Findings
@@ -56,20 +52,6 @@ class Figures:
 
     def oracle(self, found: Findings) -> None:
         self.note(**{name: len(getattr(found, name)) for name in ("missing", "extra", "duplicate", "wrong")})
-
-
-def machine() -> dict[str, object]:
-    """Of what kind, not which."""
-    model = ""
-    for line in Path("/proc/cpuinfo").read_text().splitlines():
-        if line.startswith("model name"):
-            model = line.partition(":")[2].strip()
-            break
-    return {
-        "cpu": model,
-        "cores": len(os.sched_getaffinity(0)),
-        "memory_gb": round(psutil.virtual_memory().total / 2**30),
-    }
 
 
 def read() -> dict[str, dict[str, Any]]:
