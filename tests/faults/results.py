@@ -9,7 +9,7 @@ from typing import Any
 from settings import PROJECT
 from tests.faults.oracle import Findings
 
-__all__ = ["NAMES", "RESULTS", "Figures", "keep", "machine", "read"]
+__all__ = ["NAMES", "RESULTS", "Figures", "keep", "read"]
 
 RESULTS = PROJECT / "docs" / "results" / "chaos.json"
 
