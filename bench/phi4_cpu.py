@@ -28,7 +28,7 @@ from speech.phi4.tiny import make_tiny, special_id
 
 BEFORE = (special_id("<|user|>"),)
 AFTER = (*range(40, 50), special_id("<|end|>"), special_id("<|assistant|>"))
-SIZE = {
+SIZE: dict[str, Any] = {
     "hidden_size": 768, "intermediate_size": 2_048, "num_hidden_layers": 11, "num_attention_heads": 12,
     "num_key_value_heads": 4, "vocab_size": 20_000,
     "audio_config": {

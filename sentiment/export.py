@@ -43,24 +43,27 @@ def load_polarity(folder: Path, source: str | Path) -> PolarityNet:
     gated = any(key.startswith("gates.") for key in state)
     net = PolarityNet(load_encoder(source, pretrained=False), gated=gated, dropout=0.0)
     net.load_state_dict(state)
-    return net.eval()
+    net.eval()
+    return net
 
 
 def folded(trained: PolarityNet, source: str | Path) -> PolarityNet:
     """An equal network without gates. In the dtype of the trained one: cast to float64 before, not after."""
     plain = PolarityNet(load_encoder(source, pretrained=False), gated=False, dropout=0.0)
-    plain = plain.to(next(trained.parameters()).dtype)
+    plain.to(next(trained.parameters()).dtype)
     plain.load_state_dict({k: v for k, v in trained.state_dict().items() if not k.startswith("gates.")})
     if isinstance(trained.gates, Gates):
         fold(trained.gates, plain.encoder)
-    return plain.eval()
+    plain.eval()
+    return plain
 
 
 def load_tags(folder: Path, source: str | Path) -> TagNet:
     """The trained extractor; eval mode."""
     net = TagNet(load_encoder(source, pretrained=False), dropout=0.0)
     net.load_state_dict(load_file(folder / "model.safetensors"))
-    return net.eval()
+    net.eval()
+    return net
 
 
 class _Logits(nn.Module):
@@ -99,7 +102,7 @@ def _trim_positions(encoder: nn.Module) -> None:
     """Drop the position vectors that no input of MAX_TOKENS reaches (MiniLM has 512: 0.15 MB in int8)."""
     table = encoder.get_submodule("embeddings.position_embeddings")
     offset = int(getattr(table, "padding_idx", None) or 0)  # MPNet counts positions from padding_idx + 1
-    table.weight = nn.Parameter(table.weight[: MAX_TOKENS + offset + 1].clone())  # type: ignore[operator, index]
+    table.weight = nn.Parameter(table.weight[: MAX_TOKENS + offset + 1].clone())
 
 
 def _calibration(net: PolarityNet | TagNet, encoder: TextEncoder, *, second: bool) -> list[tuple[Tensor, ...]]:
@@ -114,7 +117,7 @@ def _calibration(net: PolarityNet | TagNet, encoder: TextEncoder, *, second: boo
 
 def to_int8(net: PolarityNet | TagNet, encoder: TextEncoder, target: Path, *, second: bool = True) -> bool:
     """Write an int8 graph; True if its scales are fixed, so that texts may share a batch. `second`: as of TextEncoder.pair."""
-    if net.encoder.config.model_type == "bert":  # type: ignore[union-attr]
+    if net.encoder.config.model_type == "bert":
         write_int8(net, ranges(net, _calibration(net, encoder, second=second)), target)
         return True
     with tempfile.TemporaryDirectory() as temporary:

@@ -107,30 +107,31 @@ class _Graph:
 
 
 def _array(tensor: Tensor) -> Floats:
-    return tensor.detach().float().numpy()
+    found: Floats = tensor.detach().float().numpy()
+    return found
 
 
 def _embedded(g: _Graph, embeddings: nn.Module, *, types: bool) -> str:
     """Words (int8, a scale per word), positions and types, normalised."""
-    words = _array(embeddings.word_embeddings.weight)  # type: ignore[union-attr, arg-type]
+    words = _array(embeddings.word_embeddings.weight)
     scale = np.maximum(np.abs(words).max(axis=1, keepdims=True), 1e-8).astype(np.float32) / 127
     table, scales = g.hold(np.rint(words / scale).astype(np.int8)), g.hold_half(scale)
     word = g.add("Cast", g.add("Gather", table, "ids"), to=TensorProto.FLOAT)
     word = g.add("Mul", word, g.add("Gather", scales, "ids"))
     length = g.add("Shape", "ids", start=1, end=2)
-    positions = _array(embeddings.position_embeddings.weight)  # type: ignore[union-attr, arg-type]
-    kinds = _array(embeddings.token_type_embeddings.weight)  # type: ignore[union-attr, arg-type]
+    positions = _array(embeddings.position_embeddings.weight)
+    kinds = _array(embeddings.token_type_embeddings.weight)
     if not types:
         positions = positions + kinds[0]
     start, axis = g.hold(np.array([0], np.int64)), g.hold(np.array([0], np.int64))
     x = g.add("Add", word, g.add("Slice", g.hold_half(positions), start, length, axis))
     kind = g.add("Gather", g.hold(kinds), "types") if types else g.hold(np.zeros(1, np.float32))
-    return g.norm(x, kind, embeddings.LayerNorm)  # type: ignore[arg-type]
+    return g.norm(x, kind, embeddings.LayerNorm)
 
 
 def _attended(g: _Graph, x: str, name: str, layer: nn.Module, heads: int, mask: str) -> str:
     """Self-attention of all tokens, in one operator."""
-    own = layer.attention.self  # type: ignore[union-attr]
+    own = layer.attention.self
     parts = [own.query, own.key, own.value]
     q, scale, zero = g.quantised(x, f"{name}.attention.self.query")
     w, w_scale, w_zero = g.hold_int8(np.concatenate([_array(p.weight).T for p in parts], axis=1))
@@ -140,7 +141,7 @@ def _attended(g: _Graph, x: str, name: str, layer: nn.Module, heads: int, mask: 
 
 def _attended_rows(g: _Graph, x: str, rows: str, name: str, layer: nn.Module, heads: int, mask: str) -> str:
     """Attention of a few rows over all tokens. `mask` int32 [batch, tokens]."""
-    own = layer.attention.self  # type: ignore[union-attr]
+    own = layer.attention.self
     shape = g.hold(np.array([0, 0, heads, -1], np.int64))
 
     def split(y: str) -> str:
@@ -162,23 +163,23 @@ def _attended_rows(g: _Graph, x: str, rows: str, name: str, layer: nn.Module, he
 
 def _rest(g: _Graph, context: str, x: str, name: str, layer: nn.Module) -> str:
     """What follows attention in a layer; x is the residual."""
-    after, into, out = layer.attention.output, layer.intermediate, layer.output  # type: ignore[union-attr]
-    h = g.norm(g.linear(context, f"{name}.attention.output.dense", after.dense), x, after.LayerNorm)  # type: ignore[union-attr, arg-type]
-    wide = g.add("Gelu", g.linear(h, f"{name}.intermediate.dense", into.dense), domain=EXTRA)  # type: ignore[union-attr, arg-type]
-    return g.norm(g.linear(wide, f"{name}.output.dense", out.dense), h, out.LayerNorm)  # type: ignore[union-attr, arg-type]
+    after, into, out = layer.attention.output, layer.intermediate, layer.output
+    h = g.norm(g.linear(context, f"{name}.attention.output.dense", after.dense), x, after.LayerNorm)
+    wide = g.add("Gelu", g.linear(h, f"{name}.intermediate.dense", into.dense), domain=EXTRA)
+    return g.norm(g.linear(wide, f"{name}.output.dense", out.dense), h, out.LayerNorm)
 
 
 def write_int8(net: PolarityNet | TagNet, found: Ranges, path: Path) -> None:
     """Write the graph of a network without gates. Raises ValueError for an encoder that is not BERT's."""
     config = net.encoder.config
-    if config.model_type != "bert" or config.hidden_act != "gelu":  # type: ignore[union-attr]
-        raise ValueError(f"{config.model_type} is not BERT's layout")  # type: ignore[union-attr]
+    if config.model_type != "bert" or config.hidden_act != "gelu":
+        raise ValueError(f"{config.model_type} is not BERT's layout")
     pairs = isinstance(net, PolarityNet)
     g = _Graph(found)
-    heads = int(config.num_attention_heads)  # type: ignore[union-attr, arg-type]
-    layers = list(net.encoder.encoder.layer)  # type: ignore[union-attr, arg-type]
+    heads = int(config.num_attention_heads)
+    layers = list(net.encoder.encoder.layer)
     mask = g.add("Cast", "mask", to=TensorProto.INT32)
-    x = _embedded(g, net.encoder.embeddings, types=pairs)  # type: ignore[arg-type]
+    x = _embedded(g, net.encoder.embeddings, types=pairs)
     for i, layer in enumerate(layers[:-1] if pairs else layers):
         name = f"encoder.encoder.layer.{i}"
         x = _rest(g, _attended(g, x, name, layer, heads, mask), x, name, layer)
@@ -192,11 +193,11 @@ def write_int8(net: PolarityNet | TagNet, found: Ranges, path: Path) -> None:
         first = g.add("Gather", read, g.hold(np.int64(0)), axis=1)  # type: ignore[arg-type]
         h = g.add("Concat", mean, first, axis=-1)
         for i in (0, 2):
-            h = g.add("Relu", g.linear(h, f"head.{i}", net.head[i]))  # type: ignore[arg-type]
+            h = g.add("Relu", g.linear(h, f"head.{i}", net.head[i]))
         last, last_name = net.head[4], "head.4"
     else:
         h, last, last_name = x, net.head, "head"
-    g.add("Identity", g.linear(h, last_name, last), out="logits")  # type: ignore[arg-type]
+    g.add("Identity", g.linear(h, last_name, last), out="logits")
     _save(g, path, pairs=pairs)
 
 

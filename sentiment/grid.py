@@ -174,7 +174,7 @@ def main() -> None:
     for seed in args.seeds:
         for arm in args.arms:
             chosen = {"arm": arm, "epochs": args.epochs, "seed": seed, "input": args.input}
-            run_cell(args, Config(**{**preset, **chosen}), args.encoder or minilm_dir())  # type: ignore[arg-type]
+            run_cell(args, Config(**{**preset, **chosen}), args.encoder or minilm_dir())
 
 
 if __name__ == "__main__":

@@ -41,9 +41,9 @@ class PolarityNet(nn.Module):
 
     def __init__(self, encoder: nn.Module, *, gated: bool, dropout: float) -> None:
         super().__init__()
-        size = int(encoder.config.hidden_size)  # type: ignore[union-attr, arg-type]
+        size = int(encoder.config.hidden_size)
         self.encoder = encoder
-        self.gates = Gates(int(encoder.config.num_hidden_layers), size) if gated else None  # type: ignore[union-attr, arg-type]
+        self.gates = Gates(int(encoder.config.num_hidden_layers), size) if gated else None
         if self.gates is not None:
             self.gates.attach(encoder)
         self.dropout = nn.Dropout(dropout)
@@ -71,7 +71,7 @@ class TagNet(nn.Module):
         super().__init__()
         self.encoder = encoder
         self.dropout = nn.Dropout(dropout)
-        self.head = nn.Linear(int(encoder.config.hidden_size), 3)  # type: ignore[union-attr, arg-type]
+        self.head = nn.Linear(int(encoder.config.hidden_size), 3)
 
     def forward(self, ids: Tensor, mask: Tensor) -> Tensor:
         """ids, mask [batch, tokens] -> logits [batch, tokens, 3]."""

@@ -68,7 +68,7 @@ def measure(arm: str, seed: int, folder: Path, *, epochs: int = 12, n: int = 900
     out: dict[str, object] = {"arm": arm, "seed": seed}
 
     def keep(net: torch.nn.Module, log: list[dict[str, object]]) -> None:
-        out.update({name: round(score(net, pairs, 0)["accuracy"], 4) for name, pairs in tests.items()})  # type: ignore[arg-type]
+        out.update({name: round(score(net, pairs, 0)["accuracy"], 4) for name, pairs in tests.items()})
         out["pruned"] = log[-1].get("prune_rates")
 
     source = tiny_encoder(folder / f"{seed}", seed=seed)
@@ -91,7 +91,7 @@ def main() -> None:
         arm: {
             key: {"mean": round(float(np.mean(v)), 4), "sd": round(float(np.std(v, ddof=1)), 4)}
             for key in ("agreeing", "reversed")
-            for v in [[r[key] for r in runs if r["arm"] == arm]]
+            for v in [np.array([r[key] for r in runs if r["arm"] == arm], dtype=float)]
         }
         for arm in ("cvib", "plain")
     }

@@ -40,7 +40,8 @@ __all__ = ["ARMS", "PRESETS", "Config", "predict_logits", "train"]
 
 
 def _groups(net: PolarityNet, config: Config, noise_lr: float) -> list[dict[str, object]]:
-    plain, small = [], []
+    plain: list[nn.Parameter] = []
+    small: list[nn.Parameter] = []
     for name, p in net.encoder.named_parameters():
         (small if name.endswith("bias") or "LayerNorm" in name else plain).append(p)
     groups: list[dict[str, object]] = [
@@ -85,9 +86,12 @@ def step_loss(
         return loss
     main_logits, h_main = main(*inputs)
     loss = loss + F.cross_entropy(main_logits.float(), labels)
-    kwargs = {"tau": config.tau, "labels": labels if config.label_aware else None, "symmetric": config.symmetric}
-    contrast = self_contrast(h_sub, h_main.detach(), **kwargs) + self_contrast(h_sub.detach(), h_main, **kwargs)
-    return loss + config.contrast * contrast
+
+    def contrast(a: Tensor, b: Tensor) -> Tensor:
+        aware = labels if config.label_aware else None
+        return self_contrast(a, b, tau=config.tau, labels=aware, symmetric=config.symmetric)
+
+    return loss + config.contrast * (contrast(h_sub, h_main.detach()) + contrast(h_sub.detach(), h_main))
 
 
 def _factor(step: int, total: int, warm: int) -> float:
@@ -212,7 +216,7 @@ def main() -> None:
     source = args.encoder or minilm_dir()
     encoder = TextEncoder.load(source / "tokenizer.json")
     chosen = {"arm": args.arm, "epochs": args.epochs, "seed": args.seed, "input": args.input}
-    config = Config(**{**PRESETS[args.preset], **chosen})  # type: ignore[arg-type]
+    config = Config(**{**PRESETS[args.preset], **chosen})
     second = args.input == "pair"
     splits = shipped(args.absa, own=not args.without_own)
     own = [s for s in splits.train if s.domain not in ("mams", "tsa_md")]
