@@ -81,6 +81,7 @@ class SegmenterStage:
     ) -> None:
         self.topic = topics.calls_audio
         self._cutter = cutter
+        self._cutting = asyncio.Lock()  # partitions that cut at the same time take turns at Python's lock, a window each
         self._engine = engine
         self._produce = produce
         self._events = CallEvents(decode, reorder_chunks)
@@ -122,7 +123,8 @@ class SegmenterStage:
                 work.verdicts[record.offset] = await self._take(batch, work.plan, rows, held, record, event)
             except Permanent as err:
                 work.bury(batch, record, err)
-        utterances, ends = await asyncio.to_thread(self._cutter.cut, list(work.plan.drafts.values()))
+        async with self._cutting:
+            utterances, ends = await asyncio.to_thread(self._cutter.cut, list(work.plan.drafts.values()))
         deadline.check()
         work.plan.rows = [row_of(batch.key, draft, rows) for draft in work.plan.drafts.values()]
         await self._claim(batch.key.partition, [row for row in work.plan.rows if row.call_id not in rows], work.plan)
