@@ -1,4 +1,4 @@
-"""docs/operations.md names only what exists: commands, settings, metrics, log actions, reasons."""
+"""docs/operations.md names only what exists: settings, metrics, log actions, reasons."""
 
 from __future__ import annotations
 
@@ -6,29 +6,14 @@ import re
 from pathlib import Path
 
 import pytest
-import typer.main
 from prometheus_client import REGISTRY
 
 import workers.metrics  # noqa: F401 - registers what the page may name
-from cli import app
 from settings import Settings
 
 PROJECT = Path(__file__).parents[2]
 PAGE = (PROJECT / "docs" / "operations.md").read_text("utf-8")
 CODE = "".join(path.read_text("utf-8") for folder in ("workers", "stream") for path in (PROJECT / folder).glob("*.py"))
-
-
-@pytest.mark.parametrize("line", sorted(set(re.findall(r"`earful ([a-z][^`]*)`", PAGE))))
-def test_commands_exist(line: str) -> None:
-    command = typer.main.get_command(app)
-    for word in line.split():
-        group = getattr(command, "commands", None)
-        if group is None:
-            break
-        assert word in group, f"earful {line}"
-        command = group[word]
-    options = {option for parameter in command.params for option in parameter.opts}
-    assert set(re.findall(r" (--?[a-z-]+)", line)) <= options
 
 
 @pytest.mark.parametrize("name", sorted(set(re.findall(r"EARFUL_([A-Z_]+)", PAGE))))

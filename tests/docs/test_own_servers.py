@@ -1,13 +1,11 @@
-"""docs/own-servers.md names what exists: every setting with its default, commands, roles, rights."""
+"""docs/own-servers.md names what exists: every setting with its default, roles, rights."""
 
 from __future__ import annotations
 
 import re
 
 import pytest
-import typer.main
 
-from cli import app
 from settings import PROJECT, Settings
 from stream.topics import Topics
 from tests.docs.settings_table import PAGE, table, written
@@ -21,17 +19,6 @@ def test_the_table_is_that_of_the_settings() -> None:
 
 def test_every_setting_is_described() -> None:
     assert [name for name, field in Settings.model_fields.items() if not field.description] == []
-
-
-@pytest.mark.parametrize("line", sorted(set(re.findall(r"`earful ([a-z][^`]*)`", TEXT))))
-def test_commands_exist(line: str) -> None:
-    command = typer.main.get_command(app)
-    for word in line.split():
-        group = getattr(command, "commands", None)
-        if group is None:
-            break
-        assert word in group, f"earful {line}"
-        command = group[word]
 
 
 def test_settings_and_roles_exist() -> None:
