@@ -2,7 +2,7 @@
 
 `python3 canaries.py MODEL_REPOSITORY [http://127.0.0.1:8000]` exits 1 naming the models that fail. Standard
 library only, over the HTTP port that listens inside the container alone. Ready is not enough: Triton says ready while
-a Python model's process is dead. A decoupled model is asked through /generate, and may answer that it is "busy".
+a Python model's process is dead. A decoupled model is asked through /generate, and may answer that it is "busy" (stack/canary.py).
 """
 
 from __future__ import annotations
@@ -41,7 +41,11 @@ def _ask(server: str, folder: Path) -> None:
     model = f"{server}/v2/models/{folder.name}"
     with urllib.request.urlopen(f"{model}/config", timeout=5) as answer:
         decoupled = json.load(answer).get("model_transaction_policy", {}).get("decoupled", False)
-    body = {entry["name"]: entry["data"] for entry in inputs} if decoupled else {"inputs": inputs}
+    body = (
+        {entry["name"]: entry["data"] for entry in inputs} | {"parameters": {"canary": True}}
+        if decoupled
+        else {"inputs": inputs}
+    )
     request = urllib.request.Request(
         f"{model}/{'generate' if decoupled else 'infer'}",
         data=json.dumps(body).encode(),

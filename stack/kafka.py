@@ -35,6 +35,7 @@ class Kafka:
     """Kafka's broker and controller in one process, on loopback, its data in home/kafka."""
 
     name = "kafka"
+    check_seconds = 7.0
 
     def __init__(
         self, home: Path, ports: Ports, *, properties: Mapping[str, str] | None = None, scram: Sequence[str] = ()

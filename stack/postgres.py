@@ -38,6 +38,7 @@ class Postgres:
     """A PostgreSQL server with its data in home/postgres and one database, `earful`."""
 
     name = "postgres"
+    check_seconds = 7.0
 
     def __init__(self, home: Path, ports: Ports) -> None:
         self._ports = ports

@@ -162,12 +162,12 @@ class Child:
                 raise StackError(f"{self.name} was not ready after {seconds:g} s; {self._last_lines()}")
             time.sleep(_POLL_SECONDS)
 
-    def stop(self) -> None:
-        """Asks it to stop, waits, kills it and its children if need be."""
+    def stop(self, patience_seconds: float | None = None) -> None:
+        """Asks it to stop, waits (as long as `__init__` was told, or so long), kills it and its children if need be."""
         if self._popen is not None and self._popen.poll() is None:
             self._popen.send_signal(self._stop_signal)
             try:
-                self._popen.wait(self._patience)
+                self._popen.wait(self._patience if patience_seconds is None else patience_seconds)
             except subprocess.TimeoutExpired:
                 self._popen.kill()
                 self._popen.wait()

@@ -2,11 +2,11 @@
 
 A model's folder may say in needs.json, beside config.pbtxt, what must be there before it is served:
 
-    {"variable": "PHI4_WEIGHTS", "environment": ".venv-torch", "start_seconds": 900}
+    {"variable": "PHI4_WEIGHTS", "environment": ".venv-torch", "start_seconds": 900, "exit_seconds": 30}
 
 Without the environment variable the model is left out, as if it were not in the repository. Where one model needs an
 environment of its own, all Python models run in it (it holds the packages of the default one too). start_seconds is how
-long it may take to load.
+long it may take to load, exit_seconds how long to answer what it has taken.
 """
 
 from __future__ import annotations
@@ -19,10 +19,12 @@ from typing import Any
 
 from stack.process import StackError
 
-__all__ = ["environment_of", "link", "served", "start_seconds"]
+__all__ = ["environment_of", "exit_seconds", "link", "served", "start_seconds"]
 
 #: The models that every stack serves are there after ten.
 _START_SECONDS = 120.0
+#: Their longest request takes five.
+_EXIT_SECONDS = 8
 
 
 def served(repositories: Sequence[Path], env: Mapping[str, str]) -> list[Path]:
@@ -46,6 +48,11 @@ def environment_of(folders: Sequence[Path], project: Path, default: Path) -> Pat
 def start_seconds(folders: Sequence[Path]) -> float:
     """How long a server may take until all of these answer."""
     return max([_START_SECONDS, *(float(_needs(folder).get("start_seconds", 0)) for folder in folders)])
+
+
+def exit_seconds(folders: Sequence[Path]) -> int:
+    """How long a server that shall end may go on answering the requests that these have taken."""
+    return max([_EXIT_SECONDS, *(int(_needs(folder).get("exit_seconds", 0)) for folder in folders)])
 
 
 def link(folders: Sequence[Path], to: Path) -> Path:

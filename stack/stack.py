@@ -30,6 +30,10 @@ class Server(Protocol):
     def pid(self) -> int | None:
         """Its process id while it runs."""
 
+    @property
+    def check_seconds(self) -> float:
+        """How long `healthy` may take."""
+
     def start(self) -> None:
         """Starts it and returns when it is healthy. Raises StackError."""
 

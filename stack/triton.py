@@ -13,19 +13,22 @@ from pathlib import Path
 from tritonclient.grpc import InferenceServerClient
 from tritonclient.utils import InferenceServerException
 
-from stack.canary import Canary
+from stack.canary import COUNT_SECONDS, Canary
 from stack.home import remove_shared_memory, shm_prefix
 from stack.ports import Ports
 from stack.preflight import libpython_folder
 from stack.process import Child, StackError
-from stack.served import environment_of, link, served, start_seconds
+from stack.served import environment_of, exit_seconds, link, served, start_seconds
 
 __all__ = ["Triton"]
 
 _PROJECT = Path(__file__).resolve().parent.parent
 
-# Longer than any model's request; then the server leaves although a request is in flight. Below Child's 10 s.
-_EXIT_TIMEOUT_SECONDS = 8
+# An ill server waits for requests that nobody will answer: it gets no more than this.
+_ILL_SECONDS = 10
+_READY_SECONDS = 3.0
+# From the end of its own wait for requests until the server has left.
+_LEAVING_SECONDS = 5
 
 # What the Python models must not inherit: it would change which interpreter or packages the stub finds.
 _PYTHON_VARIABLES = ("PYTHONHOME", "PYTHONPATH", "VIRTUAL_ENV", "PYTHONSTARTUP")
@@ -58,6 +61,7 @@ class Triton:
         self._shm_prefix = shm_prefix(home)
         self._client: InferenceServerClient | None = None
         self._canaries: list[Canary] = []
+        self._well = False
 
     @property
     def address(self) -> str:
@@ -93,9 +97,10 @@ class Triton:
             raise
 
     def stop(self) -> None:
-        """TERM, 10 s, KILL; then its shared memory is removed."""
+        """TERM, KILL when it had time to answer what it has taken (10 s if it is ill); then its shared memory is removed."""
         self._forget_client()
-        self._child.stop()
+        self._child.stop(exit_seconds(self._folders()) + _LEAVING_SECONDS if self._well else _ILL_SECONDS)
+        self._well = False
         remove_shared_memory(self._home)
 
     def healthy(self) -> bool:
@@ -104,14 +109,20 @@ class Triton:
         The second half matters under load: a canary that waits behind a full queue proves nothing bad.
         Live, ready and model-ready are not enough: they say OK while a Python stub is dead.
         """
-        return self._child.pid is not None and not self.failing()
+        self._well = self._child.pid is not None and not self.failing()
+        return self._well
+
+    @property
+    def check_seconds(self) -> float:
+        """How long `healthy` may take."""
+        return _READY_SECONDS + sum(canary.timeout_seconds + COUNT_SECONDS for canary in self._canaries)
 
     def failing(self) -> list[str]:
         """The models whose canary failed, and that answered nobody else since the last look."""
         try:
             if self._client is None:
                 self._client = InferenceServerClient(self.address)
-            if not self._client.is_server_ready(client_timeout=3):
+            if not self._client.is_server_ready(client_timeout=_READY_SECONDS):
                 return self.models
             client = self._client
             return [canary.model for canary in self._canaries if not canary.sing(client)]
@@ -144,7 +155,7 @@ class Triton:
             "--metrics-address=127.0.0.1",
             f"--metrics-port={self._ports['triton_metrics']}",
             "--metrics-config=summary_latencies=true",
-            f"--exit-timeout-secs={_EXIT_TIMEOUT_SECONDS}",
+            f"--exit-timeout-secs={exit_seconds(self._folders())}",
             "--log-verbose=0",  # verbose logging prints payloads
         ]
 

@@ -2,6 +2,10 @@
 
 Which of the two is the model's own choice (`model_transaction_policy`), so nobody who asks needs to know. A stream ends
 with its request: giving up (a deadline, a cancelled task) closes it, and the server tells the model.
+
+Seen with Triton 2.51: a stream that is cancelled while its last response arrives may leave a request that the server waits
+for when it shall end, so whatever was answered is read to its end. And a client that wants an error as the stream's status
+(the header triton_grpc_error) crashes the server: errors come as texts.
 """
 
 from __future__ import annotations
@@ -14,9 +18,6 @@ from grpc import RpcError
 from tritonclient.utils import InferenceServerException
 
 __all__ = ["Asking"]
-
-#: Makes the server end a stream with the status of its error, as a plain call does; else only a text arrives.
-_STATUS = {"triton_grpc_error": "true"}
 
 
 class Asking:
@@ -44,17 +45,17 @@ class Asking:
         async def requests() -> AsyncIterator[dict[str, Any]]:
             yield {"model_name": model, "inputs": inputs}
 
-        last = None
-        answers = self._client.stream_infer(requests(), stream_timeout=seconds, headers=_STATUS)
+        last, refused = None, None
+        answers = self._client.stream_infer(requests(), stream_timeout=seconds)
         try:
             async for result, error in answers:
-                if error is not None:
-                    raise error
-                last = result
+                last, refused = result, error
         except RpcError as err:
             raise InferenceServerException(msg=err.details(), status=str(err.code())) from err
         finally:
-            answers.cancel()
+            answers.cancel()  # nothing, once it has ended
+        if refused is not None:
+            raise refused
         if last is None:
             raise InferenceServerException(msg=f"{model} ended its stream without an answer")
         return last

@@ -10,8 +10,6 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 
-from errors import Permanent
-from speech.contract import InvalidRequest
 from speech.phi4.admission import measure
 from speech.phi4.batch import Batch
 from speech.phi4.generation import Completion, Event, Generation
@@ -19,7 +17,7 @@ from speech.phi4.handle import Handle
 from speech.phi4.limits import Limits
 from speech.phi4.metrics import Snapshot
 from speech.phi4.model import Phi4Model
-from speech.phi4.refusals import Closing, EngineFailed, QueueFull
+from speech.phi4.refusals import Closing, EngineFailed
 from speech.phi4.sequence import Running
 from speech.phi4.stream import TextStream, Vocabulary
 
@@ -57,6 +55,7 @@ class Engine:
         )
         self._work = threading.Condition(self.batch.lock)
         self._closing = False
+        self._ended = False
         self._broken: Exception | None = None
         self._thread: threading.Thread | None = None
         if run:
@@ -75,36 +74,20 @@ class Engine:
         """Queue a request and return at once; any thread.
 
         `on_event` gets deltas, then a Completion or Failed, on the engine's thread: it must not block. `cancelled` is
-        asked once a step. `inside`: part of a request that was let in, never refused because the queue is full or the
-        engine closes; `front`: it goes before those who wait. Raises InvalidRequest, also where the request never fits;
-        QueueFull; Closing.
+        asked once a step. `inside`: part of a request that was let in, never refused because the queue is full, nor because
+        the engine closes as long as its thread runs; `front`: it goes before those who wait. Raises InvalidRequest, also
+        where the request never fits; QueueFull; Closing.
         """
-        try:
-            running = self._running(generation, on_event, cancelled)
-        except Permanent:
-            self.batch.metrics.add(refused_invalid_total=1)
-            raise
+        running = self._running(generation, on_event, cancelled)
         with self._work:
             if self._broken is not None:
                 raise EngineFailed("the engine has stopped") from self._broken
-            if self._closing and not inside:
+            if self._ended or (self._closing and not inside):
                 raise Closing("the engine is shutting down")
-            try:
-                self.batch.scheduler.add(running, front=front, inside=inside)
-            except QueueFull:
-                self.batch.metrics.add(refused_full_total=1)
-                raise
-            except InvalidRequest:
-                self.batch.metrics.add(refused_invalid_total=1)
-                raise
+            self.batch.scheduler.add(running, front=front, inside=inside)
             self.batch.metrics.add(requests_total=1)
             self._work.notify()
         return running.handle
-
-    @property
-    def healthy(self) -> bool:
-        """Whether requests are still answered; False after a fault of the engine itself and after `close`."""
-        return self._broken is None and not self._closing
 
     @property
     def metrics(self) -> Snapshot:
@@ -154,6 +137,7 @@ class Engine:
                     while self.batch.scheduler.idle and not self._closing:
                         self._work.wait()
                     if self.batch.scheduler.idle:
+                        self._ended = True  # under the lock: what comes now nobody would answer
                         return
                 self.batch.step()
         except Exception as err:  # noqa: BLE001 -- a fault of the engine itself: everybody gets an answer, nobody waits for ever

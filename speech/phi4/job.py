@@ -46,14 +46,16 @@ class Job(Generic[Answer]):
         self._over = False
 
     def start(self) -> Handle[Answer]:
-        """Queue the first sequences; raises what the work or the engine refuses them with."""
+        """Queue the first sequences; raises what the work or the engine refuses them with, unless `done` has its answer."""
         try:
             self._go(next(self._work), first=True)
         except StopIteration as end:  # answered without the model
             self._end(end.value)
         except BaseException:
-            self._over = True  # those that were queued leave
-            raise
+            with self._lock:
+                answered, self._over = self._over, True  # those that were queued leave
+            if not answered:  # by a sequence that failed while the next was being queued
+                raise
         return self.handle
 
     def _go(self, step: Ask | Say, *, first: bool = False) -> None:

@@ -21,8 +21,6 @@ class Snapshot:
     failures_total: int = 0
     cancelled_total: int = 0
     loops_total: int = 0
-    refused_full_total: int = 0
-    refused_invalid_total: int = 0
     prompt_tokens_total: int = 0
     shared_tokens_total: int = 0  # of the prompts, copied instead of computed
     new_tokens_total: int = 0

@@ -8,6 +8,7 @@ import sys
 import threading
 from collections.abc import Mapping
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -64,22 +65,34 @@ class TritonPythonModel:
                 f"config.pbtxt says capabilities {said}, the model has {able}: correct it"
             )
         speech.warm_up()
-        self._serving = Serving(speech, report=Published(args["model_name"]).update)
+        self._published = Published(args["model_name"])
+        self._serving = Serving(speech, report=self._published.update)
 
     def execute(self, requests: list[Any]) -> None:
         """Queue the requests and return; each is answered through its own sender."""
         for request in requests:
-            sender = request.get_response_sender()
-            tensors = {}
-            for spec in (*INPUTS, *EXTRA_INPUTS):
-                tensor = pb_utils.get_input_tensor_by_name(request, spec.name)
-                if tensor is not None:
-                    tensors[spec.name] = np.array(tensor.as_numpy())  # Triton's memory goes back when this returns
-            self._serving.take(tensors, Sender(sender))
+            sender = Sender(request.get_response_sender())
+            self._serving.take(partial(tensors_of, request), sender, canary=is_canary(request))
 
     def finalize(self) -> None:
         """Triton asks when nobody waits any more; whatever is left is answered all the same."""
         self._serving.close()
+        self._published.close()
+
+
+def tensors_of(request: Any) -> dict[str, Any]:
+    """The inputs that are there."""
+    tensors = {}
+    for spec in (*INPUTS, *EXTRA_INPUTS):
+        tensor = pb_utils.get_input_tensor_by_name(request, spec.name)
+        if tensor is not None:
+            tensors[spec.name] = np.array(tensor.as_numpy())  # Triton's memory goes back when `execute` returns
+    return tensors
+
+
+def is_canary(request: Any) -> bool:
+    """Whether a health check asks: see speech/phi4/serving.py."""
+    return bool(json.loads(request.parameters() or "{}").get("canary"))
 
 
 class Sender:
@@ -129,13 +142,17 @@ class Published:
         """Gauges as they are, rates since the last time, totals by what they grew."""
         grown = reading.since(self._before)
         for name, value in asdict(grown).items():
-            if not name.startswith("refused_"):  # the engine counts those only that reached it
-                self._put(name, value)
+            self._put(name, value)
         self._put("tokens_per_second", grown.tokens_per_second)
         self._put("rtfx", grown.rtfx)
         for reason, count in refused.items():
             self._put("refused_total", count - self._refused.get(reason, 0), reason=reason)
         self._before, self._refused = reading, dict(refused)
+
+    def close(self) -> None:
+        """Takes them off; a metric that outlives the model may crash the process at its end."""
+        self._metrics.clear()
+        self._families.clear()
 
     def _put(self, name: str, value: float, **labels: str) -> None:
         counter = name.endswith("_total")

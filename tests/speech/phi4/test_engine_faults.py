@@ -73,7 +73,6 @@ def test_a_full_queue_refuses_and_says_so() -> None:
     handles = [engine.submit(rig.text(new=3)) for _ in range(2)]
     with pytest.raises(QueueFull, match="2 requests wait"):
         engine.submit(rig.text())
-    assert engine.metrics.refused_full_total == 1
     rig.run_all(engine)
     assert all(handle.done for handle in handles)
     engine.submit(rig.text())
@@ -99,7 +98,6 @@ def test_what_can_never_be_answered_is_refused_at_once(generation: Callable[[], 
     engine = rig.engine()
     with pytest.raises((InvalidRequest, UnsupportedTask), match=message):
         engine.submit(generation())
-    assert engine.metrics.refused_invalid_total == 1
     assert engine.metrics.requests_total == 0
 
 

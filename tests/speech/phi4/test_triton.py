@@ -50,6 +50,7 @@ LONG = SpeechRequest(task=Task.GENERATE, text="go on", max_tokens=3_000)
 def _server() -> Iterator[HttpTriton]:
     with serving(checkpoint()) as server:
         yield server
+    assert server.returncode == 0, "a request was left open"
 
 
 def requests() -> list[SpeechRequest]:
@@ -86,25 +87,25 @@ async def test_the_server_says_what_the_engine_says(server: HttpTriton) -> None:
 
 
 BAD: list[tuple[SpeechRequest | dict[str, Any], str, str]] = [
-    (SpeechRequest(task=Task.TRANSCRIBE, audio=np.zeros(0, np.float32)), "INVALID_ARGUMENT", "empty|short"),
-    (SpeechRequest(task=Task.TRANSCRIBE, audio=tone(1)[:100]), "INVALID_ARGUMENT", "short"),
-    (SpeechRequest(task=Task.TRANSCRIBE, audio=np.full(9_000, np.nan, np.float32)), "INVALID_ARGUMENT", "NaN"),
-    (SpeechRequest(task=Task.TRANSCRIBE, audio=tone(1) * 32_768), "INVALID_ARGUMENT", "-1"),
-    (SpeechRequest(task=Task.TRANSCRIBE, audio=tone(40.5)), "INVALID_ARGUMENT", "too long"),
+    (SpeechRequest(task=Task.TRANSCRIBE, audio=np.zeros(0, np.float32)), "invalid: ", "empty|short"),
+    (SpeechRequest(task=Task.TRANSCRIBE, audio=tone(1)[:100]), "invalid: ", "short"),
+    (SpeechRequest(task=Task.TRANSCRIBE, audio=np.full(9_000, np.nan, np.float32)), "invalid: ", "NaN"),
+    (SpeechRequest(task=Task.TRANSCRIBE, audio=tone(1) * 32_768), "invalid: ", "-1"),
+    (SpeechRequest(task=Task.TRANSCRIBE, audio=tone(40.5)), "invalid: ", "too long"),
     (
         SpeechRequest(task=Task.SUMMARIZE, audio=np.zeros(31 * 60 * 8_000, np.float32), rate=8_000),
-        "INVALID_ARGUMENT",
+        "invalid: ",
         "too long",
     ),
-    (SpeechRequest(task=Task.TRANSCRIBE), "INVALID_ARGUMENT", "AUDIO is missing"),
-    (SpeechRequest(task=Task.TRANSCRIBE, audio=tone(1), max_tokens=0), "INVALID_ARGUMENT", "at least 1"),
-    (SpeechRequest(task=Task.TRANSCRIBE, audio=tone(1), max_tokens=10**6), "INVALID_ARGUMENT", "MAX_TOKENS"),
+    (SpeechRequest(task=Task.TRANSCRIBE), "invalid: ", "AUDIO is missing"),
+    (SpeechRequest(task=Task.TRANSCRIBE, audio=tone(1), max_tokens=0), "invalid: ", "at least 1"),
+    (SpeechRequest(task=Task.TRANSCRIBE, audio=tone(1), max_tokens=10**6), "invalid: ", "MAX_TOKENS"),
     # More than any slot holds: told at once, not after waiting for one.
-    (SpeechRequest(task=Task.GENERATE, text="x", max_tokens=4_096), "INVALID_ARGUMENT", "fit|tokens"),
-    (SpeechRequest(task=Task.TRANSLATE, audio=tone(1), language="tlh"), "UNIMPLEMENTED", "languages"),
+    (SpeechRequest(task=Task.GENERATE, text="x", max_tokens=4_096), "invalid: ", "fit|tokens"),
+    (SpeechRequest(task=Task.TRANSLATE, audio=tone(1), language="tlh"), "unimplemented: ", "languages"),
     (
         SpeechRequest(task=Task.TRANSCRIBE, audio=tone(1)).tensors() | {"TASK": np.array([b"sing"], np.object_)},
-        "UNIMPLEMENTED",
+        "unimplemented: ",
         "unknown task",
     ),
 ]
@@ -115,10 +116,10 @@ async def test_a_bad_request_is_told_so_and_the_running_batch_never_notices(serv
     alone = await asked(server, [*good])
     together = await asked(server, [*good, *(bad for bad, _, _ in BAD)])
     assert [told(one) for one in together[:3]] == [told(one) for one in alone]  # type: ignore[arg-type]
-    for (_, status, says), one in zip(BAD, together[3:], strict=True):
+    for (_, kind, says), one in zip(BAD, together[3:], strict=True):
         assert isinstance(one, Refused), one
-        assert one.status == status, one
-        assert any(word in one.text for word in says.split("|")), one
+        assert str(one).startswith(kind)
+        assert any(word in str(one) for word in says.split("|")), one
 
 
 async def test_deltas_come_before_the_answer_and_are_its_text(server: HttpTriton) -> None:
@@ -156,14 +157,29 @@ async def test_a_full_queue_refuses_and_the_server_stays_healthy(server: HttpTri
     found = [*await first, *await rest]
     refused = [one for one in found if isinstance(one, Refused)]
     assert 1 <= len(refused) <= 2 * (slots + 6)
-    assert {one.status for one in refused} == {"UNAVAILABLE"}
-    assert all("queue is full" in one.text for one in refused)
+    assert all("queue is full" in str(one) for one in refused)
     assert len({one.text for one in found if isinstance(one, SpeechAnswer)}) == 1
     numbers = await until(server, {"queued": 0.0, "running": 0.0})
     assert numbers["refused_total{unavailable}"] >= len(refused), "the canary may have been refused too"
     assert {"tokens_per_second", "rtfx", "new_tokens_total", "audio_seconds_total", "kv_tokens"} <= numbers.keys()
     assert numbers["new_tokens_total"] > 0
     assert numbers["refused_total{invalid}"] > 0
+
+
+async def test_a_long_queue_is_no_illness_and_an_engine_that_stands_still_is_one(server: HttpTriton) -> None:
+    many = LIMITS.utterance_slots + 6
+    crowd = asyncio.create_task(asked(server, [LONG] * many))
+    try:
+        await asyncio.to_thread(_queued, server, 6)
+        assert await asyncio.to_thread(server.healthy)
+        assert metrics(server)["queued"] > 0, "the canary must have been behind others to the end"
+        server.still.touch()
+        assert not await asyncio.to_thread(server.check, seconds=7)  # "busy" would come after five
+    finally:
+        server.still.unlink(missing_ok=True)
+        crowd.cancel()
+    await until(server, {"running": 0, "queued": 0})
+    assert await asyncio.to_thread(server.healthy)
 
 
 def _queued(server: HttpTriton, many: int) -> None:
@@ -184,8 +200,10 @@ async def test_the_workers_ask_it_like_any_other(server: HttpTriton) -> None:
         assert await inference.speech_version() == direct.version
         parameters = await inference.model_parameters("phi4")
         assert set(json.loads(parameters["capabilities"])["tasks"]) == set(Task)
-        with pytest.raises(Permanent, match="invalid_input"):
-            await inference.transcribe(samples[:100], 16_000, Deadline.after(30))
+        for _ in range(40):  # errors as the streams' status crashed the server in one of two such runs
+            bad = [inference.transcribe(samples[:100], 16_000, Deadline.after(30)) for _ in range(6)]
+            refused = await asyncio.gather(*bad, return_exceptions=True)
+            assert {isinstance(one, Permanent) and one.reason for one in refused} == {"invalid_input"}
         with pytest.raises(Transient):
             await inference.transcribe(tone(30, 3), 16_000, Deadline.after(0.2))
         await until(server, {"running": 0})
@@ -232,8 +250,7 @@ async def test_what_was_taken_is_answered_before_the_server_ends() -> None:
         await until(server, {"running": 3})
         await asyncio.to_thread(server.stop)
         assert all(isinstance(one, SpeechAnswer) for one in await running)
-        if server.returncode != 0:
-            pytest.xfail("known: now and then Triton waits for its whole exit timeout (docs/phi4.md)")
+        assert server.returncode == 0
 
 
 def test_weights_that_are_none_are_said(tmp_path: Path) -> None:

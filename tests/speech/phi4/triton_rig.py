@@ -16,12 +16,11 @@ from time import monotonic
 from typing import Any
 
 import tritonclient.grpc.aio as triton
-from grpc import RpcError
 
 from speech.contract import EXTRA_INPUTS, EXTRA_OUTPUTS, INPUTS, OUTPUTS, SpeechAnswer, SpeechRequest, parse_answer
 from speech.phi4.limits import Limits
+from stack.canary import Canary
 from stack.ports import Ports
-from stack.process import Child
 from stack.triton import Triton
 
 MODEL = Path(__file__).resolve().parents[3] / "model_repo" / "phi4"
@@ -35,18 +34,40 @@ LIMITS = Limits(
 )
 
 
+#: At the end of the model's copy: its engine makes no step while the file is there.
+_STANDS_STILL = """
+import time
+from speech.phi4.batch import Batch
+_step = Batch.step
+def _step_unless_still(batch):
+    while os.path.exists(os.environ["STILL"]):
+        time.sleep(0.02)
+    return _step(batch)
+Batch.step = _step_unless_still
+"""
+
+
 class HttpTriton(Triton):
-    """As in compose.yaml: the health check speaks HTTP. It may take its time to end: a busy machine is no fault."""
+    """As in compose.yaml: the health check speaks HTTP. The engine stands still as long as there is a file `still`."""
 
     def __init__(self, home: Path, ports: Ports, repositories: list[Path], weights: Path) -> None:
-        super().__init__(home, ports, repositories, extra_env={"PHI4_WEIGHTS": str(weights)})
-        self._child = Child(self.name, home=home, telling=r"^E\d{4} |^error", patience_seconds=70)
+        self.still = home / "still"
+        super().__init__(home, ports, repositories, extra_env={"PHI4_WEIGHTS": str(weights), "STILL": str(self.still)})
 
     def _command(self, backends: Path) -> list[str | Path]:
-        replaced = ("--allow-http", "--exit-timeout-secs")
-        words = [word for word in super()._command(backends) if not str(word).startswith(replaced)]
-        http = ["--allow-http=true", "--http-address=127.0.0.1", f"--http-port={self._ports['http']}"]
-        return [*words, *http, "--exit-timeout-secs=60"]
+        words = [word for word in super()._command(backends) if not str(word).startswith("--allow-http")]
+        return [*words, "--allow-http=true", "--http-address=127.0.0.1", f"--http-port={self._ports['http']}"]
+
+    def check(self, *, seconds: float) -> bool:
+        """`healthy`, where no canary waits longer than so."""
+        canaries = self._canaries
+        self._canaries = [Canary.read(folder) for folder in self._folders()]
+        for canary in self._canaries:
+            canary.timeout_seconds = seconds
+        try:
+            return self.healthy()
+        finally:
+            self._canaries = canaries
 
     @property
     def returncode(self) -> int | None:
@@ -65,12 +86,14 @@ class HttpTriton(Triton):
 
 @contextmanager
 def serving(weights: Path, limits: Limits = LIMITS) -> Iterator[HttpTriton]:
-    """A server with model_repo/phi4, but for its limits."""
+    """A server with model_repo/phi4, but for its limits and what makes it stand still."""
     home = Path(tempfile.mkdtemp(prefix="earful-phi4-server-"))
     folder = home / "models" / "phi4"
     shutil.copytree(MODEL, folder, ignore=shutil.ignore_patterns("__pycache__"))
     config = (folder / "config.pbtxt").read_text()
     (folder / "config.pbtxt").write_text(config.replace('"{}"', f"'{limits.canonical_json()}'"))
+    with (folder / "1" / "model.py").open("a") as file:
+        file.write(_STANDS_STILL)
     ports = Ports(home)
     ports.choose("http")
     server = HttpTriton(home, ports, [home / "models"], weights)
@@ -83,11 +106,7 @@ def serving(weights: Path, limits: Limits = LIMITS) -> Iterator[HttpTriton]:
 
 
 class Refused(Exception):
-    """The server's status and its words."""
-
-    def __init__(self, status: str, text: str) -> None:
-        super().__init__(status, text)
-        self.status, self.text = status, text
+    """The server's words."""
 
 
 async def responses(client: triton.InferenceServerClient, tensors: dict[str, Any]) -> AsyncIterator[dict[str, Any]]:
@@ -102,16 +121,18 @@ async def responses(client: triton.InferenceServerClient, tensors: dict[str, Any
     async def one() -> AsyncIterator[dict[str, Any]]:
         yield {"model_name": "phi4", "inputs": inputs}
 
-    stream = client.stream_infer(one(), stream_timeout=90, headers={"triton_grpc_error": "true"})
+    stream = client.stream_infer(one(), stream_timeout=90)
+    refused = None
     try:
         async for result, error in stream:
-            assert error is None, error
-            found = {spec.name: result.as_numpy(spec.name) for spec in (*OUTPUTS, *EXTRA_OUTPUTS)}
-            yield {name: value for name, value in found.items() if value is not None}
-    except RpcError as err:
-        raise Refused(err.code().name, err.details()) from err
+            refused = error
+            if result is not None:
+                found = {spec.name: result.as_numpy(spec.name) for spec in (*OUTPUTS, *EXTRA_OUTPUTS)}
+                yield {name: value for name, value in found.items() if value is not None}
     finally:
-        stream.cancel()
+        stream.cancel()  # nothing, once it has ended
+    if refused is not None:
+        raise Refused(refused.message())
 
 
 async def ask(client: triton.InferenceServerClient, request: SpeechRequest | dict[str, Any]) -> SpeechAnswer:
