@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from uuid import UUID
 
@@ -60,6 +61,8 @@ class Ownership:
         self.generation = 0
         self.ready = False  # whether what Kafka assigned is owned
         self.partitions: dict[int, Owned] = {}
+        # faust may seek for two assignments at once: epochs rise in the order of generations, or the last would be fenced.
+        self._in_turn = asyncio.Lock()
 
     async def take_over(
         self, topic_id: UUID, log_starts: Mapping[int, int], log_ends: Callable[[], Awaitable[Mapping[int, int]]]
@@ -73,7 +76,7 @@ class Ownership:
         self._drop()
         generation = self.generation
         owned: dict[int, Owned] = {}
-        async with reading(self._engine) as connection:
+        async with self._in_turn, reading(self._engine) as connection:
             for partition in sorted(log_starts):
                 key = LedgerKey(
                     stage=self._stage.name,

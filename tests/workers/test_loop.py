@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
 
 import psycopg
 import pytest
@@ -168,6 +169,38 @@ async def test_fenced_by_an_assignment_of_its_own_it_goes_on(engine: AsyncEngine
     await owner.take([0, 1])
     assert (owner.acked, seen(database)) == ([], [])
     assert await again[0] == {0: 0}
+    await owner.take([0, 1])
+    assert seen(database) == [0, 1]
+
+
+class LateFirst:
+    """An engine whose first connection is there only after `others` has had its chance."""
+
+    def __init__(self, engine: AsyncEngine) -> None:
+        self._engine = engine
+        self._first = True
+        self.others = asyncio.Event()
+
+    @asynccontextmanager
+    async def connect(self) -> AsyncIterator[AsyncConnection]:
+        first, self._first = self._first, False
+        if first:
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self.others.wait(), 1)
+        async with self._engine.connect() as connection:
+            yield connection
+
+
+async def test_of_two_assignments_at_once_the_later_one_owns(engine: AsyncEngine, database: str) -> None:
+    """Its epoch must be the higher one, whichever gets its connection first: else it would be fenced by itself."""
+    owner = Owner(engine, LOG)
+    late = LateFirst(engine)
+    owner.ownership._engine = late  # type: ignore[assignment]
+    first = asyncio.ensure_future(owner.own())
+    await asyncio.sleep(0)
+    await owner.own()
+    late.others.set()
+    await first
     await owner.take([0, 1])
     assert seen(database) == [0, 1]
 
