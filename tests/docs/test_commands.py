@@ -1,4 +1,4 @@
-"""Every command that README.md and docs/*.md show exists, with the options shown: earful, make, python -m, sh."""
+"""Every command that README.md and docs/*.md show exists, with the options shown: earful, make, python -m, sh; and settings."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import pytest
 import typer.main
 
 from cli import app
+from settings import Settings
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
@@ -79,6 +80,12 @@ def test_targets_of_make_exist(line: str) -> None:
 @pytest.mark.parametrize("line", commands("sh"))
 def test_scripts_exist(line: str) -> None:
     assert (ROOT / line.partition(": ")[2].split()[0]).is_file()
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_settings_exist(page: Path) -> None:
+    named = {name.lower() for name in re.findall(r"EARFUL_([A-Z_]+[A-Z])", page.read_text("utf-8"))}
+    assert named - Settings.model_fields.keys() == set()
 
 
 def test_something_was_looked_at() -> None:
