@@ -164,15 +164,17 @@ class Batch:
             for running in flight.members:
                 self.fail(running, err)
             return
-        now = self._clock()
+        now, new = self._clock(), 0
         for running, choice in found:
             if running.phase is Phase.DONE:
                 continue
+            had = len(running.token_ids)
             if not running.first:
                 running.first = now
                 self.metrics.add(prompt_tokens_total=running.prompt_tokens, shared_tokens_total=running.shared)
             self._take(running, choice)
-        self.metrics.add(new_tokens_total=len(found))
+            new += len(running.token_ids) - had  # a stop token is none
+        self.metrics.add(new_tokens_total=new)
 
     def _take(self, running: Running, choice: Choice) -> None:
         try:

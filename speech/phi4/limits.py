@@ -36,6 +36,7 @@ class Limits:
     min_audio_seconds: float = 0.05
     max_utterance_seconds: float = 40.0  # the encoder's block; trained on 30
     max_summary_seconds: float = 1_800.0
+    max_text_characters: int = 1_000_000  # more than any slots hold, and half a second of the tokenizer's time
     max_new_tokens: int = 4_096  # the most a request may ask for
     summary_tokens: int = 1_024  # an answer's tokens where the request does not say: summaries, free text
     summary_parts: int = 16  # of a transcript that is too long for one prompt; the parts' notes are merged

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -63,7 +64,8 @@ class Prompts:
         added = tokenizer.get_added_tokens_decoder()
         self._added = frozenset(added)
         words = sorted((token.content for token in added.values() if token.content), key=len, reverse=True)
-        self._marks = re.compile("|".join(map(re.escape, words)))
+        # Looks ahead only, so that a mark that begins inside another one is found too.
+        self._marks = re.compile(f"(?={'|'.join(map(re.escape, words))})")
         begin = (self._system, *self.data(SYSTEM), self._end)
         self._begin: tuple[int, ...] = begin
 
@@ -97,13 +99,10 @@ class Prompts:
 
     def data(self, text: str) -> tuple[int, ...]:
         """A text's tokens; what looks like a special token in it becomes ordinary ones that spell it."""
-        ids: list[int] = []
-        while text:
-            mark = self._marks.search(text)
-            # Cut inside the mark, so that no piece holds it whole.
-            cut = len(text) if mark is None else mark.start() + 1
-            ids += self._tokenizer.encode(text[:cut], add_special_tokens=False).ids
-            text = text[cut:]
+        # Cut inside each mark, so that no piece holds it whole.
+        cuts = [0, *(mark.start() + 1 for mark in self._marks.finditer(text)), len(text)]
+        pieces = [text[begin:end] for begin, end in pairwise(cuts) if begin < end]
+        ids = [one for piece in pieces for one in self._tokenizer.encode(piece, add_special_tokens=False).ids]
         if not self._added.isdisjoint(ids):
             raise ValueError("this tokenizer finds special tokens in text that holds none")
         return tuple(ids)

@@ -72,12 +72,19 @@ def dump_transcript(utterances: Sequence[Utterance]) -> str:
 
 
 def parse_transcript(text: str) -> list[Utterance]:
-    """The utterances of a request's text, those without a word left out; InvalidRequest if none is left or an id comes twice."""
+    """The utterances of a request's text, those without a word left out.
+
+    InvalidRequest if none is left, an id comes twice, or half a surrogate pair is in it, which JSON can write.
+    """
     found = [one for one in (_json(text) if text.lstrip().startswith("{") else _plain(text)) if one.text.strip()]
     if not found:
         raise InvalidRequest("the transcript holds no utterance")
     if len({one.id for one in found}) < len(found):
         raise InvalidRequest("two utterances of the transcript have the same id")
+    try:
+        "".join(one.id + one.text for one in found).encode()
+    except UnicodeEncodeError as err:
+        raise InvalidRequest("the transcript holds half a surrogate pair, which is no text") from err
     return found
 
 

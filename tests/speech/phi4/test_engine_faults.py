@@ -52,6 +52,7 @@ def test_nothing_comes_after_the_answer(late: bool) -> None:
     assert isinstance(events[-1], Completion)
     assert events[-1].text == "".join(event.text for event in events if isinstance(event, Delta))
     assert len(beside.result(0).token_ids) == 30
+    assert engine.metrics.new_tokens_total == 30 + len(handle.result(0).token_ids)
 
 
 def test_a_caller_that_went_away_is_asked_for_every_step() -> None:
@@ -187,8 +188,9 @@ def test_draining_ends_what_is_here_and_takes_nothing_new() -> None:
     handles = [engine.submit(rig.text(new=30, forced=True)) for _ in range(6)]
     assert engine.close(timeout=WAIT)
     assert [len(handle.result(0).token_ids) for handle in handles] == [30] * 6
-    with pytest.raises(Closing):
-        engine.submit(rig.text())
+    for inside in (False, True):  # a part of admitted work, too: the thread that would answer it has ended
+        with pytest.raises(Closing):
+            engine.submit(rig.text(), inside=inside)
 
 
 def test_a_drain_that_takes_too_long_cancels_the_rest() -> None:

@@ -14,6 +14,7 @@ pytest.importorskip("llguidance")
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from speech.phi4 import unfinished
 from speech.phi4.grammar import Grammars
 from speech.phi4.refusals import EngineFailed
 from speech.phi4.summary import schema
@@ -102,5 +103,14 @@ def test_no_text_makes_it_fail(text: str) -> None:
     assert value is None or isinstance(value, dict)
 
 
-def test_garbage_takes_no_time() -> None:
-    assert read_unfinished("{" + '","' * 20_000) is not ...
+def test_garbage_is_given_up_soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    tries: list[int] = []
+    closed = unfinished._closed
+
+    def counted(text: str) -> Any:
+        tries.append(len(text))
+        return closed(text)
+
+    monkeypatch.setattr(unfinished, "_closed", counted)
+    assert read_unfinished("{" + '","' * 20_000) is None
+    assert 1 < len(tries) < 40

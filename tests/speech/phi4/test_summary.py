@@ -220,5 +220,9 @@ def test_transcripts_are_json_or_plain_lines() -> None:
     for text in ("{", "{}", '{"utterances": [{"id": 1}]}', " \n ", '{"utterances": []}'):
         with pytest.raises(InvalidRequest):
             parse_transcript(text)
+    # What JSON can write and no answer could carry.
+    for half in ('{"id": "\\ud800", "text": "hello"}', '{"id": "1", "text": "hello \\udc00"}'):
+        with pytest.raises(InvalidRequest, match="surrogate"):
+            parse_transcript(f'{{"utterances": [{half}]}}')
     with pytest.raises(InvalidRequest, match="same id"):
         parse_transcript(dump_transcript([utterances[0], utterances[0]]))

@@ -32,7 +32,9 @@ from speech.phi4.model import Mode
 from speech.phi4.prompts import LANGUAGES, SYSTEM, TRANSCRIBE, Prompts, chain_instruction, translate_instruction
 from speech.phi4.refusals import EngineFailed, QueueFull
 from speech.phi4.service import Speech, SpeechEvent, read_stop_ids
+from speech.phi4.shared import SharedPrompts
 from speech.phi4.splitting import join_texts, quietest
+from speech.phi4.steps import Steps
 from speech.phi4.version import weights_version
 from tests.speech.phi4 import rig
 
@@ -280,6 +282,7 @@ BAD = [
     (SpeechRequest(task=Task.SUMMARIZE, text='{"utterances": 3}'), InvalidRequest, "utterances"),
     (SpeechRequest(task=Task.SUMMARIZE, text="hello", max_tokens=512), None, ""),
     (SpeechRequest(task=Task.GENERATE, text="long " * 4_000), InvalidRequest, "holds at most"),
+    (SpeechRequest(task=Task.SUMMARIZE, text="<|end|>" * 150_000), InvalidRequest, "TEXT is too long"),
 ]
 
 
@@ -365,8 +368,32 @@ def test_many_threads_get_their_own_answers(speech: Speech) -> None:
     assert [found[n] for n in range(6)] == want
 
 
-def test_warm_up_runs_every_path(speech: Speech) -> None:
-    speech.warm_up()
+def test_warm_up_runs_every_path(monkeypatch: pytest.MonkeyPatch) -> None:
+    ran: set[str] = set()
+
+    def noted(name: str) -> None:
+        run = getattr(Steps, name)
+
+        def note(steps: Steps, *values: Any, **named: Any) -> Any:
+            ran.update({name, *(f"{name} {one}" for one in (*values, *named.items()) if isinstance(one, Mode | tuple))})
+            return run(steps, *values, **named)
+
+        monkeypatch.setattr(Steps, name, note)
+
+    for name in ("encode", "prefill", "_decode"):
+        noted(name)
+    with make() as speech:
+        speech.warm_up()
+        spoken, written = f"_decode {Mode.SPEECH}", f"_decode {Mode.LANGUAGE}"
+        assert {"encode", "prefill", spoken, written, "_decode ('held', True)", "_decode ('held', False)"} <= ran
+        monkeypatch.setattr(
+            SharedPrompts, "_compute", lambda *key: pytest.fail("the first request computes what is shared")
+        )
+        for request in (
+            SpeechRequest(task=Task.SUMMARIZE, audio=rig.tone(1), max_tokens=2),
+            SpeechRequest(task=Task.SUMMARIZE, text="Hello.", max_tokens=2),
+        ):
+            speech.answer(request)
 
 
 def test_loading_reads_stop_tokens_and_names_the_weights(tmp_path: Any) -> None:
