@@ -19,7 +19,7 @@ from stack.canary import Canary
 from stack.kafka import Kafka
 from stack.pause import Pause
 from stack.ports import Ports
-from stack.process import StackError
+from stack.process import Child, StackError
 from stack.stack import Stack
 from stack.triton import Triton
 
@@ -91,6 +91,18 @@ def test_every_jar_is_locked_and_a_changed_one_is_refused(tmp_path: Path, monkey
     monkeypatch.setattr(jars, "_LOCK", changed)
     with pytest.raises(RuntimeError, match=r"kafka.*\.jar is not the jar that jgo.lock.toml names"):
         jars.classpath()
+
+
+def test_a_log_over_20_mb_is_set_aside_at_the_next_start(tmp_path: Path) -> None:
+    child = Child("one", home=tmp_path)
+    child.log.parent.mkdir()
+    aside = child.log.with_suffix(".log.1")
+    for size, said in ((20 << 20, False), ((20 << 20) + 1, True)):
+        child.log.touch()
+        os.truncate(child.log, size)
+        child.start(["true"], env={"PATH": os.defpath})
+        child.stop()
+        assert (aside.exists(), child.log.stat().st_size == 0) == (said, said)
 
 
 def test_this_machine_passes_the_preflight() -> None:
