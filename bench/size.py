@@ -42,12 +42,12 @@ FULL = Size(
     poison_reviews=2_000,
     poison_calls=12,
     padded_calls=20,
-    load_percents=(10, 40, 60, 80, 100, 120),
-    load_seconds=20,
+    load_percents=(10, 40, 70, 90, 100, 120),
+    load_seconds=15,
     load_workers=(1, 2, 4),
-    load_reviews=1_500,
-    load_calls=18,
-    load_lines=12,
+    load_reviews=1_200,
+    load_calls=16,
+    load_lines=8,
     load_file="docs/results/load.json",
 )
 QUICK = Size(
