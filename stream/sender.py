@@ -136,13 +136,12 @@ class Sender:
         ticket = _Ticket(topic=message.topic, record_id=_id(message), size=size)
         with self._room:
             self._room.wait_for(lambda: self._failed or self._fits(size), timeout=self._timeout)
-            if self._fits(size) and not self._failed:
-                self._used += size
-                self._waiting[id(ticket)] = ticket
-            elif not self._failed:
+            self.raise_errors()  # with the lock held: whoever else waits must not take this message for sent
+            if not self._fits(size):
                 cause = f"{self._used} bytes wait for acknowledgement; Kafka is slow or away"
                 raise DeliveryError(message.topic, ticket.record_id, cause)
-        self.raise_errors()
+            self._used += size
+            self._waiting[id(ticket)] = ticket
         try:
             future = self._kafka.send(
                 message.topic, value=message.value, key=message.key, headers=list(message.headers)

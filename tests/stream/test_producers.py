@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import threading
+import time
 import uuid
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -39,7 +41,7 @@ from stream.files import UnreadableAudio
 from stream.headers import instant
 from stream.limits import MAX_VALUE_BYTES
 from stream.producers import CallProducer, DeliveryError, MessageTooLarge, ReviewProducer
-from stream.sender import Sender
+from stream.sender import MAX_IN_FLIGHT_BYTES, Sender, _Ticket
 from stream.topics import Topics, partition_for
 
 CALLS = Path(__file__).parents[2] / "samples" / "calls"
@@ -283,6 +285,41 @@ def test_a_refused_record_is_named(broker: Broker) -> None:
     with pytest.raises(DeliveryError, match="call-9/4") as failed:
         sender.close()
     assert failed.value.topic == topic
+
+
+def test_a_failure_that_two_threads_wake_to_lets_neither_send_uncounted(
+    broker: Broker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both wait for room when a delivery fails. One raises it; the other's message must still be counted until it is there."""
+    topic = broker.topics.reviews_submitted
+    both = threading.Barrier(2)
+    with ThreadPoolExecutor(2) as pool, Sender(broker.bootstrap, timeout_seconds=20) as sender:
+        stuck = _Ticket(topic=topic, record_id="stuck", size=MAX_IN_FLIGHT_BYTES)
+        sender._waiting[id(stuck)], sender._used = stuck, stuck.size
+        raise_errors = sender.raise_errors
+
+        def together() -> None:
+            with suppress(threading.BrokenBarrierError):
+                both.wait(1)
+            raise_errors()
+
+        def send(name: str) -> str:
+            try:
+                sender.send(Message(topic=topic, key=name.encode(), value=b"v" * 1_000))
+            except DeliveryError as err:
+                return err.record_id
+            return "sent"
+
+        waiting = [pool.submit(send, name) for name in ("a", "b")]
+        deadline = time.monotonic() + 10
+        while len(sender._room._waiters) < 2:  # type: ignore[attr-defined]
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        monkeypatch.setattr(sender, "raise_errors", together)
+        sender._done(stuck, "expired")
+        assert sorted(one.result(20) for one in waiting) == ["sent", "stuck"]
+        monkeypatch.undo()
+    assert (sender._used, sender._waiting) == (0, {})
 
 
 def test_a_missing_topic_is_said(broker: Broker) -> None:
