@@ -75,7 +75,7 @@ class Panel:
                 out += [f'<circle class="dot {style}" cx="{x:.1f}" cy="{y:.1f}" r="3"/>' for x, y in points]
             names.append((points[-1][1], points[-1][0], name))
         lowest = math.inf
-        for y, x, name in sorted(names, reverse=True):  # from below, so that none lies over another
+        for y, x, name in sorted(names, key=lambda one: -one[0]):  # from below, so that none lies over another
             lowest = min(y + 4, lowest - LINE_PX)
             out.append(text(x + 8, lowest, name))
         return "\n".join(out)
@@ -113,10 +113,10 @@ def panels_by_arrival(found: Mapping[str, Any]) -> list[Panel]:
                 x_label=x_label,
                 x=share,
                 lines={
-                    "go": [point["throughput"] for point in points],
-                    "come": [point["arrival"] for point in points],
+                    "written": [point["throughput"] for point in points],
+                    "arrives": [point["arrival"] for point in points],
                 },
-                dashed=frozenset({"come"}),
+                dashed=frozenset({"arrives"}),
             )
         )
         out.append(

@@ -55,9 +55,10 @@ def test_every_point_lies_in_its_field(logarithmic: bool) -> None:
 
 
 def test_names_at_the_same_height_do_not_lie_over_each_other() -> None:
-    panel = Panel(title="t", x_label="x", x=[1, 2], lines={"a": [5, 9], "b": [6, 9], "c": [7, 9]})
+    panel = Panel(title="t", x_label="x", x=[1, 2], lines={"c": [5, 9], "b": [6, 9], "a": [7, 9]})
     names = [one for one in ET.fromstring(f"<g>{panel.svg()}</g>").findall("text") if one.text in set("abc")]
     heights = sorted(float(one.attrib["y"]) for one in names)
+    assert [one.text for one in sorted(names, key=lambda one: float(one.attrib["y"]))] == ["a", "b", "c"]
     assert [round(b - a) for a, b in pairwise(heights)] == [14, 14]
 
 
