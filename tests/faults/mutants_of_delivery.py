@@ -197,8 +197,8 @@ DELIVERY: tuple[Mutant, ...] = (
         edits=(
             Edit(
                 "workers/consumer.py",
-                "            await self._seek(tp, offset)\n",
-                "            await self._seek(tp, 0)\n",
+                "        found = {tp: offsets[tp.partition] for tp",
+                "        found = {tp: 0 for tp",
             ),
         ),
         tests=("tests/faults/test_rebalance.py::test_workers_come_and_go[40]",),

@@ -186,9 +186,14 @@ PARTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         name="kafka_is_always_there",
-        text="a broker that does not take a message is an error nobody foresaw",
+        text="a broker that is away, or does not take a message, is an error nobody foresaw",
         proofs=(5, 7),
         edits=(
+            Edit(
+                "workers/access.py",
+                '            away.append(f"{place} (connection refused)")',
+                '            raise ValueError(f"{place} (connection refused)") from None',
+            ),
             Edit("workers/kafka.py", 'Transient(f"Kafka did not take it', 'ValueError(f"Kafka did not take it'),
             Edit("workers/relay.py", "except (DBAPIError, KafkaError, OSError)", "except (DBAPIError, OSError)"),
             Edit(

@@ -9,9 +9,10 @@ import time
 import pytest
 
 from stack.stack import Stack
-from tests.faults.chaos import Chaos, kill_server, undisturbed
+from tests.faults.chaos import Chaos, undisturbed
 from tests.faults.load import Load
 from tests.faults.results import Figures
+from tests.workers.pipeline import STAGES
 
 LOAD = Load(seed=5, reviews=200, calls=4)
 AWAY_SECONDS = 70.0
@@ -27,6 +28,7 @@ def finish(p: Chaos, figures: Figures, expected: list[str], faults: str) -> None
 @pytest.mark.proof(5)
 @pytest.mark.timeout(400)
 def test_hard_restart(own_stack: Stack, figures: Figures) -> None:
+    """A second worker of each stage starts while the broker is away, and waits for it."""
     expected = undisturbed(own_stack, LOAD)
     with Chaos(own_stack) as p:
         p.start()
@@ -34,10 +36,20 @@ def test_hard_restart(own_stack: Stack, figures: Figures) -> None:
         p.send(next(slices))
         p.send(next(slices))
         p.wait(lambda: p.tend() or p.rows("SELECT 1 FROM ingest.verdicts LIMIT 1"), "work is going on")
-        kill_server(own_stack, "kafka")
+        kill_broker(own_stack)
+        late = [p.worker(stage, 1) for stage in STAGES]
+        p.wait(lambda: p.tend() or all("worker.waits" in one.log.read_text() for one in late), "the late ones wait")
+        own_stack.kafka.start()
         for items in slices:
             p.send(items)
-        finish(p, figures, expected, "SIGKILL of the broker")
+        finish(p, figures, expected, "SIGKILL of the broker; a second worker of each stage starts while it is away")
+
+
+def kill_broker(stack: Stack) -> None:
+    """SIGKILL, with nothing left of it."""
+    assert stack.kafka.pid is not None
+    os.kill(stack.kafka.pid, signal.SIGKILL)
+    stack.kafka.stop()
 
 
 @pytest.mark.slow
@@ -53,12 +65,12 @@ def test_five_absences(own_stack: Stack, figures: Figures) -> None:
         for number, items in enumerate(slices):
             p.wait(lambda: p.tend() or p.rows("SELECT 1 FROM ingest.verdicts LIMIT 1"), "work is going on")
             if number % 2 == 0:
-                assert own_stack.kafka.pid is not None
-                os.kill(own_stack.kafka.pid, signal.SIGKILL)
-            own_stack.kafka.stop()
+                kill_broker(own_stack)
+            else:
+                own_stack.kafka.stop()
             back = time.monotonic() + AWAY_SECONDS
             if number == 0:
-                for stage in ("segmenter", "transcriber", "summarizer", "reviewer"):
+                for stage in STAGES:
                     p.worker(stage, 1)
             p.wait(lambda back=back: p.tend() or time.monotonic() > back, "the broker is away", AWAY_SECONDS + 5)  # type: ignore[misc]
             own_stack.kafka.start()
