@@ -34,7 +34,7 @@ class Size:
 FULL = Size(
     reviews=3_000,
     delay_seconds=45,
-    segmenter_calls=120,
+    segmenter_calls=60,
     calls=50,
     lines=40,
     memory_minutes=4,
