@@ -11,6 +11,7 @@ SIGTERM stops all. After a kill -9 of the supervisor, the next start (or `clean`
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import logging
 import os
@@ -35,13 +36,15 @@ _LOG = logging.getLogger("stack")
 _CHECK_SECONDS = 2.0
 _MISSES = 2
 _PREPARE_SECONDS = 300.0
-_JOIN_SECONDS = 6.0  # a health check in progress may take 5 s
+_START_SECONDS = 6.0  # a start in progress when all is stopped is given so long
 # A worker finishes the batch in hand on SIGTERM; longer than that and it is killed, which is harmless by design.
 _WORKER_PATIENCE_SECONDS = 15.0
 
 
 class Worker:
     """A worker process as the supervisor sees it: healthy while it is alive."""
+
+    check_seconds = 1.0
 
     def __init__(self, name: str, command: list[str], stack: Stack, env: dict[str, str]) -> None:
         self.name = name
@@ -80,6 +83,7 @@ class Supervisor:
         self._state = "starting"
         self._error: str | None = None
         self._units: dict[str, dict[str, object]] = {}
+        self._watchers: dict[str, threading.Thread] = {}
         self._order = [server.name for server in self._stack.servers] + [worker.name for worker in self._workers]
 
     def stop(self) -> None:
@@ -88,7 +92,6 @@ class Supervisor:
 
     def run(self) -> int:
         """Starts everything, watches it until stop(), stops it. The exit code: 1 if the start failed."""
-        watchers: list[threading.Thread] = []
         try:
             self._stack.own()
         except StackError as err:
@@ -103,10 +106,9 @@ class Supervisor:
             for worker in self._workers:
                 worker.start()
                 self._report(worker, "healthy", restarts=0)
-            units = [*self._stack.servers, *self._workers]
-            watchers = [threading.Thread(target=self._watch, args=(unit,), name=unit.name) for unit in units]
-            for watcher in watchers:
-                watcher.start()
+            for unit in (*self._stack.servers, *self._workers):
+                self._watchers[unit.name] = threading.Thread(target=self._watch, args=(unit,), name=unit.name)
+                self._watchers[unit.name].start()
             if not self._stopping.is_set():
                 self._report_state("ready")
             self._stopping.wait()
@@ -116,21 +118,27 @@ class Supervisor:
         finally:
             self._stopping.set()
             self._report_state("stopping", self._error)
-            for watcher in watchers:
-                self._join(watcher)
+            # The workers first: what they have in hand may need every server, however long its check takes.
+            for worker in self._workers:
+                self._join(worker)
             if self._workers:
                 with ThreadPoolExecutor(len(self._workers)) as pool:
                     list(pool.map(Worker.stop, self._workers))
+            for server in self._stack.servers:
+                self._join(server)
             self._stack.stop()
             self._units.clear()
             self._report_state("failed" if self._error else "stopped", self._error)
         return 1 if self._error else 0
 
-    def _join(self, watcher: threading.Thread) -> None:
-        """Waits for a watcher to leave; ends what it is starting if that takes long."""
-        watcher.join(_JOIN_SECONDS)
+    def _join(self, unit: Server) -> None:
+        """Waits until nobody watches the unit any more: a check takes its time, a start is cut off."""
+        watcher = self._watchers.get(unit.name)
+        if watcher is None:
+            return
+        watcher.join(_START_SECONDS if self._units[unit.name]["state"] == "restarting" else unit.check_seconds)
         while watcher.is_alive():
-            end(marked(self._stack.home, watcher.name))
+            end(marked(self._stack.home, unit.name))
             watcher.join(1)
 
     def _prepare(self) -> None:
@@ -189,8 +197,10 @@ class Supervisor:
         # Somebody took the port meanwhile: whoever was told the old address must learn the new one.
         write_json(self._stack.home / "endpoints.json", self._stack.endpoints)
         for worker in self._workers:
-            if worker.pid is not None:
-                psutil.Process(worker.pid).terminate()  # its watcher starts it with the new address
+            pid = worker.pid  # read once: it may be gone in a moment, and psutil takes None for this process
+            if pid is not None:
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    psutil.Process(pid).terminate()  # its watcher starts it with the new address
 
     def _report(self, unit: Server, state: str, *, restarts: int, error: str | None = None) -> None:
         entry: dict[str, object] = {

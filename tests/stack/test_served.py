@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from stack.process import StackError
-from stack.served import environment_of, link, served
+from stack.served import environment_of, exit_seconds, link, served
 
 
 @pytest.fixture(name="repository")
@@ -44,6 +44,14 @@ def test_one_model_that_needs_an_environment_decides_for_all(repository: Path, t
     (tmp_path / ".venv-big" / "bin").mkdir(parents=True)
     (tmp_path / ".venv-big" / "bin" / "python3").touch()
     assert environment_of(both, tmp_path, small) == tmp_path / ".venv-big"
+
+
+def test_it_may_answer_what_it_has_taken_as_long_as_its_slowest_model_needs(repository: Path) -> None:
+    assert exit_seconds(served([repository], {})) == 8
+    needs = {"variable": "WEIGHTS", "exit_seconds": 30}
+    (repository / "phi4" / "needs.json").write_text(json.dumps(needs))
+    assert exit_seconds(served([repository], {"WEIGHTS": "x"})) == 30
+    assert exit_seconds(served([repository], {})) == 8
 
 
 def test_the_server_is_given_exactly_those_models(repository: Path, tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 import signal
+import subprocess
 import sys
 import tempfile
 import time
@@ -20,6 +21,9 @@ from stack import control
 from stack.home import shared_memory
 from stack.plan import Plan
 from stack.process import MARK, StackError, marked
+from stack.stack import Stack
+from stack.supervisor import Supervisor
+from tests.faults import ills
 
 MODELS = Path(__file__).parent.parent / "models"
 # Has a semaphore in /dev/shm, as a worker with a child process has; its resource tracker must get to unlink it.
@@ -28,6 +32,18 @@ import multiprocessing, os, pathlib, signal, time
 signal.signal(signal.SIGTERM, lambda *_: exit(0))
 lock = multiprocessing.get_context("spawn").Lock()
 pathlib.Path(os.environ["HERE"], "semaphore").write_text(lock._semlock.name)
+time.sleep(600)
+"""
+# Needs Triton once more before it leaves.
+_LAST_WORDS = """
+import os, pathlib, signal, time
+from tritonclient.grpc import InferenceServerClient
+def leave(*_):
+    live = InferenceServerClient(os.environ["TRITON"]).is_server_live(client_timeout=3)
+    pathlib.Path(os.environ["HERE"], "last-words").write_text(str(live))
+    exit(0)
+signal.signal(signal.SIGTERM, leave)
+pathlib.Path(os.environ["HERE"], "listens").touch()
 time.sleep(600)
 """
 _PREPARE = "import os, pathlib; pathlib.Path(os.environ['HERE'], 'prepared').write_text(os.environ['BROKER'])"
@@ -103,7 +119,7 @@ def test_what_is_killed_comes_back(running: Path, name: str) -> None:
 
 
 def test_a_dead_python_stub_is_noticed(running: Path) -> None:
-    """Triton says ready while a stub is dead; only the canary sees it. Takes away the canary: this test hangs."""
+    """Triton says ready while a stub is dead; only the canary sees it."""
     until(lambda: set(states(running).values()) == {"healthy"})
     before = control.status(running)["units"]["triton"]
     stubs = [
@@ -117,12 +133,21 @@ def test_a_dead_python_stub_is_noticed(running: Path) -> None:
     until(lambda: states(running)["triton"] == "healthy")
 
 
-def test_a_stack_lives_and_dies_without_a_trace(home: Path) -> None:
-    control.up(home, plan(home))
-    assert len({process.pid for process in marked(home)}) > 4
+def test_a_stack_lives_and_dies_without_a_trace(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Workers are told to stop while the servers are there, and no server is killed because its health check takes long."""
+    monkeypatch.setenv("FAULTS", str(home / ills.FOLDER))
+    workers = {name: [sys.executable, "-c", code] for name, code in (("one", _WORKER), ("other", _LAST_WORDS))}
+    control.up(home, plan(home, workers=workers, env={"BROKER": "{kafka}", "TRITON": "{triton}", "HERE": str(home)}))
+    assert len({process.pid for process in marked(home)}) > 5
     assert shared_memory(home)
-    until(lambda: (home / "semaphore").exists() and semaphore(home).exists())
-    assert control.down(home) is True
+    until(lambda: (home / "semaphore").exists() and semaphore(home).exists() and (home / "listens").exists())
+    for model in ("aspects", "cvib", "whisper"):  # asked in this order, one after the other: 7.5 s
+        ills.fall_ill(home, model, "slow", seconds=2.5)
+    with ills.noting(home, "aspects"):
+        until(lambda: ills.asked(home, "aspects").total() > 0)
+        assert control.down(home) is True
+    assert (home / "last-words").read_text() == "True"
+    assert "All models are stopped" in (home / "logs" / "triton.log").read_text(), "it was killed"
     assert marked(home) == []
     assert shared_memory(home) == []
     assert not semaphore(home).exists()
@@ -151,6 +176,44 @@ def test_after_kill_9_of_the_supervisor_the_next_start_leaves_one_set(home: Path
     assert marked(home) == []
     assert shared_memory(home) == []
     assert not semaphore(home).exists()
+
+
+class _Leaving:
+    """A worker of which each look finds another process id."""
+
+    def __init__(self, *pids: int | None) -> None:
+        self._pids = iter(pids)
+
+    @property
+    def pid(self) -> int | None:
+        return next(self._pids)
+
+
+class _Moving:
+    """A server that starts with a new address."""
+
+    name = "triton"
+
+    def start(self) -> None:
+        pass
+
+
+def test_a_worker_that_leaves_just_when_it_is_told_to_harms_nobody(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    addresses = iter([{"triton": "before"}, *[{"triton": "after"}] * 3])
+    monkeypatch.setattr(Stack, "endpoints", property(lambda stack: next(addresses)))
+    with subprocess.Popen(["true"]) as gone:
+        gone.wait()
+    told: list[int] = []
+    before = signal.signal(signal.SIGTERM, lambda sign, _: told.append(sign))
+    try:
+        with subprocess.Popen(["sleep", "60"]) as here:
+            supervisor = Supervisor(home, plan(home))
+            supervisor._workers = [_Leaving(gone.pid, gone.pid), _Leaving(here.pid, None)]  # type: ignore[list-item]
+            supervisor._start_again(_Moving())  # type: ignore[arg-type]
+            assert here.wait(10) == -signal.SIGTERM
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert told == [], "that was meant for a worker"
 
 
 def _commands(pids: set[int]) -> list[str]:
