@@ -22,10 +22,15 @@ def halfway(p: Chaos) -> bool:
         return False
 
 
-@pytest.mark.chaos
 @pytest.mark.proof(16)
 @pytest.mark.timeout(400)
-@pytest.mark.parametrize("revision", ["base", "0001"])
+@pytest.mark.parametrize(
+    "revision",
+    [
+        *(pytest.param(one, marks=pytest.mark.chaos) for one in ("base", "0001")),
+        *(pytest.param(one, marks=pytest.mark.slow) for one in ("0002", "0003")),
+    ],
+)
 def test_down_and_up_under_load(
     stack: Stack, small: Load, small_content: list[str], figures: Figures, revision: str
 ) -> None:

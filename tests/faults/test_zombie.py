@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+from collections.abc import Callable
 
 import psutil
 import pytest
@@ -12,8 +13,12 @@ from tests.faults.chaos import Chaos
 from tests.faults.load import Load
 from tests.faults.oracle import content
 from tests.faults.results import Figures
+from tests.faults.sending import arrivals
 from tests.workers.pipeline import STAGES
 from tests.workers.worker import Worker
+
+STEPS = ("4:inferred", "5:written")
+ZOMBIES, RATE, BATCH = 10, 40, 16
 
 
 def stopped(worker: Worker) -> bool:
@@ -22,7 +27,7 @@ def stopped(worker: Worker) -> bool:
 
 @pytest.mark.proof(6)
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize("step", ["4:inferred", "5:written"])
+@pytest.mark.parametrize("step", STEPS)
 def test_a_zombie_of_each_stage(
     stack: Stack, small: Load, small_content: list[str], figures: Figures, step: str
 ) -> None:
@@ -45,3 +50,47 @@ def test_a_zombie_of_each_stage(
         faults = f"SIGSTOP of a worker of each stage at {step}, SIGCONT when its successor was done"
         p.verify(figures, small, faults, small_content)
         assert content(p) == before
+
+
+@pytest.mark.slow
+@pytest.mark.proof(6)
+@pytest.mark.timeout(900)
+def test_ten_zombies_under_load(stack: Stack, figures: Figures) -> None:
+    """Each one's successor is the next zombie; before its commit or inside it, in turn. Records arrive all the time."""
+    with Chaos(stack, partitions=2, review_batch=BATCH) as p:
+        traffic = arrivals(p, RATE, 800)
+
+        def until(holds: Callable[[], object], what: str) -> None:
+            for _ in traffic:
+                if holds():
+                    return
+            raise AssertionError(f"never: {what}\n{p.report()}")
+
+        def fated(number: int) -> Worker:
+            fate = {"FAULT_STEP": STEPS[number % 2], "FAULT_SIGNAL": "STOP", "FAULT_NTH": "100"}
+            return p.doomed("reviewer", [fate], number)
+
+        def done() -> int:
+            total: int = p.one("SELECT coalesce(sum(next_offset), 0)::int FROM ingest.ledger")
+            return total
+
+        zombie, codes = fated(0), []
+        for number in range(1, ZOMBIES + 1):
+            until(lambda: stopped(zombie), f"zombie {number} stops")  # noqa: B023 - asked at once
+            heir, before = fated(number), done()
+            until(lambda: done() > before + 2 * BATCH, "its successor works")  # noqa: B023
+            zombie.signal(signal.SIGCONT)
+            seen = zombie.log.read_text().count("partitions.assigned")
+            until(
+                lambda: zombie.returncode is not None or zombie.log.read_text().count("partitions.assigned") > seen,  # noqa: B023
+                "it wakes up",
+            )
+            p.workers.remove(zombie)
+            codes.append(zombie.stop())
+            zombie = heir
+        # The last one meets its fate, too; nobody takes over from it.
+        p.wait(lambda: zombie.signal(signal.SIGCONT) or p.settled(), "everything is done", 120)  # type: ignore[func-returns-value]
+        p.verify(
+            figures, f"{RATE} reviews/s, {len(p.manifest.entries)} in all", f"{ZOMBIES} SIGSTOPs", left=codes.count(75)
+        )
+        assert set(codes) <= {0, 75}, codes
