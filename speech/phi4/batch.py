@@ -133,13 +133,13 @@ class Batch:
     def _prefill(self, after: Flight) -> None:
         def work(chunks: Sequence[tuple[Running, int]]) -> None:
             tokens = self.steps.prefill(chunks)
+            if tokens is not None:
+                after.add(tokens)
             for running, count in chunks:
                 running.cached += count
                 if not running.missing:
                     running.embeds = None
                     running.phase = Phase.DECODE
-            if tokens is not None:
-                after.add(tokens)
 
         self._isolated(self.scheduler.to_prefill(), work, lambda chunk: chunk[0])
 

@@ -40,10 +40,11 @@ class Flight:
 
     def add(self, tokens: Tokens) -> None:
         """Take tokens along and begin to copy them to the host."""
+        copy = _copy(tokens)  # first: where it fails, nothing was taken along
         for running in tokens.members:
             self._places[running] = len(self._places)
         self._tokens.append(tokens)
-        self._copies.append(_copy(tokens))
+        self._copies.append(copy)
 
     def place(self, running: Running) -> int:
         """Where in `ids` the request's token is; -1 if there is none."""

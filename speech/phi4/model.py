@@ -4,9 +4,10 @@
     cache = model.new_cache(slots=4, slot_tokens=512)
     audio = model.encode([Clip(samples=samples, rate=16_000)])[0]
     logits = model.prefill(cache, [PrefillRow(slot=0, start=0, embeds=..., mode=Mode.SPEECH, long_rope=False)])
-    logits = model.decode_rows(cache, [DecodeRow(slot=0, length=n, token=t, mode=Mode.SPEECH, long_rope=False)])
+    logits = model.decode(cache, Mode.SPEECH, ids, slots, lengths, long)  # tensors on the device, a row a sequence
 
-It keeps no state but weights: slots, lengths and stopping are the caller's. Not for concurrent use on one cache.
+`decode_rows` does the same from the host's values, for tests and measurements. The model keeps no state but weights: slots,
+lengths and stopping are the caller's. Not for concurrent use on one cache.
 """
 
 from __future__ import annotations

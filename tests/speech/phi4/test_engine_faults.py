@@ -13,6 +13,7 @@ pytest.importorskip("torch")
 
 
 from speech.contract import FinishReason, InvalidRequest, UnsupportedTask
+from speech.phi4 import flight
 from speech.phi4.generation import Completion, Delta, Event, Failed, Generation, Prompt
 from speech.phi4.model import Mode
 from speech.phi4.refusals import Closing, EngineFailed, QueueFull
@@ -151,6 +152,25 @@ def test_a_step_that_fails_is_repeated_for_each_alone(late: bool, monkeypatch: p
     with pytest.raises(EngineFailed):
         handles[1].result(0)
     assert [handles[n].result(0).token_ids for n in (0, 2)] == [rig.wanted(n)[1] for n in (0, 4)]
+
+
+@pytest.mark.parametrize("late", [False, True])
+def test_tokens_that_cannot_be_copied_are_computed_again(late: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those of two prompts, and those of a later step: nobody loses anything."""
+    engine = rig.engine(late=late)
+    copy, calls = flight._copy, [0]
+
+    def fails(tokens: flight.Tokens) -> Any:
+        calls[0] += 1
+        if len(tokens.members) > 1 and calls[0] in (1, 6):
+            raise RuntimeError("no pinned memory")
+        return copy(tokens)
+
+    monkeypatch.setattr(flight, "_copy", fails)
+    handles = [engine.submit(rig.wanted(number)[0]) for number in (0, 2)]
+    rig.run_all(engine)
+    assert calls[0] > 6
+    assert [handles[n].result(0).token_ids for n in (0, 1)] == [rig.wanted(n)[1] for n in (0, 2)]
 
 
 def test_logits_that_are_no_numbers_end_their_request_only(monkeypatch: pytest.MonkeyPatch) -> None:
