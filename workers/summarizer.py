@@ -70,12 +70,14 @@ class SummarizerStage(Stateless):
     async def write(self, connection: AsyncConnection, batch: Batch, work: Work[Plan]) -> None:
         plan = work.plan
         first: list[Done] = []
+        # calls.transcribed comes at least once; analysed may follow analysed, so the state before tells.
+        known = await calls.get_runs(connection, self.run_id, [done.event.call_id for done in plan.done])
+        new = {call_id for call_id, run in known.items() if run.state == "transcribed"}
         for done in plan.done:
-            # calls.transcribed comes at least once; analysed may follow analysed, so the state before tells.
-            known = await calls.get_runs(connection, self.run_id, [done.event.call_id])
-            if done.event.call_id not in known or known[done.event.call_id].state != "transcribed":
+            if done.event.call_id not in new:
                 work.verdicts[done.record.offset] = ("duplicate", None)
                 continue
+            new.remove(done.event.call_id)
             await calls.set_run_state(connection, self.run_id, done.event.call_id, done.state)
             work.verdicts[done.record.offset] = ("result", None)
             first.append(done)
