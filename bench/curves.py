@@ -30,6 +30,7 @@ PERCENTILES = (50, 95, 99)
 #: Seconds before a window, and how much a first backlog has of the one that counts.
 WARM_SECONDS = {"reviews": 4.0, "calls": 10.0}
 WARM_PART = 6
+TRIES = 3
 
 
 def load(rig: Rig, size: Size, say: Say) -> Iterator[Result]:
@@ -73,8 +74,16 @@ def ready(site: Site, source: Source, workers: int, number: int, size: Size, say
     """Start so many workers a stage, warm them up, and measure what they carry: units a second."""
     say(f"{source.name}: workers a stage {workers}, partitions {site.settings.partitions}")
     source.start(site, workers)
-    source.backlog(site, -(-number // WARM_PART), size.patience_seconds, say)
-    return source.backlog(site, number, size.patience_seconds, say).rate
+    for _ in range(TRIES):
+        source.backlog(site, -(-number // WARM_PART), size.patience_seconds, say)
+        for stage in source.stages:
+            site.wait_shared(stage, workers)
+        before = site.restarts
+        done = source.backlog(site, number, size.patience_seconds, say)
+        if site.restarts == before:
+            return done.rate
+        say("a worker was started again meanwhile: once more")
+    raise RuntimeError(f"{TRIES} times a worker of {source.name} was started again")
 
 
 def at_rate(site: Site, source: Source, rate: float, size: Size, say: Say) -> dict[str, Any]:
@@ -95,6 +104,7 @@ def at_rate(site: Site, source: Source, rate: float, size: Size, say: Say) -> di
         "behind": behind,
         "level_after_seconds": rounded(level_after),
         "latest_record_ms": rounded(flow.late_ms),
+        "restarts": site.restarts,
         "load_average": os.getloadavg()[0],
     }
 

@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
@@ -32,6 +33,8 @@ POLL_SECONDS = 0.25
 START_SECONDS = 90.0
 #: A worker that is held while a backlog is written sends no heartbeats, and keeps its partitions so long.
 SESSION_SECONDS = 60
+#: A worker that ends with it wants to be started again.
+TEMPFAIL = 75
 
 
 class Site:
@@ -51,6 +54,10 @@ class Site:
         self.name = name
         self.topics = Topics(self.settings.topic_prefix)
         self.workers: dict[str, Child] = {}  # by stage; of several, the second is named "transcriber2"
+        #: Workers that asked to be started again: of several that join at once, one may be fenced by another's late claim.
+        self.restarts = 0
+        self._starts: dict[str, Callable[[], None]] = {}
+        self._several = False
         create_topics(self.settings)
         self.run_id = open_run(self.settings, make_current=True)
         with ExitStack() as resources:
@@ -79,10 +86,12 @@ class Site:
     ) -> None:
         """Start a stage's workers and wait until they share its partitions. `module` is what `python -m` runs."""
         using = self.settings
+        self._several = instances > 1
         for number in range(1, instances + 1):
             name = stage if number == 1 else f"{stage}{number}"
             worker = self.workers[name] = Child(f"{self.name}-{name}", home=self.rig.stack.home)
-            worker.start(
+            self._starts[name] = partial(
+                worker.start,
                 [sys.executable, "-m", module, stage],
                 env={
                     **{key: value for key, value in os.environ.items() if not key.startswith("EARFUL_")},
@@ -96,6 +105,11 @@ class Site:
                     **(env or {}),
                 },
             )
+            self._starts[name]()
+        self.wait_shared(stage, instances)
+
+    def wait_shared(self, stage: str, instances: int) -> None:
+        """Until so many workers have the stage's partitions between them."""
         self.wait(lambda: self._owners(stage) == instances, START_SECONDS)
 
     def _owners(self, stage: str) -> int:
@@ -157,11 +171,17 @@ class Site:
         return all(self.one(outbox) == 0 and self.behind(stage) == 0 for stage in stages)
 
     def wait(self, holds: Callable[[], bool], seconds: float) -> None:
-        """Until it holds. Raises TimeoutError after `seconds`, RuntimeError when a worker ends."""
+        """Until it holds. Raises TimeoutError after `seconds`, RuntimeError when a worker ends.
+
+        Of several a stage, one that asks for it is started again, as a supervisor would.
+        """
         deadline = time.monotonic() + seconds
         while not holds():
             for stage, worker in self.workers.items():
-                if worker.returncode is not None:
+                if worker.returncode == TEMPFAIL and self._several:
+                    self.restarts += 1
+                    self._starts[stage]()
+                elif worker.returncode is not None:
                     raise RuntimeError(f"{stage} ended with {worker.returncode}:\n{tail(worker.log)}")
             if time.monotonic() > deadline:
                 logs = "\n".join(f"== {stage}\n{tail(worker.log)}" for stage, worker in self.workers.items())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from itertools import count
 from pathlib import Path
 
@@ -9,8 +10,10 @@ import pytest
 
 from bench import rig
 from bench.rig import Rig
+from bench.site import Site
 from bench.sources import Reviews
 from speech.whisper import DecodeOptions
+from stack.process import Child
 from stack.stack import Stack
 from tests.workers.pipeline import template
 
@@ -40,6 +43,20 @@ def test_reviews_in_flight_when_sending_stops_have_their_delay(stack: Stack) -> 
         assert done.amount == 40
         assert done.rate > 1
         assert done.parts["reviewer"] > 0
+        leaves_once(site)
+
+
+def leaves_once(site: Site) -> None:
+    """One of several workers that asks to be started again is; the only one of its stage must not end unseen."""
+    leaving = site.workers["reviewer3"] = Child(f"{site.name}-reviewer3", home=site.rig.stack.home)
+    again: list[int] = []
+    site._starts["reviewer3"] = lambda: again.append(1)
+    leaving.start([sys.executable, "-c", "raise SystemExit(75)"], env={})
+    site.wait(lambda: bool(again), 30)
+    assert site.restarts >= 1
+    site._several = False
+    with pytest.raises(RuntimeError, match="reviewer3 ended with 75"):
+        site.wait(lambda: False, 30)
 
 
 def test_another_window_changes_nothing_else(tmp_path: Path) -> None:
