@@ -167,10 +167,10 @@ async def test_a_full_queue_refuses_and_the_server_stays_healthy(server: HttpTri
 
 
 async def test_a_long_queue_is_no_illness_and_an_engine_that_stands_still_is_one(server: HttpTriton) -> None:
-    many = LIMITS.utterance_slots + 6
+    many = LIMITS.queue + 2
     crowd = asyncio.create_task(asked(server, [LONG] * many))
     try:
-        await asyncio.to_thread(_queued, server, 6)
+        await asyncio.to_thread(_queued, server, LIMITS.queue - LIMITS.utterance_slots - 1)
         assert await asyncio.to_thread(server.healthy)
         assert metrics(server)["queued"] > 0, "the canary must have been behind others to the end"
         server.still.touch()
