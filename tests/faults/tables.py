@@ -11,7 +11,7 @@ from settings import PROJECT
 from tests.faults.mutants import MUTANTS, OUTCOMES, Mutant
 from tests.faults.results import NAMES, read
 
-__all__ = ["PAGE", "page", "write_tables"]
+__all__ = ["PAGE", "page", "seen", "write_tables"]
 
 PAGE = PROJECT / "docs" / "guarantees.md"
 ORACLE = ("missing", "extra", "duplicate", "wrong")
@@ -81,15 +81,16 @@ def mutants_table() -> list[str]:
             ", ".join(map(str, one.proofs)),
             one.text,
             "<br>".join(f"`{node.rpartition('/')[2]}`" for node in one.tests),
-            *seen(one, outcomes.get(one.name, {})),
+            *seen(one, outcomes),
         ]
         for one in sorted(MUTANTS, key=lambda one: one.proofs)
     )
     return table(["test", "mutant: the product, but", "caught by", "seen", "date"], rows)
 
 
-def seen(mutant: Mutant, outcome: dict[str, Any]) -> tuple[str, str]:
+def seen(mutant: Mutant, outcomes: dict[str, dict[str, Any]]) -> tuple[str, str]:
     """What became of it and when; an outcome counts only for the tests that the mutant names today."""
+    outcome = outcomes.get(mutant.name, {})
     if outcome.get("tests") != list(mutant.tests):
         return "not run", "-"
     return outcome["outcome"], outcome["date"]
