@@ -81,9 +81,8 @@ class SegmenterStage:
     ) -> None:
         self.topic = topics.calls_audio
         self._cutter = cutter
-        self._cutting = (
-            asyncio.Lock()
-        )  # partitions that cut at the same time take turns at Python's lock, a window each
+        # Partitions that cut at the same time would take turns at Python's lock, a window each.
+        self._cutting = asyncio.Lock()
         self._engine = engine
         self._produce = produce
         self._events = CallEvents(decode, reorder_chunks)
