@@ -13,8 +13,8 @@ import soundfile
 from numpy.typing import NDArray
 
 from bench.result import Result
+from speech.pieces import cut_channels
 from speech.segment import ChannelInput, ChannelState, Segmenter
-from speech.transcribe import cut_channels
 from speech.vad import CONTEXT, STATE, WINDOW, SileroVad
 from speech.whisper import DecodeOptions, Recognizer, resample
 

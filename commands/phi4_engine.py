@@ -20,8 +20,8 @@ from speech.phi4.memory import TooSmall
 from speech.phi4.service import Speech
 from speech.phi4.start import StartOptions, start
 from speech.phi4.transcript import Utterance, dump_transcript
+from speech.pieces import Piece
 from speech.segment import Segmenter
-from speech.transcribe import Piece
 
 __all__ = ["Phi4", "opened"]
 

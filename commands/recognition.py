@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from speech.contract import FinishReason, UnsupportedTask
+from speech.pieces import Piece, cut_pieces
 from speech.segment import Segmenter
-from speech.transcribe import Piece, cut_pieces
 from speech.whisper import RATE, DecodeOptions, Recognizer, resample
 
 __all__ = ["LONGEST_SECONDS", "Engine", "Recording", "Said", "Whisper", "lines_of", "role_of", "texts_of"]

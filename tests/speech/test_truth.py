@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from commands.recognition import Whisper, lines_of
+from speech.pieces import cut_channels
 from speech.segment import Segmenter
-from speech.transcribe import cut_channels, text_of, transcribe
 from speech.wer import word_errors
-from speech.whisper import Recognizer
 from tests.speech.calls import sample_calls
 
 
@@ -26,14 +26,15 @@ def test_utterances_start_where_they_start() -> None:
 
 @pytest.mark.timeout(300)
 def test_word_error_rate_is_within_the_promise() -> None:
-    segmenter, recognizer = Segmenter(), Recognizer()
+    calls = list(sample_calls())
+    transcripts, too_short = lines_of([(call.samples, call.rate) for call in calls], Whisper(), Segmenter())
+    assert too_short == 0
     references, found = [], []
-    for call in sample_calls():
-        lines = transcribe(call.samples, call.rate, recognizer=recognizer, segmenter=segmenter)
-        assert [line.start_ms for line in lines] == sorted(line.start_ms for line in lines)
+    for call, lines in zip(calls, transcripts, strict=True):
+        assert [line["start_ms"] for line in lines] == sorted(line["start_ms"] for line in lines)
         for channel in (0, 1):
             references.append(" ".join(said["text"] for said in call.utterances if said["channel"] == channel))
-            found.append(text_of(lines, channel))
+            found.append(" ".join(line["text"] for line in lines if line["channel"] == channel))
     errors = word_errors(references, found)
     assert errors.words == 695
     assert errors.rate <= 0.065
