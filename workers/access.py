@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import ssl
 
 from aiokafka.conn import collect_hosts, create_conn
@@ -15,7 +16,8 @@ __all__ = ["AccessRefused", "check_access", "postgres_refuses"]
 
 #: A broker that has not said a word by then is away; a TLS handshake and SCRAM take 10 ms nearby, 1 s across the world.
 PATIENCE_SECONDS = 10.0
-
+#: A bad network or a broker that only just starts closes a connection, too; a listener of another protocol does so each time.
+TRIES, PAUSE_SECONDS = 3, 1.0
 
 #: What Postgres and its driver say of a connection that no waiting opens; they give no code there. In another language than
 #: English such a connection is waited for, and the log says why.
@@ -60,7 +62,7 @@ async def check_access(settings: Settings) -> None:
             why = f"Kafka at {place} speaks no TLS that we understand ({err.reason or 'connection closed'})"
             raise AccessRefused(f"{why}; EARFUL_KAFKA_SECURITY_PROTOCOL must fit the listener") from err
         except (ConnectionResetError, ConnectionAbortedError, KafkaConnectionError) as err:
-            why = f"Kafka at {place} closed the connection; EARFUL_KAFKA_SECURITY_PROTOCOL must fit the listener"
+            why = f"Kafka at {place} closed {TRIES} connections; EARFUL_KAFKA_SECURITY_PROTOCOL must fit the listener"
             raise AccessRefused(why) from err
         except ConnectionRefusedError:
             away.append(f"{place} (connection refused)")
@@ -75,5 +77,13 @@ async def check_access(settings: Settings) -> None:
 async def _connect(settings: Settings, host: str, port: int) -> None:
     options = kafka.aio_options(settings)
     del options["bootstrap_servers"]
-    connection = await create_conn(host, port, request_timeout_ms=int(PATIENCE_SECONDS * 1000), **options)
-    connection.close()
+    for left in reversed(range(TRIES)):
+        try:
+            connection = await create_conn(host, port, request_timeout_ms=int(PATIENCE_SECONDS * 1000), **options)
+        except (ConnectionResetError, ConnectionAbortedError, KafkaConnectionError):
+            if not left:
+                raise
+            await asyncio.sleep(PAUSE_SECONDS)
+        else:
+            connection.close()
+            return
