@@ -71,8 +71,8 @@ class _Open:
 
 @dataclass(slots=True, eq=False)
 class _Canary:
-    due: float  # when "busy" will do, by the monotonic clock
-    steps: int  # that the engine had made when it came
+    due: float  # from when "busy" will do, by the monotonic clock
+    steps: int | None = None  # that the engine had made then
 
 
 class Serving:
@@ -101,7 +101,7 @@ class Serving:
         """Queue the request whose tensors `read` gives; what is wrong with it, it is told at once, and nobody else notices."""
         number, one = next(self._numbers), _Open(reply)
         if canary:
-            one.canary = _Canary(due=monotonic() + _CANARY_SECONDS, steps=self._speech.metrics.steps_total)
+            one.canary = _Canary(due=monotonic() + _CANARY_SECONDS)
         with self._lock:
             self._open[number] = one
         try:
@@ -198,7 +198,11 @@ class Serving:
                 if one.handle is not None and not one.handle.cancelled and one.reply.cancelled():
                     one.handle.cancel()
         for number, one in every:
-            if one.canary is not None and one.canary.due <= monotonic() and reading.steps_total > one.canary.steps:
+            if one.canary is None or one.canary.due > monotonic():
+                continue
+            if one.canary.steps is None:
+                one.canary.steps = reading.steps_total
+            elif reading.steps_total > one.canary.steps:
                 self._busy(number, one)
 
     def _busy(self, number: int, one: _Open) -> None:
