@@ -2,12 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import signal
 import socket
-import threading
-import time
-import uuid
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -16,12 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-from kafka import KafkaAdminClient, KafkaConsumer, TopicPartition
-from kafka.admin import NewTopic
 
-from stack.kafka import Kafka
-from stack.ports import Ports
-from stack.stack import Stack
 from stream.audio import Pcm, decode_chunk
 from stream.events import (
     AudioChunk,
@@ -31,79 +21,21 @@ from stream.events import (
     CallResumed,
     CallStarted,
     Message,
-    Record,
     Review,
     ReviewDeleted,
-    parse_audio,
     parse_review,
 )
 from stream.files import UnreadableAudio
 from stream.headers import instant
 from stream.limits import MAX_VALUE_BYTES
 from stream.producers import CallProducer, DeliveryError, MessageTooLarge, ReviewProducer
-from stream.sender import MAX_IN_FLIGHT_BYTES, Sender, _Ticket
-from stream.topics import Topics, partition_for
+from stream.sender import Sender
+from stream.topics import partition_for
+from tests.stream.broker import Broker
 
 CALLS = Path(__file__).parents[2] / "samples" / "calls"
 STARTED = instant("2026-05-01T23:59:50Z")
 GOOD = {"review_id": "r-1", "product": "kettle", "text": "Fast.", "created_at": "2026-05-01T12:00:00Z"}
-
-
-class Broker:
-    """The test's own topics on the real broker."""
-
-    def __init__(self, bootstrap: str) -> None:
-        self.bootstrap = bootstrap
-        self.prefix = f"t{uuid.uuid4().hex[:12]}."
-        self.topics = Topics(self.prefix)
-        create(bootstrap, {spec.name: dict(spec.config) for spec in self.topics.specs()})
-
-    def records(self, topic: str) -> list[Record]:
-        return records(self.bootstrap, topic)
-
-    def call(self, call_id: str) -> list[AudioEvent]:
-        events = [parse_audio(record) for record in self.records(self.topics.calls_audio)]
-        return [event for event in events if event.call_id == call_id]
-
-
-def records(bootstrap: str, topic: str) -> list[Record]:
-    """All records of a topic, in order within each partition."""
-    consumer = KafkaConsumer(bootstrap_servers=bootstrap, group_id=None, auto_offset_reset="earliest")
-    try:
-        partitions = [TopicPartition(topic, number) for number in consumer.partitions_for_topic(topic)]
-        consumer.assign(partitions)
-        ends = consumer.end_offsets(partitions)
-        found = []
-        while any(consumer.position(partition) < ends[partition] for partition in partitions):
-            for batch in consumer.poll(timeout_ms=200).values():
-                found += [
-                    Record(
-                        topic=topic,
-                        partition=item.partition,
-                        offset=item.offset,
-                        timestamp_ms=item.timestamp,
-                        key=item.key,
-                        value=item.value,
-                        headers=tuple(item.headers),
-                    )
-                    for item in batch
-                ]
-        return found
-    finally:
-        consumer.close()
-
-
-def create(bootstrap: str, topics: dict[str, dict[str, str]]) -> None:
-    admin = KafkaAdminClient(bootstrap_servers=bootstrap)
-    try:
-        admin.create_topics([NewTopic(name, 6, 1, topic_configs=config) for name, config in topics.items()])
-    finally:
-        admin.close()
-
-
-@pytest.fixture(scope="module")
-def broker(stack: Stack) -> Broker:
-    return Broker(stack.kafka.bootstrap)
 
 
 @pytest.fixture
@@ -276,52 +208,6 @@ def test_reviews_are_sent_edited_and_deleted(broker: Broker) -> None:
     assert all(b"ce_time" in dict((name.encode(), value) for name, value in record.headers) for record in records)
 
 
-def test_a_refused_record_is_named(broker: Broker) -> None:
-    """The broker takes only tiny batches here, so that the refusal comes after `send` has returned."""
-    topic = f"{broker.prefix}tiny"
-    create(broker.bootstrap, {topic: {"max.message.bytes": "500"}})
-    sender = Sender(broker.bootstrap, timeout_seconds=20)
-    sender.send(Message(topic=topic, key=b"call-9", value=b"v" * 1_000, headers=(("ce_id", b"call-9/4"),)))
-    with pytest.raises(DeliveryError, match="call-9/4") as failed:
-        sender.close()
-    assert failed.value.topic == topic
-
-
-def test_a_failure_that_two_threads_wake_to_lets_neither_send_uncounted(
-    broker: Broker, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Both wait for room when a delivery fails. One raises it; the other's message must still be counted until it is there."""
-    topic = broker.topics.reviews_submitted
-    both = threading.Barrier(2)
-    with ThreadPoolExecutor(2) as pool, Sender(broker.bootstrap, timeout_seconds=20) as sender:
-        stuck = _Ticket(topic=topic, record_id="stuck", size=MAX_IN_FLIGHT_BYTES)
-        sender._waiting[id(stuck)], sender._used = stuck, stuck.size
-        raise_errors = sender.raise_errors
-
-        def together() -> None:
-            with suppress(threading.BrokenBarrierError):
-                both.wait(1)
-            raise_errors()
-
-        def send(name: str) -> str:
-            try:
-                sender.send(Message(topic=topic, key=name.encode(), value=b"v" * 1_000))
-            except DeliveryError as err:
-                return err.record_id
-            return "sent"
-
-        waiting = [pool.submit(send, name) for name in ("a", "b")]
-        deadline = time.monotonic() + 10
-        while len(sender._room._waiters) < 2:  # type: ignore[attr-defined]
-            assert time.monotonic() < deadline
-            time.sleep(0.01)
-        monkeypatch.setattr(sender, "raise_errors", together)
-        sender._done(stuck, "expired")
-        assert sorted(one.result(20) for one in waiting) == ["sent", "stuck"]
-        monkeypatch.undo()
-    assert (sender._used, sender._waiting) == (0, {})
-
-
 def test_a_missing_topic_is_said(broker: Broker) -> None:
     with pytest.raises(DeliveryError, match="earful topics create"):
         with ReviewProducer(broker.bootstrap, prefix="nobody.made.this.", timeout_seconds=1) as producer:
@@ -368,61 +254,3 @@ def test_settings_that_break_delivery_or_cannot_work_are_refused(broker: Broker,
         ReviewProducer(broker.bootstrap, no_such_setting=1)
     with pytest.raises(ValueError, match="2000000"):
         ReviewProducer(broker.bootstrap, max_in_flight_bytes=1_000_000)
-
-
-def _all_told(errors: list[DeliveryError]) -> str:
-    return " ".join(f"{error} {getattr(error, '__notes__', '')}" for error in errors)
-
-
-@pytest.fixture
-def own_kafka(tmp_path: Path) -> Iterator[Kafka]:
-    """A broker that this test may hurt."""
-    kafka = Kafka(tmp_path, Ports(tmp_path))
-    kafka.start()
-    yield kafka
-    kafka.stop()
-
-
-def test_a_broker_that_hangs_fills_the_bound_and_then_every_record_is_accounted_for(own_kafka: Kafka) -> None:
-    create(own_kafka.bootstrap, {"t": {}})
-    size, bound = 900_000, 4_000_000
-    sender = Sender(own_kafka.bootstrap, timeout_seconds=3, max_in_flight_bytes=bound)
-
-    def send(name: str) -> None:
-        headers = (("ce_id", name.encode()),)
-        sender.send(Message(topic="t", key=b"k", value=b"v" * size, headers=headers))
-
-    send("before")
-    sender.flush()
-    assert own_kafka.pid is not None
-    os.kill(own_kafka.pid, signal.SIGSTOP)
-    try:
-        taken = [f"r-{number}" for number in range(bound // size)]
-        for name in taken:
-            send(name)
-        with pytest.raises(DeliveryError) as blocked:  # for want of room, or because the first has expired
-            send("one too many")
-        told = [blocked.value]
-        while not all(name in _all_told(told) for name in taken):
-            with pytest.raises(DeliveryError) as failed:
-                sender.flush()
-            told.append(failed.value)
-        with suppress(DeliveryError):  # tells again of what was only late so far
-            sender.close()
-    finally:
-        os.kill(own_kafka.pid, signal.SIGCONT)
-
-
-def test_a_broker_that_comes_back_in_time_gets_every_record_once(own_kafka: Kafka) -> None:
-    create(own_kafka.bootstrap, {"t": {}})
-    assert own_kafka.pid is not None
-    with Sender(own_kafka.bootstrap, timeout_seconds=60) as sender:
-        sender.send(Message(topic="t", key=b"k", value=b"0"))
-        sender.flush()
-        os.kill(own_kafka.pid, signal.SIGSTOP)
-        try:
-            for number in range(1, 10):
-                sender.send(Message(topic="t", key=b"k", value=str(number).encode()))
-        finally:
-            os.kill(own_kafka.pid, signal.SIGCONT)
-    assert [record.value for record in records(own_kafka.bootstrap, "t")] == [b"%d" % n for n in range(10)]

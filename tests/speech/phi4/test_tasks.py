@@ -33,7 +33,6 @@ from speech.phi4.prompts import LANGUAGES, SYSTEM, TRANSCRIBE, Prompts, chain_in
 from speech.phi4.refusals import EngineFailed, QueueFull
 from speech.phi4.service import Speech, SpeechEvent, read_stop_ids
 from speech.phi4.shared import SharedPrompts
-from speech.phi4.splitting import join_texts, quietest
 from speech.phi4.steps import Steps
 from speech.phi4.version import weights_version
 from tests.speech.phi4 import rig
@@ -244,22 +243,6 @@ def test_what_is_longer_than_speech_is_retried_too_but_not_the_callers_own_limit
         answer = handle.result(0)
         assert answer.details is not None
         assert (answer.finish_reason, answer.details["splits"]) == (FinishReason.LENGTH, splits)
-
-
-def test_a_clip_is_cut_where_it_is_quietest() -> None:
-    audio = np.ones(16_000, np.float32) * 0.5
-    audio[10_000:11_700] = 0.01
-    assert 10_000 < quietest(audio, 16_000) < 11_700
-    audio[500:3_000] = 0  # quieter, but nearly at the edge
-    assert 10_000 < quietest(audio, 16_000) < 11_700
-    assert abs(quietest(np.zeros(8_000, np.float32), 8_000) - 4_000) <= 1
-    assert 0 < quietest(np.ones(4, np.float32), 8_000) < 4
-
-
-def test_pieces_are_joined_as_their_language_is_written() -> None:
-    assert join_texts([" one two", "", "three. "]) == "one two three."
-    assert join_texts(["你好", "世界。"]) == "你好世界。"
-    assert join_texts(["你好", "world"]) == "你好 world"
 
 
 BAD = [
