@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -51,7 +52,7 @@ class Flow:
     late_ms: float  # of the record that left latest: above some hundred the sender is what is measured
 
 
-class Source:
+class Source(ABC):
     """One kind of input, and how its way to rows is measured. `unit` is that of amounts; rates are these a second."""
 
     name: str
@@ -71,13 +72,13 @@ class Source:
         for stage in self.stages:
             site.start(stage, instances=instances)
 
+    @abstractmethod
     def send(self, site: Site, mark: str, number: int, beside: Beside) -> float:
         """Send so many at once, under ids that begin with the mark, `beside` before each record. Returns the amount."""
-        raise NotImplementedError
 
+    @abstractmethod
     def flow(self, site: Site, rate: float, warm: float, seconds: float) -> Flow:
         """Send at this rate for so long, warm-up and window."""
-        raise NotImplementedError
 
     def backlog(self, site: Site, number: int, patience: float, say: Say, beside: Beside = lambda: None) -> Backlog:
         """From the moment when the workers, already started, are let loose on it until the last is done."""
