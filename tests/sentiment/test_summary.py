@@ -58,14 +58,19 @@ def test_an_aspect_of_which_nothing_is_sure_has_no_net() -> None:
     assert (one.net, one.low, one.high) == (None, None, None)
 
 
-def test_a_long_quote_is_cut_around_the_aspect() -> None:
-    text = "so " * 100 + "the lid is bad " + "so " * 100
+def quoted(text: str) -> str:
+    """What is quoted of a text whose lid is bad."""
     at = text.index("lid")
     one = Judged(
         line=1, start=at, end=at + 3, aspect="lid", aspect_id="x", confidence=1, polarity="negative",
         negative=0.9, neutral=0.05, positive=0.05,
     )  # fmt: skip
-    quote = summarize({1: text}, [one])[0].quotes["negative"]
+    return summarize({1: text}, [one])[0].quotes["negative"]
+
+
+def test_a_long_quote_is_cut_around_the_aspect() -> None:
+    text = "so " * 100 + "the lid is bad " + "so " * 100
+    quote = quoted(text)
     assert "the lid is bad" in quote
     assert (quote[0], quote[-1], len(quote) <= 162) == ("…", "…", True)
 
@@ -73,10 +78,5 @@ def test_a_long_quote_is_cut_around_the_aspect() -> None:
 @pytest.mark.parametrize(("before", "after"), [(100, 1), (1, 100)])
 def test_only_a_side_that_was_cut_has_dots(before: int, after: int) -> None:
     text = "so " * before + "the lid is bad " + "so " * after + "yes."
-    at = text.index("lid")
-    one = Judged(
-        line=1, start=at, end=at + 3, aspect="lid", aspect_id="x", confidence=1, polarity="negative",
-        negative=0.9, neutral=0.05, positive=0.05,
-    )  # fmt: skip
-    quote = summarize({1: text}, [one])[0].quotes["negative"]
+    quote = quoted(text)
     assert (quote.startswith("…"), quote.endswith("…")) == (before > after, after > before)

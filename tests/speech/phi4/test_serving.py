@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
@@ -155,17 +155,22 @@ def test_who_waits_for_a_slot_is_asked_rarely() -> None:
         assert waiting[1].errors == [("cancelled", "cancelled")]
 
 
+def ended_by_a_step(canary: Told, crowd: Sequence[Told], speech: Speech) -> None:
+    """Not before the engine's next step, however often the others were looked at; then at once."""
+    seen = crowd[0].asked
+    until(lambda: crowd[0].asked > seen + 1)
+    assert canary.ended == 0
+    speech.engine.step()
+    until(lambda: canary.ended > 0)
+
+
 def test_a_canary_behind_a_full_queue_is_answered_by_the_next_step() -> None:
     """And not before: an engine that stands still is found out."""
     with served(run=False) as (made, speech):
         crowd = [ask(made, LONG) for _ in range(LIMITS.queue)]
         assert ask(made, SHORT).errors[0][1] == "unavailable"
         canary = ask(made, SHORT, canary=True)
-        seen = crowd[0].asked
-        until(lambda: crowd[0].asked > seen + 1)
-        assert canary.ended == 0
-        speech.engine.step()
-        until(lambda: canary.ended > 0)
+        ended_by_a_step(canary, crowd, speech)
         [(text, code)] = canary.errors
         assert text.startswith(BUSY)
         assert code == "unavailable"
@@ -176,11 +181,7 @@ def test_a_canary_that_would_wait_long_is_answered_by_the_next_step(monkeypatch:
     with served(run=False) as (made, speech):
         crowd = [ask(made, LONG) for _ in range(LIMITS.queue - 1)]
         canary = ask(made, SHORT, canary=True)
-        seen = crowd[0].asked
-        until(lambda: crowd[0].asked > seen + 1)
-        assert canary.ended == 0
-        speech.engine.step()
-        until(lambda: canary.ended > 0)
+        ended_by_a_step(canary, crowd, speech)
         assert [text.startswith(BUSY) for text, _ in canary.errors] == [True]
         rig.run_all(speech.engine)
         until(lambda: all(told.ended for told in crowd))
