@@ -70,13 +70,23 @@ class Settings(BaseSettings):
     # A third of the rebalance timeout (90 s): a revoke waits for the batch in hand.
     batch_deadline_seconds: float = Field(25.0, gt=0, description="A batch is given up and tried again after this")
     batch_wait_seconds: float = Field(0.05, gt=0, description="How long a batch may wait to fill")
+    # Live calls send a chunk each 200 ms. Taken as they come, one or two made a transaction, which cost more than recognition.
+    audio_wait_seconds: float = Field(
+        0.3,
+        ge=0,
+        description="How long Kafka may hold live audio back until more is there; adds up to that to a row's delay",
+    )
     # Only a backlog fills a batch. 1024 chunks: a transaction and the saved states of its calls cost a quarter of what they
     # cost with 256. 64 utterances keep 2 Triton instances busy for some 6 s; more only lengthens what a kill repeats.
-    audio_batch: int = Field(1024, ge=1, description="Chunks of audio in a batch, at most")
-    utterance_batch: int = Field(64, ge=1, description="Utterances in a batch, at most")
+    audio_batch: int = Field(
+        1024, ge=1, description="Chunks of audio worked on at once, in the batches of all partitions"
+    )
+    utterance_batch: int = Field(64, ge=1, description="Utterances worked on at once, in the batches of all partitions")
     # A call has some 50 utterances of the customer: 8 calls are 400 requests, well inside the deadline.
-    call_batch: int = Field(8, ge=1, description="Calls to summarize in a batch, at most")
-    review_batch: int = Field(256, ge=1, description="Reviews in a batch, at most")
+    call_batch: int = Field(
+        8, ge=1, description="Calls to summarize worked on at once, in the batches of all partitions"
+    )
+    review_batch: int = Field(256, ge=1, description="Reviews worked on at once, in the batches of all partitions")
     # Enough for dynamic batches of 32 on two instances.
     inflight_requests: int = Field(64, ge=1, description="Requests of one worker in flight to Triton")
 

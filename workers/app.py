@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import tempfile
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -16,9 +17,14 @@ from settings import Settings
 from workers import kafka
 from workers.consumer import Seek, WatermarkApp
 from workers.intake import Intake
+from workers.lanes import Lanes
 from workers.stage import Stage
 
 __all__ = ["Left", "ended", "log_ends", "make_app"]
+
+
+#: So many times what is worked on may be in hand, within the bound on bytes: then it is of all partitions.
+AHEAD = 8
 
 
 class Left(EarfulError):
@@ -33,7 +39,7 @@ def make_app(
     take: Callable[[Sequence[Any], int], Awaitable[None]],
     revoked: Callable[[], Awaitable[None]],
 ) -> WatermarkApp:
-    """`take` gets each batch of events and the generation they are for; it may not raise, or faust would acknowledge."""
+    """`take` gets each batch of a partition's events and the generation they are for; it may not raise: faust would go on."""
     batch = {
         "segmenter": settings.audio_batch,
         "transcriber": settings.utterance_batch,
@@ -57,12 +63,13 @@ def make_app(
         broker_rebalance_timeout=90.0,
         stream_wait_empty=False,
         stream_recovery_delay=0.0,
-        # What waits in memory beside the batch; with less a batch is never full under load, and a transaction does less.
+        # What waits in memory beside what is in hand; with less a transaction does less under load.
         stream_buffer_maxsize=batch,
         producer_acks=-1,
         producer_request_timeout=30.0,
     )
     app.seek_partitions = seek
+    app.fetch_wait_seconds = settings.audio_wait_seconds if stage.name == "segmenter" else 0.0
 
     # A worker that is left without a partition is asked for no seek.
     @app.on_partitions_revoked.connect
@@ -73,11 +80,17 @@ def make_app(
 
     @app.agent(topic, name=stage.name, concurrency=1)
     async def agent(stream: Any) -> None:
-        intake = Intake(settings.batch_bytes)
-        stream.add_processor(intake.admit)
-        async for events in stream.noack_take(batch, within=settings.batch_wait_seconds):
-            await take(events, app.consumer_generation_id)
-            intake.release(events)
+        intake = Intake(limit_records=AHEAD * batch, limit_bytes=settings.batch_bytes)
+        async with asyncio.TaskGroup() as group:
+            lanes = Lanes(
+                lambda events: take(events, app.consumer_generation_id),
+                intake,
+                group,
+                most_records=batch,
+                wait_seconds=settings.batch_wait_seconds,
+            )
+            async for event in stream.noack().events():
+                await lanes.put(event)
 
     return app
 

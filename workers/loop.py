@@ -1,6 +1,6 @@
 """The seven steps that every stage runs, so that each accepted record gets exactly one verdict.
 
-1. take a batch, concurrency 1; split it by partition
+1. take a partition's batch, one at a time; those of other partitions run beside it (workers.lanes)
 2. drop what the assignment or the ledger no longer wants
 3. decode and validate; what can never succeed becomes a dead letter, in memory
 4. infer, under one deadline; what may succeed later is tried again
@@ -15,8 +15,8 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections import defaultdict
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any, Generic, TypeVar
 
 import structlog
@@ -35,7 +35,6 @@ from workers.metrics import BATCH_RETRIES, BATCH_SECONDS, RECORDS
 from workers.ownership import Owned, Ownership
 from workers.reading import reading
 from workers.stage import Batch, Stage, Work
-from workers.together import together
 
 __all__ = ["CommitUnknown", "Fenced", "Loop", "OffsetsBroken"]
 
@@ -50,6 +49,10 @@ FIRST_PAUSE, LONGEST_PAUSE = 0.2, 5.0
 SUSPECT_AFTER, GIVE_UP_AFTER = 3, 5
 
 
+#: Batches side by side, at most; whoever holds all places is alone.
+PLACES = 64
+
+
 class Fenced(EarfulError):
     """Another process owns this partition although Kafka still assigns it here: leave, so that the next start asks again."""
 
@@ -59,7 +62,7 @@ class CommitUnknown(EarfulError):
 
 
 class Suspect(Exception):
-    """Workers died with these records in hand: they go alone, when the other partitions of the batch are done."""
+    """Workers died with these records in hand: they go alone, when the batches in hand are done."""
 
 
 class OffsetsBroken(EarfulError):
@@ -67,7 +70,7 @@ class OffsetsBroken(EarfulError):
 
 
 class Loop(Generic[P]):
-    """Runs a stage over batches of faust events. One at a time (step 1)."""
+    """Runs a stage over batches of faust events, one of a partition at a time (step 1)."""
 
     def __init__(
         self,
@@ -95,25 +98,40 @@ class Loop(Generic[P]):
         self._dead_letters_in_a_row = dead_letters_in_a_row
         self._on_step = on_step
         self._jitter = jitter
+        self._places = asyncio.Semaphore(PLACES)
+        self._in_turn = asyncio.Lock()
         self.tries = 0  # rises with each try of a batch: for the watchdog a loop that tries is not stuck
+        self.at_work: dict[int, int] = {}  # partition with a batch in hand -> the number of its last try
 
     async def take(self, events: Sequence[EventT[Any]], app_generation: int) -> None:
-        """Steps 1 to 6 for one batch. Returns normally only when every event is acknowledged or rightly dropped."""
-        by_partition: dict[int, list[EventT[Any]]] = defaultdict(list)
-        for event in events:
-            if event.message.generation_id == app_generation:
-                by_partition[event.message.partition].append(event)
-        self._on_step("1:taken")
-        suspects: list[int] = []
-        # Partitions share nothing, so they go side by side; the first error ends the process. Only what former owners
-        # died on goes alone, one partition after the other, or a death would count against its neighbours, too.
-        with BATCH_SECONDS.labels(stage=self._stage.name).time():
-            await together(self._partition(partition, mine, suspects) for partition, mine in by_partition.items())
-            for partition in sorted(suspects):
-                await self._partition(partition, by_partition[partition], None)
+        """Steps 1 to 6 for a batch of one partition. Returns normally only when every event is acknowledged or rightly dropped.
 
-    async def _partition(self, partition: int, events: Sequence[EventT[Any]], suspects: list[int] | None) -> None:
-        """Steps 2 to 6 of one partition; what should go alone is only added to `suspects`. None: it goes alone now."""
+        Partitions share nothing, so their batches may run side by side. Only what former owners died on goes alone, or a
+        death would count against its neighbours, too.
+        """
+        mine = [event for event in events if event.message.generation_id == app_generation]
+        self._on_step("1:taken")
+        if not mine:
+            return
+        with BATCH_SECONDS.labels(stage=self._stage.name).time():
+            try:
+                async with self._places:
+                    await self._partition(mine, alone=False)
+            except Suspect:
+                async with self._all_places():
+                    await self._partition(mine, alone=True)
+
+    @asynccontextmanager
+    async def _all_places(self) -> AsyncIterator[None]:
+        """Waits for every batch in hand, and holds back the next."""
+        async with self._in_turn, AsyncExitStack() as held:
+            for _ in range(PLACES):
+                await held.enter_async_context(self._places)
+            yield
+
+    async def _partition(self, events: Sequence[EventT[Any]], *, alone: bool) -> None:
+        """Steps 2 to 6. Raises Suspect for what should go alone and does not."""
+        partition = events[0].message.partition
         owned = self._ownership.partitions.get(partition)
         if owned is None:
             return
@@ -123,15 +141,11 @@ class Loop(Generic[P]):
         try:
             while fresh:
                 count = self._stage.portion(partition, fresh)
-                if not await self._until_committed(
-                    owned, Batch(key=owned.key, records=fresh[:count]), suspects is None
-                ):
+                if not await self._until_committed(owned, Batch(key=owned.key, records=fresh[:count]), alone):
                     return
                 fresh = fresh[count:]
-        except Suspect:
-            assert suspects is not None
-            suspects.append(partition)
-            return
+        finally:
+            self.at_work.pop(partition, None)
         self._on_step("5:committed")
         for event in events:
             event.ack()
@@ -156,6 +170,7 @@ class Loop(Generic[P]):
         deaths: int | None = None  # how many workers died with the first record in hand
         while self._ownership.generation == owned.generation:
             self.tries += 1
+            self.at_work[batch.key.partition] = self.tries
             working = False
             try:
                 if not whole:

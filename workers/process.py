@@ -154,6 +154,7 @@ class Worker:
             topic_id=lambda: self._topic_id(stage.topic),
             healthy=well,
             tries=lambda: loop.tries,
+            at_work=lambda: loop.at_work,
             only_markers=lambda partition, first, end: kafka.only_markers(settings, stage.topic, partition, first, end),
             patience_seconds=settings.watchdog_seconds,
         )

@@ -45,6 +45,7 @@ class Watchdog:
         healthy: Callable[[], Awaitable[bool]],
         patience_seconds: float,
         tries: Callable[[], int],
+        at_work: Callable[[], Mapping[int, int]],
         only_markers: Callable[[int, int, int], Awaitable[bool]],
     ) -> None:
         self._stage = stage
@@ -54,9 +55,13 @@ class Watchdog:
         self._healthy = healthy
         self._patience_seconds = patience_seconds
         self._tries = tries
+        self._at_work = at_work
         self._only_markers = only_markers
         self._still_since = self._asked_topic_id = monotonic()
         self._seen: tuple[dict[int, int], int] = ({}, 0)
+        self._batch_since: dict[
+            int, tuple[tuple[int, int], float]
+        ] = {}  # partition -> offset and try of its batch, since when
         self._ends: Mapping[int, int] = {}  # at the last look
         self._offset_since: dict[int, tuple[int, float]] = {}  # partition -> offset, and since when it is there
         self._asked: dict[int, tuple[int, int, bool]] = {}  # partition -> offset, end, whether no record lies between
@@ -64,7 +69,11 @@ class Watchdog:
 
     @property
     def alive(self) -> bool:
-        return monotonic() - self._still_since < self._patience_seconds
+        return monotonic() - self._oldest() < self._patience_seconds
+
+    def _oldest(self) -> float:
+        """Since when everything stands still, or one batch does while the other partitions go on."""
+        return min([self._still_since, *(since for _, since in self._batch_since.values())])
 
     async def run(self) -> None:
         """Returns never; raises NoProgress, TopicReplaced or LogTruncated when it is time to leave."""
@@ -80,6 +89,7 @@ class Watchdog:
         except Transient as err:
             log.warning("watchdog.blind", stage=self._stage, why=str(err))
             self._still_since = monotonic()
+            self._batch_since.clear()
             self._ends, self.caught_up_since = {}, {}  # what producers could not send meanwhile comes now
 
     async def _look(self) -> None:
@@ -105,10 +115,18 @@ class Watchdog:
                 raise TopicReplaced(self._stage)
         # Trying again is no standing still: after some tries the loop finds the record that is at fault.
         seen = (offsets, self._tries())
-        if seen != self._seen or not any(lag.values()) or not await self._healthy():
+        if seen != self._seen or not any(lag.values()):
             self._seen, self._still_since = seen, now
-        elif now - self._still_since > self._patience_seconds:
-            raise NoProgress(f"{self._stage}: {sum(lag.values())} records wait since {self._patience_seconds:.0f} s")
+        batches = {p: (offsets[p], at) for p, at in self._at_work().items() if p in offsets}
+        before = self._batch_since
+        self._batch_since = {
+            p: before[p] if p in before and before[p][0] == batch else (batch, now) for p, batch in batches.items()
+        }
+        if self._oldest() < now and not await self._healthy():
+            self._still_since = now
+            self._batch_since.clear()
+        if now - self._oldest() > self._patience_seconds:
+            raise NoProgress(f"{self._stage}: {sum(lag.values())} records wait since {now - self._oldest():.0f} s")
 
     async def _ends_of_records(self, offsets: Mapping[int, int], ends: Mapping[int, int]) -> dict[int, int]:
         """The ends, but where only a transaction's markers lie before one: there nothing waits. Kafka is asked once a place."""

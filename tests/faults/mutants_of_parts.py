@@ -154,8 +154,8 @@ PARTS: tuple[Mutant, ...] = (
         edits=(
             Edit(
                 "workers/intake.py",
-                "        while self._bytes and self._bytes + size > self._limit_bytes:",
-                "        while False:",
+                " or (self._bytes and self._bytes + size > self._limit_bytes):",
+                ":",
             ),
         ),
         tests=("tests/workers/test_intake.py",),

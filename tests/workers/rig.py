@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any
@@ -21,6 +21,7 @@ from workers.deadline import Deadline
 from workers.loop import Loop
 from workers.ownership import Ownership
 from workers.stage import Batch, Work
+from workers.together import together
 
 __all__ = ["Log", "Owner", "Probe", "ask", "make_table", "seen"]
 
@@ -147,12 +148,13 @@ class Owner:
         return dict.fromkeys(range(10), max(self.log.offsets) + 1)
 
     async def take(self, offsets: Sequence[int], *, partition: int = 0, generation: int | None = None) -> None:
-        """Hand over a batch of one partition, or [(partition, offset)] of several."""
-        await self.take_mixed([(partition, offset) for offset in offsets], generation=generation)
-
-    async def take_mixed(self, places: Sequence[tuple[int, int]], generation: int | None = None) -> None:
+        """Hand over a batch of one partition."""
         taken = self.generation if generation is None else generation
-        await self.loop.take([self._event(partition, offset, taken) for partition, offset in places], self.generation)
+        await self.loop.take([self._event(partition, offset, taken) for offset in offsets], self.generation)
+
+    async def take_side_by_side(self, batches: Mapping[int, Sequence[int]]) -> None:
+        """Hand over a batch of each of these partitions at the same moment."""
+        await together(self.take(offsets, partition=partition) for partition, offsets in batches.items())
 
     def _event(self, partition: int, offset: int, generation: int) -> Any:
         message = SimpleNamespace(

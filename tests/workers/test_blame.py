@@ -109,7 +109,7 @@ async def test_a_death_counts_against_no_record_of_another_partition(engine: Asy
         owner.stage.fail = fail
         begin = await owner.own([0, 1])
         with contextlib.suppress(Died):
-            await owner.take_mixed([(partition, 0) for partition in (0, 1) if begin[partition] == 0])
+            await owner.take_side_by_side({partition: [0] for partition in (0, 1) if begin[partition] == 0})
     judged_by = (
         "SELECT l.partition, v.kind, v.reason FROM ingest.verdicts v JOIN ingest.ledger l USING (ledger_id) ORDER BY 1"
     )

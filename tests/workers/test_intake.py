@@ -1,9 +1,10 @@
-"""A batch is bounded by bytes, too: first the bound alone, then in a worker that faust hands records to."""
+"""What is in hand is bounded in records and bytes: first the bounds alone, then in a worker that faust hands records to."""
 
 from __future__ import annotations
 
 import asyncio
 from types import SimpleNamespace
+from typing import Any
 
 from stack.stack import Stack
 from stream.events import Message
@@ -11,25 +12,36 @@ from tests.workers.pipeline import Pipeline
 from workers.intake import Intake
 
 
-def event(size: int) -> SimpleNamespace:
-    return SimpleNamespace(message=SimpleNamespace(value=bytes(size)))
+def event(size: int | None) -> Any:
+    value = None if size is None else bytes(size)
+    return SimpleNamespace(message=SimpleNamespace(value=value))
 
 
-async def test_records_wait_until_those_in_hand_are_done() -> None:
-    intake = Intake(100)
-    for size in (60, 0, 40):
-        await intake.admit(bytes(size))
-    await intake.admit(None)
-    waiting = asyncio.create_task(intake.admit(bytes(50)))
+async def test_bytes_wait_until_those_in_hand_are_done() -> None:
+    intake = Intake(limit_records=10, limit_bytes=100)
+    for size in (60, 0, 40, None):
+        await intake.admit(event(size))
+    waiting = asyncio.create_task(intake.admit(event(50)))
     await asyncio.sleep(0)
     assert not waiting.done()
     intake.release([event(60)])
     await asyncio.wait_for(waiting, 5)
-    huge = asyncio.create_task(intake.admit(bytes(1_000)))
+    huge = asyncio.create_task(intake.admit(event(1_000)))
     await asyncio.sleep(0)
     assert not huge.done()
     intake.release([event(40), event(50)])
     await asyncio.wait_for(huge, 5)
+
+
+async def test_records_wait_until_those_in_hand_are_done() -> None:
+    intake = Intake(limit_records=2, limit_bytes=100)
+    for _ in range(2):
+        await intake.admit(event(0))
+    waiting = asyncio.create_task(intake.admit(event(0)))
+    await asyncio.sleep(0)
+    assert not waiting.done()
+    intake.release([event(0)])
+    await asyncio.wait_for(waiting, 5)
 
 
 def test_large_records_make_small_batches(stack: Stack) -> None:

@@ -56,10 +56,12 @@ async def test_the_steps_come_in_their_order(engine: AsyncEngine) -> None:
     assert steps == STEPS
 
 
-async def test_partitions_of_one_batch_are_committed_each(engine: AsyncEngine, database: str) -> None:
+async def test_batches_of_two_partitions_run_side_by_side(engine: AsyncEngine, database: str) -> None:
     owner = Owner(engine, LOG)
     assert await owner.own([0, 1]) == {0: 0, 1: 0}
-    await owner.take_mixed([(0, 0), (1, 0), (0, 1), (1, 1), (1, 2)])
+    owner.stage.waits = {0: owner.stage.begun[1], 1: owner.stage.begun[0]}
+    await owner.take_side_by_side({0: [0, 1], 1: [0, 1, 2]})
+    assert owner.stage.begun[0].is_set()
     assert [offset for partition, offset in owner.acked if partition == 1] == [0, 1, 2]
     assert seen(database) == [0, 1, 0, 1, 2]
 

@@ -23,6 +23,7 @@ class Scene:
 
     def __init__(self, patience_seconds: float = 0.0) -> None:
         self.end = self.offset = self.tries = 0
+        self.at_work: dict[int, int] = {}
         self.healthy = True
         self.kafka_away = False
         self.markers_only = False  # behind the watermark
@@ -34,6 +35,7 @@ class Scene:
             topic_id=self._topic_id,
             healthy=self._healthy,
             tries=lambda: self.tries,
+            at_work=lambda: self.at_work,
             only_markers=self._only_markers,
             patience_seconds=patience_seconds,
         )
@@ -98,6 +100,16 @@ async def test_trying_again_is_no_standing_still() -> None:
     scene = Scene()
     for scene.tries in range(5):
         await scene.look(end=10, offset=3)
+    with pytest.raises(NoProgress):
+        await scene.look(end=10, offset=3)
+
+
+async def test_one_batch_that_stands_still_is_noticed_while_others_go_on() -> None:
+    scene = Scene()
+    for scene.tries in range(3):
+        scene.at_work = {0: scene.tries}
+        await scene.look(end=10, offset=3)
+    scene.tries = 3  # of another partition's batch
     with pytest.raises(NoProgress):
         await scene.look(end=10, offset=3)
 
