@@ -59,16 +59,17 @@ def send_call(
                     realtime=realtime,
                     on_progress=lambda ms, task=task: progress.update(task, completed=ms),  # type: ignore[misc]
                 )
+                producer.flush()  # so that what is printed is there
                 console.print(
                     f"{sent.call_id}: {sent.duration_ms / 1000:.1f} s, {sent.channels} channels at {sent.rate} Hz, "
                     f"{sent.chunks} chunks, started at {sent.call_started_at.isoformat()}"
                 )
     except (UnreadableAudio, OSError) as err:
-        fail(str(err))
+        fail(with_notes(str(err), err))
     except ValueError as err:  # roles that do not fit the channels, a call id that is none
-        fail(reason(err), WRONG)
+        fail(with_notes(reason(err), err), WRONG)
     except DeliveryError as err:
-        fail(str(err), UNAVAILABLE)
+        fail(with_notes(str(err), err), UNAVAILABLE)
 
 
 @send.command("reviews")
@@ -102,8 +103,13 @@ def send_reviews(file: Annotated[Path, typer.Argument(exists=True, dir_okay=Fals
                     producer.delete(event.review_id, version=event.version)
                     deleted += 1
     except DeliveryError as err:
-        fail(str(err), UNAVAILABLE)
+        fail(with_notes(str(err), err), UNAVAILABLE)
     console.print(f"sent {sent} reviews and {deleted} deletions")
+
+
+def with_notes(said: str, err: Exception) -> str:
+    """Also what the sender noted: records that did not reach Kafka besides."""
+    return "; ".join([said, *getattr(err, "__notes__", ())])
 
 
 def reason(err: ValueError) -> str:

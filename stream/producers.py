@@ -13,7 +13,8 @@
 
 Every record can be decoded alone and stays below the broker's usual limit of 1 MB. Sending is idempotent and waits
 for all replicas. `send` and `write` return before the acknowledgement and block while too much is in flight; a
-failed delivery is raised by the next call, by `flush`, or at the end of the `with` block, never dropped.
+failed delivery is raised by the next call, by `flush`, or at the end of the `with` block, never dropped. A block that
+an error of your own leaves still sends what it was given, for up to 10 s; what fails is noted on that error.
 SASL, TLS and other settings of kafka-python pass through as keyword arguments (security_protocol="SASL_SSL",
 sasl_mechanism="SCRAM-SHA-512", sasl_plain_username=..., ssl_cafile=...).
 """

@@ -33,6 +33,9 @@ DELIVERY_TIMEOUT_SECONDS = 120.0
 # A record expires at the timeout exactly; telling the threads takes a moment more.
 _GRACE_SECONDS = 5.0
 
+# What an error of the caller's own waits for what was handed over before it: a broker that lives answers in less.
+_LEAVING_SECONDS = 10.0
+
 # Errors beyond this many are counted, not kept; each holds a few hundred bytes.
 _KEPT_ERRORS = 20
 
@@ -164,37 +167,40 @@ class Sender:
         """
         with self._room:
             self._room.wait_for(lambda: self._failed or not self._waiting, timeout=self._timeout + _GRACE_SECONDS)
-            late = [(ticket.topic, ticket.record_id) for ticket in self._waiting.values()]
+            late = list(self._waiting.values())
         self.raise_errors()
-        if late:
-            error = DeliveryError(*late[0], f"not acknowledged within {self._timeout} s; it may or may not arrive")
-            if late[1:]:
-                error.add_note(_others(len(late) - 1, [record_id for _, record_id in late[1 : _KEPT_ERRORS + 1]]))
+        cause = f"not acknowledged within {self._timeout} s; it may or may not arrive"
+        if error := _as_one([DeliveryError(one.topic, one.record_id, cause) for one in late], len(late)):
             raise error
 
     def raise_errors(self) -> None:
         """Raise the first failed delivery since the last call, with the number of the others in its notes."""
         with self._room:
-            if not self._failed:
-                return
-            first, others = self._errors.popleft(), self._failed - 1
-            rest = list(self._errors)
+            told, count = list(self._errors), self._failed
             self._errors.clear()
             self._failed = 0
-        if others:
-            first.add_note(_others(others, [error.record_id for error in rest]))
-        raise first
+        if error := _as_one(told, count):
+            raise error
 
     def close(self) -> None:
-        """Send what is left and close. Raises DeliveryError as `flush` does, after the connection is closed."""
+        """Send what is left and close. Raises one DeliveryError after that: the first, with all others in its notes."""
+        if error := self._finish(self._timeout + _GRACE_SECONDS):
+            raise error
+
+    def _finish(self, seconds: float) -> DeliveryError | None:
+        """Wait for every message, also after one has failed, and close. Returns what `close` raises."""
         try:
-            self.flush()
+            with self._room:
+                self._room.wait_for(lambda: not self._waiting, timeout=seconds)
+                late = list(self._waiting.values())
+                cause = f"not acknowledged within {seconds:g} s; it may or may not arrive"
+                told = [*self._errors, *(DeliveryError(one.topic, one.record_id, cause) for one in late)]
+                count = self._failed + len(late)
+                self._errors.clear()
+                self._failed = 0
+            return _as_one(told, count)
         finally:
             self._stop(1.0)
-
-    def abandon(self) -> None:
-        """Close without waiting for what is in flight: after an error of the caller's own."""
-        self._stop(0)
 
     def _stop(self, timeout_seconds: float) -> None:
         try:
@@ -212,10 +218,11 @@ class Sender:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if kind is None:
+        if error is None:
             self.close()
-        else:
-            self.abandon()
+        elif failed := self._finish(min(self._timeout, _LEAVING_SECONDS)):
+            for line in (str(failed), *getattr(failed, "__notes__", ())):
+                error.add_note(line)
 
     def _done(self, ticket: _Ticket, cause: str | None) -> None:
         with self._room:
@@ -228,8 +235,14 @@ class Sender:
             self._room.notify_all()
 
 
-def _others(count: int, ids: list[str]) -> str:
-    return f"{count} more records: {', '.join(ids)}{', ...' if len(ids) < count else ''}"
+def _as_one(told: list[DeliveryError], count: int) -> DeliveryError | None:
+    """The first of the errors, with the ids of the others in its notes, and how many of `count` there are in all."""
+    if not told:
+        return None
+    first, ids = told[0], [error.record_id for error in told[1:_KEPT_ERRORS]]
+    if count > 1:
+        first.add_note(f"{count - 1} more records: {', '.join(ids)}{', ...' if len(ids) < count - 1 else ''}")
+    return first
 
 
 def _id(message: Message) -> str:

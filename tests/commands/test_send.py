@@ -77,6 +77,18 @@ def test_what_is_wrong_with_a_call_is_said_and_nothing_is_sent(
     assert pipeline.ends(pipeline.topics.calls_audio) == before
 
 
+def test_what_is_printed_as_sent_is_there_though_a_later_file_is_none(
+    run: Run, pipeline: Pipeline, tmp_path: Path
+) -> None:
+    """The command ends at the second file; the first is whole in Kafka, up to its end."""
+    (tmp_path / "text.mp3").write_text("this is no music")
+    record(tmp_path / "before-text.wav", "pcm_s16le")
+    done = run("send", "call", "before-text.wav", "text.mp3", *STARTED)
+    assert (done.code, "text.mp3" in done.sentence(), done.out.partition(":")[0]) == (1, True, "before-text")
+    query = "SELECT close_reason, gap_ms FROM ingest.calls WHERE call_id = 'before-text' AND close_reason IS NOT NULL"
+    pipeline.wait(lambda: pipeline.rows(query) == [("ended", 0)], "the first file's call")
+
+
 def line(review_id: str, **fields: object) -> str:
     plain = {"review_id": review_id, "product": "kettle", "text": "The battery is great.", "created_at": "2026-05-04"}
     return json.dumps(plain | fields) + "\n"

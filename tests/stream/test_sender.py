@@ -32,6 +32,55 @@ def test_a_refused_record_is_named(broker: Broker) -> None:
     assert failed.value.topic == topic
 
 
+def _leave(broker: Broker, given: list[Message]) -> LookupError:
+    """Hand these over and leave the block by an error at once."""
+
+    def work() -> None:
+        with Sender(broker.bootstrap, timeout_seconds=20) as sender:
+            for message in given:
+                sender.send(message)
+            raise LookupError("no such file")
+
+    with pytest.raises(LookupError) as own:
+        work()
+    return own.value
+
+
+def test_an_error_of_the_callers_own_loses_nothing_that_was_handed_over(broker: Broker) -> None:
+    topic = f"{broker.prefix}left"
+    create(broker.bootstrap, {topic: {}})
+    own = _leave(broker, [Message(topic=topic, key=b"k", value=b"%d" % number * 900_000) for number in range(10)])
+    assert not hasattr(own, "__notes__")
+    assert [(record.value or b"")[:1] for record in records(broker.bootstrap, topic)] == [b"%d" % n for n in range(10)]
+
+
+def test_an_error_of_the_callers_own_says_what_failed_besides(broker: Broker) -> None:
+    topic = f"{broker.prefix}tiny-too"
+    create(broker.bootstrap, {topic: {"max.message.bytes": "500"}})
+    own = _leave(broker, [Message(topic=topic, key=b"call-9", value=b"v" * 1_000)])
+    assert "record call-9 did not reach" in str(own.__notes__)
+
+
+def test_closing_waits_for_all_and_tells_of_all(broker: Broker) -> None:
+    """One record is refused while another is still on its way: it too gets its time, and its end is told."""
+    topic = f"{broker.prefix}tiny-three"
+    create(broker.bootstrap, {topic: {"max.message.bytes": "500"}})
+    sender = Sender(broker.bootstrap, timeout_seconds=20)
+    slow = _Ticket(topic=topic, record_id="slow", size=1)
+    sender._waiting[id(slow)], sender._used = slow, slow.size
+    with ThreadPoolExecutor(1) as pool:
+        sender.send(Message(topic=topic, key=b"refused", value=b"v" * 1_000))
+        closing = pool.submit(sender.close)
+        deadline = time.monotonic() + 20
+        while not (sender._failed or closing.done()):
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        sender._done(slow, "expired")
+        with pytest.raises(DeliveryError) as failed:
+            closing.result(20)
+    assert (failed.value.record_id, failed.value.__notes__) == ("refused", ["1 more records: slow"])
+
+
 def test_a_failure_that_two_threads_wake_to_lets_neither_send_uncounted(
     broker: Broker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
