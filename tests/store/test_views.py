@@ -167,6 +167,18 @@ async def test_an_analysed_call_that_timed_out_is_complete_and_still_says_so(con
     assert found == [("timed_out", "analysed", True)]
 
 
+async def test_a_review_in_a_foreign_language_is_complete_but_not_analysed(conn: AsyncConnection) -> None:
+    run, _ = await seed(conn)
+    counts = (
+        "SELECT sum(total), sum(complete), sum(open), sum(analysed), sum(other_terminal), sum(dead_lettered)"
+        " FROM analytics_v1.completeness WHERE source = 'review'"
+    )
+    assert await rows(conn, counts) == [(6, 6, 0, 4, 0, 2)]
+    foreign = "UPDATE ingest.reviews SET state = 'unsupported_language' WHERE review_id = 'r3' AND run_id = :run"
+    await conn.execute(sa.text(foreign), {"run": run})
+    assert await rows(conn, counts) == [(6, 6, 0, 3, 1, 2)]
+
+
 async def test_runs_are_named_by_their_spec(conn: AsyncConnection) -> None:
     assert await runs.current(conn) is None
     first = await runs.open_run(conn, {"b": [1, 2], "a": {"y": 1, "x": 2}}, make_current=False)
