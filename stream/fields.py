@@ -22,12 +22,14 @@ from stream.limits import (
     MAX_YEAR,
     MIN_RATE,
     MIN_YEAR,
+    RATES,
 )
 from stream.reasons import REASONS
 
 __all__ = [
     "CallId",
     "Channels",
+    "ChunkRate",
     "Codec",
     "Event",
     "Instant",
@@ -66,6 +68,12 @@ def _review_id(text: str) -> str:
     if not _is_id(text):
         raise PydanticCustomError("invalid_review_id", "a review_id is printable text of 1 to 200 bytes")
     return text
+
+
+def _chunk_rate(rate: int) -> int:
+    if rate not in RATES:
+        raise PydanticCustomError("unsupported_rate", f"the rate of a call is one of {', '.join(map(str, RATES))}")
+    return rate
 
 
 def storable(text: str) -> str:
@@ -107,6 +115,7 @@ Instant = Annotated[AwareDatetime, BeforeValidator(_from_text), AfterValidator(_
 ShortText = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(storable)]
 LongText = Annotated[str, Field(max_length=1_000), AfterValidator(storable)]
 Rate = Annotated[int, Field(ge=MIN_RATE, le=MAX_RATE)]
+ChunkRate = Annotated[int, AfterValidator(_chunk_rate)]
 Channels = Annotated[int, Field(ge=1, le=MAX_CHANNELS)]
 Seq = Annotated[int, Field(ge=0, le=MAX_SEQ)]
 OffsetMs = Annotated[int, Field(ge=0, le=MAX_OFFSET_MS)]

@@ -10,7 +10,7 @@ import numpy as np
 from av.audio.resampler import AudioResampler
 from numpy.typing import NDArray
 
-from stream.limits import MAX_CHANNELS, MAX_RATE, MIN_RATE
+from stream.limits import MAX_CHANNELS, MAX_RATE, RATES
 
 __all__ = ["AudioFile", "UnreadableAudio", "read_file"]
 
@@ -27,7 +27,8 @@ class UnreadableAudio(ValueError):
 class AudioFile:
     """An audio file opened for reading; `rate` in Hz and `channels` are those of the samples that `blocks` yields.
 
-    A rate outside 8,000 to 48,000 Hz is resampled to the nearest of the two, everything else stays as it is.
+    A rate that calls cannot have (stream.limits.RATES) is resampled to the next higher, above 48,000 Hz to 48,000;
+    everything else stays as it is.
     """
 
     def __init__(self, path: Path | str) -> None:
@@ -47,7 +48,8 @@ class AudioFile:
         if not 1 <= self.channels <= MAX_CHANNELS:
             self.close()
             raise UnreadableAudio(f"{self.path.name} has {self.channels} channels; a call has 1 or 2")
-        self.rate = min(max(self._stream.codec_context.sample_rate, MIN_RATE), MAX_RATE)
+        found = self._stream.codec_context.sample_rate
+        self.rate = next((rate for rate in RATES if rate >= found), MAX_RATE)
 
     def blocks(self) -> Iterator[Pcm]:
         """The samples in order, int16 [frames, channels], in blocks of whatever size the file has. Once only."""

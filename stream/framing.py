@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from stream.calls import AudioChunk
 from stream.fields import Codec, Role
 from stream.g711 import ALAW_SILENCE, ULAW_SILENCE
-from stream.limits import MIN_CHUNK_MS
+from stream.limits import MIN_CHUNK_MS, RATES
 
 __all__ = ["CallIdentity", "ChunkCounter", "frame_bytes", "pieces", "silence"]
 
@@ -63,7 +63,7 @@ def pieces(blocks: Iterable[Pcm], frames: int, least: int) -> Iterator[Pcm]:
 
 @dataclass(slots=True, kw_only=True)
 class ChunkCounter:
-    """Gives a call's chunks their seq, place and duration."""
+    """Gives a call's chunks their seq, place and duration. Raises ValueError for a rate that calls cannot have."""
 
     call_id: str
     call_started_at: datetime
@@ -75,6 +75,10 @@ class ChunkCounter:
     next_seq: int = 0
     _base_ms: int = 0
     _frames: int = 0
+
+    def __post_init__(self) -> None:
+        if self.rate not in RATES:
+            raise ValueError(f"the rate of a call is one of {', '.join(map(str, RATES))} Hz, not {self.rate}")
 
     def identity(self) -> CallIdentity:
         """What every event of the call repeats."""

@@ -13,11 +13,10 @@ from stream.limits import (
     MAX_CHANNELS,
     MAX_CHUNK_MS,
     MAX_OFFSET_MS,
-    MAX_RATE,
     MAX_SEQ,
     MAX_UTTERANCE_MS,
     MIN_CHUNK_MS,
-    MIN_RATE,
+    RATES,
 )
 
 __all__ = ["HEADERS", "HeaderDoc", "header_schema"]
@@ -54,7 +53,7 @@ HEADERS: Mapping[str, HeaderDoc] = MappingProxyType(
             "Start of the call, RFC 3339 with offset, 2000 to 2099. Equal on every record of the call.", True, _TIME
         ),
         "codec": HeaderDoc("Of the value; l16 is little endian.", True, {"enum": list(CODECS)}),
-        "rate": HeaderDoc(f"Samples a second, {MIN_RATE} to {MAX_RATE}.", True, _NUMBER),
+        "rate": HeaderDoc("Samples a second.", True, {"enum": [str(rate) for rate in RATES]}),
         "channels": HeaderDoc(f"1 to {MAX_CHANNELS}, interleaved.", True, {"enum": ["1", "2"]}),
         "channel_roles": HeaderDoc(
             f"Who speaks on each channel, comma separated: {', '.join(_ROLES)}. Absent: unknown.",

@@ -19,6 +19,7 @@ __all__ = [
     "MIN_CHUNK_MS",
     "MIN_RATE",
     "MIN_YEAR",
+    "RATES",
 ]
 
 # A broker takes batches of 1,048,588 bytes (message.max.bytes), a producer sends requests of 1,048,576. What is left
@@ -29,7 +30,9 @@ MAX_VALUE_BYTES = 1_000_000
 MAX_ID_BYTES = 200
 
 CODECS = ("pcmu", "pcma", "l16", "wav", "flac")
-MIN_RATE, MAX_RATE = 8_000, 48_000
+# Those that the segmenter has a filter for: telephony, and what sound cards and codecs give.
+RATES = (8_000, 11_025, 16_000, 22_050, 24_000, 32_000, 44_100, 48_000)
+MIN_RATE, MAX_RATE = RATES[0], RATES[-1]
 MAX_CHANNELS = 2
 
 # One telephone frame is 20 ms. 5 s x 48,000 frames x 2 channels x 2 bytes = 960,000 bytes: the largest chunk fits

@@ -154,8 +154,8 @@ class CallProducer(_Producer):
 
         `roles` says who speaks on each channel, "unknown" where not given; Earful never guesses. `started_at` (aware;
         now, if absent) is part of the call's identity: a producer that goes on with a call repeats it. `chunk_ms` is
-        how much audio a record holds, usually 200 to 500. Raises pydantic's ValidationError, a ValueError, for
-        anything out of bounds.
+        how much audio a record holds, usually 200 to 500; `rate` is one of stream.limits.RATES. Raises ValueError
+        (pydantic's ValidationError is one) for anything out of bounds.
         """
         counter = ChunkCounter(
             call_id=call_id,
@@ -188,7 +188,8 @@ class CallProducer(_Producer):
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
     ) -> SentCall:
-        """Send a whole call: any audio file that FFmpeg reads, or int16 [frames] or [frames, channels] at `rate` Hz.
+        """Send a whole call: any audio file that FFmpeg reads, or int16 [frames] or [frames, channels] at `rate` Hz,
+        one of stream.limits.RATES; a file of another rate is resampled to the next higher.
 
         It travels in pieces of 5 s, each a complete FLAC (or L16), and is read as it is sent, so memory stays small.
         With `realtime` a piece of 200 ms leaves when it would have been spoken. `on_progress` gets the milliseconds

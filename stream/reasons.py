@@ -30,7 +30,7 @@ REASONS: Mapping[str, str] = MappingProxyType(
         "no_text": "the review has no text",
         "roles_mismatch": "the number of channel roles is not the number of channels",
         "unsupported_codec": "the codec is none of pcmu, pcma, l16, wav, flac",
-        "unsupported_rate": "the sample rate is outside 8,000 to 48,000 Hz",
+        "unsupported_rate": "the sample rate is none of 8000, 11025, 16000, 22050, 24000, 32000, 44100, 48000 Hz",
         "unsupported_channels": "there are not 1 or 2 channels",
         "empty_chunk": "the chunk holds no audio",
         "truncated": "the audio ends before its own header says, or inside a frame",

@@ -8,6 +8,11 @@ import soxr
 from numpy.typing import NDArray
 
 from speech.resample import RATES, resampler
+from stream import limits
+
+
+def test_the_contract_takes_the_rates_that_are_resampled() -> None:
+    assert limits.RATES == RATES
 
 
 def resample(samples: NDArray[np.int16], rate: int, blocks_at_once: int) -> NDArray[np.int16]:

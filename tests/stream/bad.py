@@ -102,6 +102,7 @@ AUDIO: dict[str, tuple[str, Record]] = {
     "no codec": ("missing_header", _audio(codec=None)),
     "codec that is no text": ("invalid_header", _audio(codec=b"\xff\xfe")),
     "rate of 7,999 Hz": ("unsupported_rate", _audio(rate=b"7999")),
+    "rate of 12 kHz": ("unsupported_rate", _audio(rate=b"12000")),
     "rate of 96 kHz": ("unsupported_rate", _audio(rate=b"96000")),
     "rate with a unit": ("invalid_header", _audio(rate=b"8 kHz")),
     "rate with a line end": ("invalid_header", _audio(rate=b"8000\n")),

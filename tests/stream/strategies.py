@@ -21,7 +21,7 @@ from stream.events import (
     ReviewDeleted,
     Utterance,
 )
-from stream.limits import MAX_OFFSET_MS, MAX_SEQ, MAX_VERSION
+from stream.limits import MAX_OFFSET_MS, MAX_SEQ, MAX_VERSION, RATES
 from stream.records import Message, Record
 
 __all__ = ["EVENTS", "as_record", "ids", "instants"]
@@ -79,7 +79,7 @@ EVENTS: dict[str, st.SearchStrategy[Any]] = {
         _call,
         _layouts,
         codec=st.sampled_from(["pcmu", "pcma", "l16", "wav", "flac"]),
-        rate=st.integers(8_000, 48_000),
+        rate=st.sampled_from(RATES),
         seq=_seqs,
         offset_ms=_ms,
         duration_ms=st.integers(20, 5_000),
@@ -100,7 +100,7 @@ EVENTS: dict[str, st.SearchStrategy[Any]] = {
                 "utterance_id": st.uuids(),
                 "channel": st.integers(0, 1),
                 "role": _roles,
-                "rate": st.integers(8_000, 48_000),
+                "rate": st.sampled_from(RATES),
                 "flac": st.binary(min_size=1, max_size=500),
                 "cut_version": _texts,
                 "product": st.none() | _texts,

@@ -56,8 +56,8 @@ def test_lossy_files_are_read_in_time_and_channel(tmp_path: Path, suffix: str, c
         assert abs(int(spectrum.argmax()) - 300 * (1 + channel)) <= 2
 
 
-@pytest.mark.parametrize(("rate", "heard"), [(96_000, 48_000), (4_000, 8_000)])
-def test_rates_out_of_bounds_are_resampled(tmp_path: Path, rate: int, heard: int) -> None:
+@pytest.mark.parametrize(("rate", "heard"), [(96_000, 48_000), (4_000, 8_000), (12_000, 16_000), (37_800, 44_100)])
+def test_rates_that_calls_cannot_have_are_resampled(tmp_path: Path, rate: int, heard: int) -> None:
     path = tmp_path / "call.wav"
     soundfile.write(path, tone(1, rate, 1), rate)
     found, found_rate = read_file(path)

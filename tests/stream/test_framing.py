@@ -13,6 +13,7 @@ from stream.events import AudioChunk, AudioEvent, CallEnded, CallPaused, CallRes
 from stream.fields import Codec, Role
 from stream.framing import ChunkCounter, pieces
 from stream.headers import instant
+from stream.limits import RATES
 from stream.live import LiveCall
 from stream.sender import DeliveryError
 
@@ -57,7 +58,7 @@ def test_pieces_are_the_same_samples(sizes: list[int], frames: int) -> None:
 @settings(deadline=None)
 @given(
     writes=st.lists(st.integers(0, 900), max_size=20),
-    rate=st.integers(8_000, 48_000),
+    rate=st.sampled_from(RATES),
     channels=st.integers(1, 2),
     chunk_ms=st.integers(20, 5_000),
 )

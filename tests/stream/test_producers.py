@@ -171,6 +171,7 @@ def test_a_file_that_breaks_off_ends_its_call(broker: Broker, calls: CallProduce
     [
         ({"call_id": "x" * 201}, "call_id"),
         ({"call_id": "c", "channels": 3}, "channels"),
+        ({"call_id": "c", "rate": 12_000}, "one of 8000, 11025, 16000"),
         ({"call_id": "c", "channels": 2, "roles": ("agent",)}, "role"),
         ({"call_id": "c", "metadata": {"a": "x" * 1_001}}, "metadata"),
     ],
