@@ -38,7 +38,8 @@ def plan() -> Plan:
         model_repositories=[str(PROJECT / "model_repo")],
         prepare=[[*earful, "migrate"], [*earful, "topics", "create"], [*earful, "runs", "open"]],
         workers={stage: [sys.executable, "-m", "workers", stage] for stage in STAGES},
-        env={**ENV, **speech, "PYTHONPATH": str(PROJECT)},
+        # Safe path: a settings.py in the folder of the call does not stand for ours.
+        env={**ENV, **speech, "PYTHONPATH": str(PROJECT), "PYTHONSAFEPATH": "1"},
     )
 
 

@@ -11,7 +11,8 @@ __all__ = ["Plan"]
 class Plan:
     """What `up` asks for; kept as plan.json in the home.
 
-    `prepare` are commands that run once, in order, when the servers are up; `workers` are kept running.
+    `prepare` are commands that run once, in order, when the servers are up; `workers` are kept running. Both run in
+    the folder in which `up` was called.
     `env` is added to the environment of both; {kafka}, {postgres_url}, {triton} and {metrics} in its
     values stand for the endpoints.
     """

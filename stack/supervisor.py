@@ -59,8 +59,8 @@ class Worker:
         return self._child.pid
 
     def start(self) -> None:
-        """Starts it with the endpoints as they are now."""
-        self._child.start(self._command, env=environment(self._env, self._stack))
+        """Starts it with the endpoints as they are now, in our folder: what reads `.env` there reads the caller's."""
+        self._child.start(self._command, env=environment(self._env, self._stack), cwd=Path())
 
     def stop(self) -> None:
         """TERM, then KILL after 15 s."""

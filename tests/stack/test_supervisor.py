@@ -22,9 +22,10 @@ from stack.home import shared_memory
 from stack.plan import Plan
 from stack.process import MARK, StackError, marked
 from stack.stack import Stack
-from stack.supervisor import Supervisor
+from stack.supervisor import Supervisor, Worker
 from tests.faults import ills
 
+ROOT = str(Path(__file__).parents[2])
 MODELS = Path(__file__).parent.parent / "models"
 # Has a semaphore in /dev/shm, as a worker with a child process has; its resource tracker must get to unlink it.
 _WORKER = """
@@ -214,6 +215,27 @@ def test_a_worker_that_leaves_just_when_it_is_told_to_harms_nobody(home: Path, m
     finally:
         signal.signal(signal.SIGTERM, before)
     assert told == [], "that was meant for a worker"
+
+
+@pytest.mark.parametrize(
+    ("line", "says"),
+    [
+        ("EARFUL_TOPIC_PREFIX=acme.", "acme. here"),
+        ("EARFUL_TOPIC_PREFX=acme.", "unknown setting EARFUL_TOPIC_PREFX; did you mean "),
+    ],
+)
+def test_a_worker_reads_the_env_file_of_the_folder_in_which_all_was_started(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, line: str, says: str
+) -> None:
+    monkeypatch.setattr(Stack, "endpoints", {})
+    monkeypatch.chdir(tmp_path)
+    Path(".env").write_text(line + "\n")
+    code = "import settings; print(settings.load().topic_prefix, 'here')"
+    worker = Worker("worker", [sys.executable, "-c", code], Stack(home, model_repositories=[]), {"PYTHONPATH": ROOT})
+    worker.start()
+    until(lambda: not worker.healthy())
+    worker.stop()
+    assert says in (home / "logs" / "worker.log").read_text()
 
 
 def _commands(pids: set[int]) -> list[str]:
