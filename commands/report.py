@@ -9,8 +9,8 @@ from typing import Annotated, Any, cast
 
 import psycopg
 import typer
-from psycopg import Connection
-from psycopg.rows import DictRow
+from psycopg import Connection, Cursor
+from psycopg.rows import DictRow, TupleRow, tuple_row
 from rich.markup import escape
 from rich.table import Table
 
@@ -80,13 +80,27 @@ def sql(
 
 
 # Both by Postgres' extended protocol, which takes one statement: no RESET ROLE or COMMIT can stand before it.
-def every_row(connection: Connection[DictRow], query: str) -> list[DictRow]:
-    cursor = connection.execute(query.encode(), prepare=True)
-    return cursor.fetchall() if cursor.description else []
+def every_row(connection: Connection[DictRow], query: str) -> list[dict[str, Any]]:
+    with connection.cursor(row_factory=tuple_row) as cursor:
+        cursor.execute(query.encode(), prepare=True)
+        return named(cursor, cursor.fetchall() if cursor.description else [])
 
 
-def first_rows(connection: Connection[DictRow], query: str, most: int) -> list[DictRow]:
+def first_rows(connection: Connection[DictRow], query: str, most: int) -> list[dict[str, Any]]:
     """The rest is never sent: Postgres stops when the stream is closed."""
-    stream = cast(Generator[DictRow, None, None], connection.cursor().stream(query.encode()))
+    cursor = connection.cursor(row_factory=tuple_row)
+    stream = cast(Generator[TupleRow, None, None], cursor.stream(query.encode()))
     with closing(stream):
-        return list(islice(stream, most))
+        return named(cursor, list(islice(stream, most)))
+
+
+def named(cursor: Cursor[TupleRow], rows: list[TupleRow]) -> list[dict[str, Any]]:
+    """Columns that Postgres gives the same name are numbered: count, count_2."""
+    names: list[str] = []
+    for column in cursor.description or ():
+        name, number = column.name, 1
+        while name in names:
+            number += 1
+            name = f"{column.name}_{number}"
+        names.append(name)
+    return [dict(zip(names, row, strict=True)) for row in rows]

@@ -32,6 +32,15 @@ def test_no_more_rows_are_fetched_than_are_shown(run: Run) -> None:
     assert run("sql", "SELECT 1 AS n WHERE false", "--json").json() == []
 
 
+def test_columns_of_one_name_are_all_shown(run: Run) -> None:
+    query = "SELECT count(n), count(n) + 5 AS count, 7 AS count_2 FROM generate_series(1, 3) AS n"
+    assert run("sql", query, "--json").json() == [{"count": 3, "count_2": 8, "count_2_2": 7}]
+    assert [line.split() for line in run("sql", query).out.splitlines()] == [
+        ["count", "count_2", "count_2_2"],
+        ["3", "8", "7"],
+    ]
+
+
 @pytest.mark.parametrize(
     "query",
     [
