@@ -97,7 +97,7 @@ class Supervisor:
         except StackError as err:
             _LOG.error("%s", err)  # another owner's home: its status.json is not ours to write
             return 1
-        self._report_state("starting")
+        self._write()  # without this one nobody would find us to stop us
         try:
             self._stack.start()
             for server in self._stack.servers:
@@ -212,12 +212,18 @@ class Supervisor:
         }
         with self._lock:
             self._units[unit.name] = entry
-            self._write()
+            self._try_to_write()
 
     def _report_state(self, state: str, error: str | None = None) -> None:
         with self._lock:
             self._state, self._error = state, error
+            self._try_to_write()
+
+    def _try_to_write(self) -> None:
+        try:
             self._write()
+        except OSError as err:  # a full disk, say: the next report tries again, and the watch goes on
+            _LOG.error("status.json was not written: %s", err)
 
     def _write(self) -> None:
         units = {name: self._units[name] for name in self._order if name in self._units}

@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -215,6 +216,40 @@ def test_a_worker_that_leaves_just_when_it_is_told_to_harms_nobody(home: Path, m
     finally:
         signal.signal(signal.SIGTERM, before)
     assert told == [], "that was meant for a worker"
+
+
+class _Dying:
+    """A unit that has died, and lives once it was started again."""
+
+    name, check_seconds, pid = "worker", 1.0, None
+    started = False
+
+    def start(self) -> None:
+        self.started = True
+        self.pid = os.getpid()  # type: ignore[assignment]
+
+    def stop(self) -> None:
+        pass
+
+    def healthy(self) -> bool:
+        return True
+
+
+def test_a_disk_that_takes_no_status_ends_no_watch(
+    home: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(Stack, "endpoints", {})
+    supervisor, unit = Supervisor(home, plan(home)), _Dying()
+    supervisor._order = [unit.name]
+    (home / "status.new").mkdir()  # where status.json is written first: every write is an OSError
+    watch = threading.Thread(target=supervisor._watch, args=(unit,))
+    watch.start()
+    until(lambda: unit.started or not watch.is_alive(), seconds=20)
+    watched = watch.is_alive()
+    supervisor.stop()
+    watch.join(10)
+    assert watched
+    assert "status.json was not written" in caplog.text
 
 
 @pytest.mark.parametrize(
