@@ -11,6 +11,7 @@ characters from 0, `to` excluded. `aspect`, the words themselves, will do where 
 from __future__ import annotations
 
 import csv
+import io
 import itertools
 import json
 import re
@@ -60,7 +61,7 @@ def rows(path: Path) -> Iterator[tuple[int, Mapping[str, object] | FileProblem]]
         yield at, FileProblem(path.name, at, "it is not UTF-8")
         return
     if kind == ".csv":
-        reader = csv.DictReader(raw.splitlines(keepends=True), restkey="", strict=True)
+        reader = csv.DictReader(io.StringIO(raw, newline=""), restkey="", strict=True)
         try:
             for row in reader:
                 wrong = "" in row

@@ -90,3 +90,10 @@ def test_a_text_is_cut_into_the_sentences_that_the_model_reads(tmp_path: Path) -
     found = by_sentence(read_labelled(path)[0])
     assert [s.text for s in found] == ["We like it.", "The screen is great!", "Dr. No said so."]
     assert [[s.text[m.start : m.end] for m in s.mentions] for s in found] == [[], ["screen"], []]
+
+
+def test_a_line_separator_inside_a_text_ends_no_line_of_csv(tmp_path: Path) -> None:
+    path = tmp_path / "own.csv"
+    path.write_text("text,aspect,polarity\nThe screen\u2028is great.,screen,positive\n", encoding="utf-8")
+    [line] = read_labelled(path)
+    assert (line.number, line.text) == (2, "The screen\u2028is great.")
