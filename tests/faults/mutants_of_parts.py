@@ -161,6 +161,20 @@ PARTS: tuple[Mutant, ...] = (
         tests=("tests/workers/test_intake.py",),
     ),
     Mutant(
+        name="one_lane",
+        text="a partition's batch waits until those of the others are done",
+        proofs=(2,),
+        edits=(
+            Edit(
+                "workers/lanes.py",
+                "            await self._take(batch)\n",
+                "            async with self.__dict__.setdefault('turn', asyncio.Lock()):\n"
+                "                await self._take(batch)\n",
+            ),
+        ),
+        tests=("tests/workers/test_lanes.py::test_no_lane_waits_for_anothers_batch",),
+    ),
+    Mutant(
         name="strict_names",
         text="a header's name must be UTF-8",
         proofs=(10,),
