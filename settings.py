@@ -77,7 +77,7 @@ class Settings(BaseSettings):
         description="How long Kafka may hold live audio back until more is there; adds up to that to a row's delay",
     )
     # Only a backlog fills a batch. 1024 chunks: a transaction and the saved states of its calls cost a quarter of what they
-    # cost with 256. 64 utterances keep 2 Triton instances busy for some 6 s; more only lengthens what a kill repeats.
+    # cost with 256. 64 utterances keep two cores busy for some 6 s; more only lengthens what a kill repeats.
     audio_batch: int = Field(
         1024, ge=1, description="Chunks of audio worked on at once, in the batches of all partitions"
     )
@@ -87,7 +87,7 @@ class Settings(BaseSettings):
         8, ge=1, description="Calls to summarize worked on at once, in the batches of all partitions"
     )
     review_batch: int = Field(256, ge=1, description="Reviews worked on at once, in the batches of all partitions")
-    # Enough for dynamic batches of 32 on two instances.
+    # As many as utterances are worked on.
     inflight_requests: int = Field(64, ge=1, description="Requests of one worker in flight to Triton")
 
     # Decoded audio and open calls are copied some four times on their way: 64 MB make a peak of 250.

@@ -30,12 +30,12 @@ class Size:
     load_file: str  # in the project, or here
 
 
-#: Each phase takes about a minute on two cores, so that a batch more or less is within a few per cent.
+#: Each phase takes about a minute on two cores, so that its beginning and its end are within a few per cent.
 FULL = Size(
     reviews=3_000,
     delay_seconds=45,
     segmenter_calls=60,
-    calls=50,
+    calls=80,
     lines=40,
     memory_minutes=4,
     patience_seconds=900,

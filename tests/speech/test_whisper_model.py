@@ -143,7 +143,7 @@ def test_the_queue_honours_timeouts_and_lets_canaries_pass(server: Triton, clien
     with ThreadPoolExecutor(16) as pool:
         load = [pool.submit(work, f"load {i}") for i in range(10)]
         wait_for_queue(server, 5)
-        late = pool.submit(work, "late", 0, 1_000)  # microseconds; two instances have five pieces each before it
+        late = pool.submit(work, "late", 0, 1_000)  # microseconds; three instances have three pieces each before it
         canary = pool.submit(work, "canary", 1)
         for future in (*load, late, canary):
             future.result()
