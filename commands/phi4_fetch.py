@@ -10,7 +10,7 @@ import errno
 import hashlib
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -128,7 +128,11 @@ def download(found: Listing, folder: Path, *, tell: Callable[[str], None] = lamb
     if wrong:
         names = ", ".join(file.name for file in wrong)
         raise FetchError(f"not what the hub says they are, and removed: {names}; run it again")
-    shutil.rmtree(folder / ".cache", ignore_errors=True)  # the downloader's notes; all is there
+    notes = folder / ".cache" / "huggingface"  # the downloader's; all is there
+    if notes.is_dir():
+        shutil.rmtree(notes, ignore_errors=True)
+        with suppress(OSError):  # somebody else's, too
+            notes.parent.rmdir()
 
 
 def _wanted(name: str) -> bool:

@@ -70,6 +70,14 @@ def test_it_takes_what_speech_needs_and_says_what_next(hub: Hub, tmp_path: Path)
     assert hub.asked == [], "what is there is not asked for again"
 
 
+def test_it_removes_the_downloaders_notes_and_nobody_elses(hub: Hub, tmp_path: Path) -> None:
+    (tmp_path / ".cache").mkdir()
+    (tmp_path / ".cache" / "mine").write_text("kept")
+    assert fetch(hub, tmp_path)[0] == 0
+    found = contents(tmp_path)
+    assert {name for name in found if name.startswith(".cache")} == {".cache/mine"}
+
+
 def test_it_goes_on_where_it_broke_off(hub: Hub, tmp_path: Path) -> None:
     hub.breaks = BIG
     code, _, err = fetch(hub, tmp_path)
