@@ -32,7 +32,7 @@ def create(
 ) -> AsyncEngine:
     """An async engine; each connection says who it is and gives up on slow statements, locks and dead peers.
 
-    A worker needs at most: the step, attempts, the relay and health; hence four connections.
+    A worker needs at most: a step for each partition, the relay, the reaper and health.
     """
     engine = create_async_engine(
         driver_url(url),
