@@ -25,7 +25,9 @@ class Lanes:
     def __init__(
         self, take: Take, intake: Intake, group: asyncio.TaskGroup, *, most_records: int, wait_seconds: float
     ) -> None:
-        """`most_records` are worked on at once, shared by the lanes; one that was empty waits for its first batch to fill."""
+        """A batch has at most `most_records`, divided by the lanes at work when it begins: while lanes join, batches that began
+        before are larger than their share. A lane that was empty waits for its first batch to fill.
+        """
         self._take = take
         self._most_records = most_records
         self._intake = intake

@@ -59,9 +59,8 @@ class Watchdog:
         self._only_markers = only_markers
         self._still_since = self._asked_topic_id = monotonic()
         self._seen: tuple[dict[int, int], int] = ({}, 0)
-        self._batch_since: dict[
-            int, tuple[tuple[int, int], float]
-        ] = {}  # partition -> offset and try of its batch, since when
+        # partition -> offset and try of its batch, and since when it is there
+        self._batch_since: dict[int, tuple[tuple[int, int], float]] = {}
         self._ends: Mapping[int, int] = {}  # at the last look
         self._offset_since: dict[int, tuple[int, float]] = {}  # partition -> offset, and since when it is there
         self._asked: dict[int, tuple[int, int, bool]] = {}  # partition -> offset, end, whether no record lies between
