@@ -67,7 +67,11 @@ def document() -> dict[str, Any]:
         },
         "defaultContentType": cloudevents.JSON,
         "servers": {
-            "local": {"host": "localhost:9092", "protocol": "kafka", "description": "Any Kafka of version 3 or later."}
+            "local": {
+                "host": "localhost:9092",
+                "protocol": "kafka",
+                "description": "Kafka 2.8 or later; 4.3 is tested.",
+            }
         },
         "channels": channels,
         "operations": operations,

@@ -17,13 +17,13 @@ from stream import cloudevents
 from stream.fields import (
     CallId,
     Channels,
-    ChunkRate,
     Codec,
     Event,
     Instant,
     LongText,
     OffsetMs,
     Payload,
+    Rate,
     Role,
     Seq,
     ShortText,
@@ -106,7 +106,7 @@ class AudioChunk(CallEvent):
     name = "calls.audio.chunk"
 
     codec: Codec
-    rate: ChunkRate
+    rate: Rate
     channels: Channels
     roles: tuple[Role, ...]
     seq: Seq

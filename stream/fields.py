@@ -15,21 +15,19 @@ from stream.limits import (
     MAX_CHANNELS,
     MAX_ID_BYTES,
     MAX_OFFSET_MS,
-    MAX_RATE,
     MAX_SEQ,
     MAX_VALUE_BYTES,
     MAX_VERSION,
     MAX_YEAR,
-    MIN_RATE,
     MIN_YEAR,
     RATES,
 )
 from stream.reasons import REASONS
 
 __all__ = [
+    "RATE_RULE",
     "CallId",
     "Channels",
-    "ChunkRate",
     "Codec",
     "Event",
     "Instant",
@@ -70,9 +68,13 @@ def _review_id(text: str) -> str:
     return text
 
 
-def _chunk_rate(rate: int) -> int:
+#: Also what a producer says before it sends anything.
+RATE_RULE = f"the rate of a call is one of {', '.join(map(str, RATES))} Hz"
+
+
+def _rate(rate: int) -> int:
     if rate not in RATES:
-        raise PydanticCustomError("unsupported_rate", f"the rate of a call is one of {', '.join(map(str, RATES))}")
+        raise PydanticCustomError("unsupported_rate", RATE_RULE)
     return rate
 
 
@@ -114,8 +116,7 @@ ReviewId = Annotated[str, Field(min_length=1, max_length=MAX_ID_BYTES), AfterVal
 Instant = Annotated[AwareDatetime, BeforeValidator(_from_text), AfterValidator(_in_years)]
 ShortText = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(storable)]
 LongText = Annotated[str, Field(max_length=1_000), AfterValidator(storable)]
-Rate = Annotated[int, Field(ge=MIN_RATE, le=MAX_RATE)]
-ChunkRate = Annotated[int, AfterValidator(_chunk_rate)]
+Rate = Annotated[int, AfterValidator(_rate)]
 Channels = Annotated[int, Field(ge=1, le=MAX_CHANNELS)]
 Seq = Annotated[int, Field(ge=0, le=MAX_SEQ)]
 OffsetMs = Annotated[int, Field(ge=0, le=MAX_OFFSET_MS)]

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stream.calls import AudioChunk
-from stream.fields import Codec, Role
+from stream.fields import RATE_RULE, Codec, Role
 from stream.g711 import ALAW_SILENCE, ULAW_SILENCE
 from stream.limits import MIN_CHUNK_MS, RATES
 
@@ -78,7 +78,7 @@ class ChunkCounter:
 
     def __post_init__(self) -> None:
         if self.rate not in RATES:
-            raise ValueError(f"the rate of a call is one of {', '.join(map(str, RATES))} Hz, not {self.rate}")
+            raise ValueError(f"{RATE_RULE}, not {self.rate}")
 
     def identity(self) -> CallIdentity:
         """What every event of the call repeats."""
