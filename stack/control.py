@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import sys
@@ -15,7 +16,7 @@ import psutil
 
 from stack.home import clean, write_json
 from stack.plan import Plan
-from stack.process import StackError
+from stack.process import StackError, set_aside
 
 __all__ = ["down", "endpoints", "status", "up"]
 
@@ -28,7 +29,8 @@ def up(home: Path, plan: Plan, *, tick: Callable[[str], None] = lambda state: No
     """Starts a supervisor in the background and returns the endpoints when everything runs.
 
     `tick` is called about ten times a second with the state, for a progress display. Where a stack already runs in
-    this home, its endpoints are returned and `plan` is not used. Raises StackError if the start fails.
+    this home, its endpoints are returned and `plan` is not used. Raises StackError if the start fails. A start that
+    is interrupted, by Ctrl-C say, is undone first.
     """
     home = home.resolve()
     if _supervisor(home) is None:
@@ -39,12 +41,22 @@ def up(home: Path, plan: Plan, *, tick: Callable[[str], None] = lambda state: No
         spawned = _spawn(home)
     else:
         spawned = None
+    try:
+        return _when_ready(home, spawned, tick)
+    except BaseException:
+        if spawned is not None:  # it may not have reported itself yet, so that `down` would not find it
+            _end(spawned)
+            clean(home)
+        raise
+
+
+def _when_ready(home: Path, spawned: psutil.Process | None, tick: Callable[[str], None]) -> dict[str, str]:
     deadline = time.monotonic() + _UP_SECONDS
     while True:
         now = status(home)
         if now["state"] == "ready":
             return endpoints(home)
-        ended = spawned is not None and os.waitpid(spawned, os.WNOHANG) != (0, 0)
+        ended = spawned is not None and _has_ended(spawned)
         # A failed start reports its error first, and ends when everything is stopped.
         if ended or (spawned is None and now["state"] in ("failed", "stopped", "dead")):
             raise StackError(now.get("error") or f"the stack did not start; see {home / 'logs' / 'supervisor.log'}")
@@ -54,6 +66,23 @@ def up(home: Path, plan: Plan, *, tick: Callable[[str], None] = lambda state: No
         time.sleep(_POLL_SECONDS)
 
 
+def _has_ended(process: psutil.Process) -> bool:
+    try:
+        process.wait(0)
+    except psutil.TimeoutExpired:
+        return False
+    return True
+
+
+def _end(supervisor: psutil.Process) -> None:
+    with contextlib.suppress(psutil.NoSuchProcess):
+        supervisor.terminate()
+    _, alive = psutil.wait_procs([supervisor], timeout=_DOWN_SECONDS)
+    for process in alive:
+        process.kill()
+        process.wait(5)
+
+
 def down(home: Path) -> bool:
     """Stops the stack of this home and whatever a killed one left. False if nothing was running."""
     home = home.resolve()
@@ -61,11 +90,7 @@ def down(home: Path) -> bool:
         return False
     supervisor = _supervisor(home)
     if supervisor is not None:
-        supervisor.terminate()
-        _, alive = psutil.wait_procs([supervisor], timeout=_DOWN_SECONDS)
-        for process in alive:
-            process.kill()
-            process.wait(5)
+        _end(supervisor)
     if not clean(home):
         raise StackError(f"the stack in {home} belongs to another process (a test run or a demo); stop that")
     return supervisor is not None
@@ -90,18 +115,20 @@ def endpoints(home: Path) -> dict[str, str]:
     return {str(key): str(value) for key, value in found.items()}
 
 
-def _spawn(home: Path) -> int:
-    """A supervisor in a session of its own, which outlives this process. Its process id."""
+def _spawn(home: Path) -> psutil.Process:
+    """A supervisor in a session of its own, which outlives this process."""
+    set_aside(home / "logs" / "supervisor.log")
     log = os.open(home / "logs" / "supervisor.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     null = os.open(os.devnull, os.O_RDONLY)
     try:
-        return os.posix_spawn(
+        pid = os.posix_spawn(
             sys.executable,
             [sys.executable, "-m", "stack.supervisor", "--home", str(home)],
             os.environ,
             file_actions=[(os.POSIX_SPAWN_DUP2, null, 0), *((os.POSIX_SPAWN_DUP2, log, fd) for fd in (1, 2))],
             setsid=True,
         )
+        return psutil.Process(pid)  # a zombie has one, too, until it is waited for
     finally:
         os.close(log)
         os.close(null)

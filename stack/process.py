@@ -20,12 +20,12 @@ from pathlib import Path
 
 import psutil
 
-__all__ = ["MARK", "Child", "StackError", "as_user", "end", "marked"]
+__all__ = ["MARK", "Child", "StackError", "as_user", "end", "marked", "set_aside"]
 
 MARK = "STACK_OF_EARFUL"
 _POLL_SECONDS = 0.05
 _TRACKER_SECONDS = 3.0
-_LOG_LIMIT_BYTES = 20 << 20  # a log larger than this is set aside at the next start; one older file is kept
+_LOG_LIMIT_BYTES = 20 << 20
 
 
 class StackError(RuntimeError):
@@ -44,6 +44,12 @@ def as_user(user: str | None, command: Sequence[str | Path]) -> list[str]:
     entry = pwd.getpwnam(user)
     change = f"import os, sys; os.setgroups([]); os.setgid({entry.pw_gid}); os.setuid({entry.pw_uid}); "
     return [sys.executable, "-I", "-S", "-c", change + "os.execv(sys.argv[1], sys.argv[1:])", *words]
+
+
+def set_aside(log: Path) -> None:
+    """Before a start writes to it: a log over 20 MB becomes NAME.log.1, in place of an older one."""
+    if log.exists() and log.stat().st_size > _LOG_LIMIT_BYTES:
+        log.rename(log.with_suffix(".log.1"))
 
 
 def marked(home: Path, name: str = "") -> list[psutil.Process]:
@@ -138,8 +144,7 @@ class Child:
         """Starts the command, after an end of whatever an earlier one of this name left behind."""
         end(marked(self.home, self.name))
         self.log.parent.mkdir(parents=True, exist_ok=True)
-        if self.log.exists() and self.log.stat().st_size > _LOG_LIMIT_BYTES:
-            self.log.rename(self.log.with_suffix(".log.1"))
+        set_aside(self.log)
         with self.log.open("ab") as log:
             self._log_start = log.tell()
             self._popen = subprocess.Popen(

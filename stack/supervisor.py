@@ -27,7 +27,7 @@ import psutil
 from stack.home import write_json
 from stack.pause import Pause
 from stack.plan import Plan
-from stack.process import MARK, Child, StackError, end, marked
+from stack.process import MARK, Child, StackError, end, marked, set_aside
 from stack.stack import Server, Stack
 
 __all__ = ["Supervisor"]
@@ -103,13 +103,13 @@ class Supervisor:
             for server in self._stack.servers:
                 self._report(server, "healthy", restarts=0)
             self._prepare()
-            for worker in self._workers:
-                worker.start()
-                self._report(worker, "healthy", restarts=0)
-            for unit in (*self._stack.servers, *self._workers):
-                self._watchers[unit.name] = threading.Thread(target=self._watch, args=(unit,), name=unit.name)
-                self._watchers[unit.name].start()
             if not self._stopping.is_set():
+                for worker in self._workers:
+                    worker.start()
+                    self._report(worker, "healthy", restarts=0)
+                for unit in (*self._stack.servers, *self._workers):
+                    self._watchers[unit.name] = threading.Thread(target=self._watch, args=(unit,), name=unit.name)
+                    self._watchers[unit.name].start()
                 self._report_state("ready")
             self._stopping.wait()
         except Exception as err:  # noqa: BLE001 - told to whoever waits for the start, and everything is stopped
@@ -144,6 +144,7 @@ class Supervisor:
     def _prepare(self) -> None:
         """Runs the plan's one-shot commands (migrations, topics) in order, before any worker starts."""
         log = self._stack.home / "logs" / "prepare.log"
+        set_aside(log)
         for command in self._plan.prepare:
             if self._stopping.is_set():
                 return

@@ -291,10 +291,29 @@ def test_a_worker_that_cannot_stay_up_is_tried_ever_more_rarely(home: Path) -> N
 
 
 def test_a_failing_preparation_is_told_and_stops_everything(home: Path) -> None:
+    """Also: what these two logs held before is set aside where it was more than 20 MB."""
+    (home / "logs").mkdir()
+    for name in ("supervisor.log", "prepare.log"):
+        (home / "logs" / name).touch()
+        os.truncate(home / "logs" / name, (20 << 20) + 1)
     with pytest.raises(StackError, match=r"ended with 3(.|\n)*no such table"):
         control.up(home, plan(home, prepare=[[sys.executable, "-c", "print('no such table'); exit(3)"]]))
     until(lambda: control.status(home)["state"] == "failed")
     assert marked(home) == []
+    assert {path.name for path in (home / "logs").glob("*.log.1")} == {"supervisor.log.1", "prepare.log.1"}
+
+
+@pytest.mark.parametrize("moment", ["at once", "while the servers start"])
+def test_a_start_that_is_interrupted_leaves_nothing_running(home: Path, moment: str) -> None:
+    def interrupt(state: str) -> None:
+        if moment == "at once" or len(marked(home)) > 1:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        control.up(home, plan(home), tick=interrupt)
+    assert [one.pid for one in psutil.process_iter() if str(home) in one.cmdline()] == []
+    assert marked(home) == []
+    assert control.status(home)["state"] == "stopped"
 
 
 def test_a_model_that_does_not_load_is_told(home: Path) -> None:

@@ -9,7 +9,8 @@ import pytest
 
 from errors import Permanent
 from stream.audio import decode_chunk
-from stream.events import AudioChunk, Review, ReviewDeleted, parse_audio, parse_review
+from stream.events import AudioChunk, Review, ReviewDeleted, Utterance, parse_audio, parse_review, parse_utterances
+from stream.examples import EXAMPLES
 from stream.reasons import REASONS
 from stream.topics import Topics
 from tests.stream.bad import AUDIO, REVIEWS, SOUND, STARTED, chunk, flac_of_silence
@@ -42,6 +43,16 @@ def test_bad_sound(name: str) -> None:
     with pytest.raises(Permanent) as refused:
         decode_chunk(parsed)
     assert refused.value.reason == reason
+
+
+@pytest.mark.parametrize("rate", [7_999, 12_000, 48_001])
+def test_an_utterance_has_one_of_the_rates_of_calls(rate: int) -> None:
+    [utterance] = [one for one in EXAMPLES if isinstance(one, Utterance)]
+    record = as_record(utterance.to_message(TOPICS))
+    headers = tuple((name, str(rate).encode() if name == "rate" else value) for name, value in record.headers)
+    with pytest.raises(Permanent) as refused:
+        parse_utterances(replace(record, headers=headers))
+    assert refused.value.reason == "unsupported_rate"
 
 
 def test_every_reason_has_a_bad_input() -> None:
