@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import sys
+
 import typer
 
 from commands import admin, aspects, cvib, deadletters, demo, explain, local, models, phi4, report, send
+from commands.context import FAILED, tell_error
 
 __all__ = ["app", "main"]
 
@@ -36,7 +40,14 @@ app.add_typer(admin.runs, name="runs")
 
 
 def main() -> None:
-    app()
+    """The command. A file or folder that cannot be used is one sentence, wherever that shows."""
+    try:
+        app()
+    except OSError as err:
+        if err.filename is None:
+            raise
+        tell_error(f"{os.fspath(err.filename)!s}: {err.strerror}")
+        sys.exit(FAILED)
 
 
 if __name__ == "__main__":

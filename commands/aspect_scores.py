@@ -15,15 +15,31 @@ Aspects = Mapping[str, Mapping[Span, str]]
 
 
 def read_truth(file: Path) -> dict[str, dict[Span, str]]:
-    """A line a review: {"review_id", "aspects": [[text, polarity], ...], "spans": [[from, to], ...]}; the last version counts."""
+    """A line a review: {"review_id", "aspects": [[text, polarity], ...], "spans": [[from, to], ...]}; the last version counts.
+
+    Raises ValueError that names what is wrong, or OSError.
+    """
     truth: dict[str, dict[Span, str]] = {}
     versions: dict[str, int] = {}
-    for line in file.read_text().splitlines():
-        row = json.loads(line)
-        if row.get("version", 1) >= versions.get(row["review_id"], 0):
-            versions[row["review_id"]] = row.get("version", 1)
+    try:
+        lines = file.read_text("utf-8").split("\n")
+    except UnicodeDecodeError as err:
+        raise ValueError(f"{file.name} is not UTF-8 text") from err
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+            review_id, version = str(row["review_id"]), int(row.get("version", 1))
             pairs = zip(row["spans"], row["aspects"], strict=True)
-            truth[row["review_id"]] = {(first, end): polarity for (first, end), (_, polarity) in pairs}
+            spans = {(int(first), int(end)): str(polarity) for (first, end), (_, polarity) in pairs}
+        except (ValueError, KeyError, TypeError, AttributeError) as err:
+            wanted = '{"review_id": ..., "aspects": [[text, polarity], ...], "spans": [[from, to], ...]}'
+            raise ValueError(f"{file.name}, line {number}: not {wanted}, as in samples/reviews.truth.jsonl") from err
+        if version >= versions.get(review_id, 0):
+            versions[review_id], truth[review_id] = version, spans
+    if not truth:
+        raise ValueError(f"{file.name} holds no review")
     return truth
 
 
@@ -32,8 +48,7 @@ def score_aspects(truth: Aspects, found: Iterable[Mapping[str, Any]]) -> dict[st
     by_review: dict[str, dict[Span, str]] = {}
     for row in found:
         by_review.setdefault(row["review_id"], {})[row["span_start"], row["span_end"]] = row["polarity"]
-    known = {review_id: spans for review_id, spans in truth.items() if review_id in by_review or spans}
-    wanted = sum(len(spans) for spans in known.values())
+    wanted = sum(len(spans) for spans in truth.values())
     given = sum(len(spans) for review_id, spans in by_review.items() if review_id in truth)
     exact = touching = right = false_spans = empty = 0
     for review_id, spans in truth.items():

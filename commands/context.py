@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, NoReturn, TypeVar
 
@@ -39,9 +39,11 @@ __all__ = [
     "explained",
     "fail",
     "in_transaction",
+    "of_local_stack",
     "print_json",
     "require_kafka",
     "settings",
+    "tell_error",
 ]
 
 T = TypeVar("T")
@@ -59,9 +61,14 @@ class Failed(typer.Exit):
     """Ends the command with a message that was already printed."""
 
 
+def tell_error(message: str) -> None:
+    """One sentence on standard error."""
+    errors.print(f"[red]error:[/red] {escape(message)}", highlight=False, soft_wrap=True)
+
+
 def fail(message: str, code: int = FAILED) -> NoReturn:
     """One sentence on standard error, then leave."""
-    errors.print(f"[red]error:[/red] {escape(message)}", highlight=False, soft_wrap=True)
+    tell_error(message)
     raise Failed(code)
 
 
@@ -71,7 +78,7 @@ def endpoints(home: os.PathLike[str]) -> dict[str, str]:
         with open(os.path.join(home, "endpoints.json")) as file:
             found: dict[str, str] = json.load(file)
             return found
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return {}
 
 
@@ -85,7 +92,17 @@ def settings() -> Settings:
     found = {
         field: local[name] for name, field in LOCAL.items() if name in local and field not in given.model_fields_set
     }
-    return Settings(**(given.model_dump(include=given.model_fields_set) | found)) if found else given
+    return changed(given, **found)
+
+
+def of_local_stack(given: Settings, local: Mapping[str, str]) -> Settings:
+    """`given`, but for the local stack's servers, whatever servers the environment names."""
+    servers = {field: local[name] for name, field in LOCAL.items()}
+    return changed(given, **servers, kafka_security_protocol="PLAINTEXT", triton_ssl=False)
+
+
+def changed(given: Settings, **fields: object) -> Settings:
+    return Settings(**(given.model_dump(include=given.model_fields_set) | fields))
 
 
 @contextmanager

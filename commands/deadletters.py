@@ -7,7 +7,7 @@ from uuid import UUID
 
 import typer
 from kafka import KafkaProducer
-from kafka.errors import KafkaError
+from kafka.errors import BrokerResponseError, KafkaError, KafkaTimeoutError
 from rich.markup import escape
 from rich.table import Table
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -27,6 +27,8 @@ deadletters = typer.Typer(
     no_args_is_help=True, help="Records that can never succeed: list, show, or send them once more."
 )
 AsJson = Annotated[bool, typer.Option("--json", help="For programs")]
+#: The letter's row is locked meanwhile.
+TIMEOUT_SECONDS = 30.0
 
 
 @deadletters.command("list")
@@ -141,14 +143,28 @@ def seq_of(letter: DeadLetter) -> int:
 def produce(using: Settings, one: StoredDeadLetter) -> tuple[int, int]:
     letter = one.letter
     headers = list(replay_headers(tuple(letter.headers), one.dead_letter_id, letter.topic_id, letter.offset))
+    timeout_ms = int(TIMEOUT_SECONDS * 1000)
+    options = {"delivery_timeout_ms": timeout_ms, "request_timeout_ms": timeout_ms // 2, "max_block_ms": timeout_ms}
     try:
-        producer = KafkaProducer(**kafka.aio_options(using), acks="all", enable_idempotence=True)
-        try:
-            sent = producer.send(letter.topic, key=letter.key, value=letter.value, headers=headers).get(timeout=30)
-        finally:
-            producer.close()
+        producer = KafkaProducer(**kafka.aio_options(using), **options, acks="all", enable_idempotence=True)
     except KafkaError as err:
-        fail(f"Kafka did not take it ({type(err).__name__}); nothing was marked", UNAVAILABLE)
+        fail(f"Kafka does not answer ({type(err).__name__}); nothing was sent", UNAVAILABLE)
+    try:
+        future = producer.send(letter.topic, key=letter.key, value=letter.value, headers=headers)
+        sent = future.get(timeout=TIMEOUT_SECONDS + 1)
+    except KafkaError as err:
+        if isinstance(err, BrokerResponseError) and not err.retriable:
+            fail(f"Kafka refuses it ({type(err).__name__}); nothing was marked")
+        fail(
+            f"Kafka did not acknowledge it in {TIMEOUT_SECONDS:g} s; it is not marked as replayed and may have arrived all "
+            "the same: replay it again, what comes twice counts once",
+            UNAVAILABLE,
+        )
+    finally:
+        try:
+            producer.close(timeout=1)
+        except KafkaTimeoutError:  # its thread would go on sending
+            producer._sender.force_close()
     return sent.partition, sent.offset
 
 

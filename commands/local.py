@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import typer
 from rich.table import Table
@@ -18,13 +21,15 @@ from stack.plan import Plan
 from stack.process import StackError
 from workers.process import STAGES
 
-__all__ = ["down", "logs", "start", "status", "stop", "up"]
+__all__ = ["down", "ended_by_sigterm", "logs", "running", "start", "status", "stop", "up"]
 
 #: What the supervisor fills in for each worker and preparing command.
 ENV = {
     "EARFUL_KAFKA_BOOTSTRAP_SERVERS": "{kafka}",
+    "EARFUL_KAFKA_SECURITY_PROTOCOL": "PLAINTEXT",
     "EARFUL_POSTGRES_URL": "{postgres_url}",
     "EARFUL_TRITON_URL": "{triton}",
+    "EARFUL_TRITON_SSL": "false",
     # One worker a stage, each in its own group: a static member that died gets its partitions back as soon as it returns.
     "EARFUL_INSTANCE_ID": "local",
 }
@@ -48,13 +53,20 @@ def chosen() -> bool:
     return "speech_model" in settings().model_fields_set
 
 
+def running(home: Path) -> bool:
+    """Whether a stack runs in this home, or is being started."""
+    return control.status(home)["state"] not in ("stopped", "failed", "dead")
+
+
 def start(home: Path) -> dict[str, str]:
-    """Start what does not run yet, with a word on what it waits for."""
+    """Start what does not run yet, with a word on what it waits for. Where it is interrupted, nothing is left running."""
     with errors.status("starting") as shown:
         try:
             return control.up(home, plan(), tick=lambda state: shown.update(f"local stack: {state}"))
         except StackError as err:
             fail(str(err))
+        except OSError as err:
+            fail(f"no stack can live in {home}: {err.strerror}", WRONG)
 
 
 def stop(home: Path) -> bool:
@@ -64,6 +76,21 @@ def stop(home: Path) -> bool:
         fail(str(err))
 
 
+@contextmanager
+def ended_by_sigterm() -> Iterator[None]:
+    """SIGTERM and a terminal that is closed end the block as Ctrl-C does: what stands in its `finally` is done."""
+
+    def end(number: int, frame: object) -> NoReturn:
+        raise typer.Exit(128 + number)
+
+    before = {number: signal.signal(number, end) for number in (signal.SIGTERM, signal.SIGHUP)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
 def up() -> None:
     """Start Kafka, PostgreSQL, Triton and the workers on this machine, loopback only.
 
@@ -71,7 +98,8 @@ def up() -> None:
     """
     home = settings().home
     started = time.monotonic()
-    endpoints = start(home)
+    with ended_by_sigterm():
+        endpoints = start(home)
     console.print(f"up after {time.monotonic() - started:.0f} s; data and logs in {home}")
     for name, value in endpoints.items():
         console.print(f"  {name:<13}{value}", soft_wrap=True, highlight=False)

@@ -27,7 +27,11 @@ class Clip:
 def read_manifest(folder: Path) -> list[Clip]:
     """Every clip; ValueError names the line that is wrong. Paths are relative to the folder."""
     clips = []
-    for number, line in enumerate((folder / MANIFEST).read_text("utf-8").splitlines(), start=1):
+    try:
+        lines = (folder / MANIFEST).read_text("utf-8").split("\n")
+    except UnicodeDecodeError as err:
+        raise ValueError(f"{folder / MANIFEST} is not UTF-8 text") from err
+    for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue
         try:

@@ -177,7 +177,10 @@ def aspects(
 
     Example: earful eval aspects samples/reviews.truth.jsonl
     """
-    known = read_truth(truth)
+    try:
+        known = read_truth(truth)
+    except ValueError as err:
+        fail(str(err), WRONG)
     with database(settings().postgres_url.get_secret_value()) as connection:
         there = connection.execute(
             "SELECT review_id FROM analytics_v1.reviews WHERE review_id = ANY(%s)", (list(known),)

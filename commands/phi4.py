@@ -11,6 +11,7 @@ import typer
 from commands.context import UNAVAILABLE, WRONG, console, errors, fail
 from commands.phi4_fetch import REPOSITORY, FetchError, HubAway, download, listing, missing_bytes
 from commands.torch_needed import need_torch
+from errors import EarfulError
 from settings import PROJECT
 
 __all__ = ["phi4"]
@@ -94,11 +95,14 @@ def verify(
 
     try:
         clips = read_clips(samples)
-    except (OSError, KeyError, ValueError) as err:
-        fail(f"{samples}: {err}", WRONG)
+    except (OSError, KeyError, TypeError, ValueError) as err:
+        fail(
+            f"{samples} holds no recordings with their texts, as samples/calls does ({type(err).__name__}: {err})",
+            WRONG,
+        )
     try:
         wrong = compare(folder, clips, reference=reference, tell=lambda line: typer.echo(line))
-    except (CheckpointError, TooSmall) as err:
+    except (CheckpointError, TooSmall, EarfulError) as err:
         fail(str(err))
     if wrong:
         fail("; ".join(wrong))

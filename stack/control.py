@@ -86,7 +86,7 @@ def _end(supervisor: psutil.Process) -> None:
 def down(home: Path) -> bool:
     """Stops the stack of this home and whatever a killed one left. False if nothing was running."""
     home = home.resolve()
-    if not home.exists():
+    if not home.is_dir():
         return False
     supervisor = _supervisor(home)
     if supervisor is not None:
@@ -153,6 +153,6 @@ def _supervisor(home: Path) -> psutil.Process | None:
 def _read(path: Path) -> dict[str, Any] | None:
     try:
         found: dict[str, Any] = json.loads(path.read_text())
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     return found

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from dataclasses import replace
 from typing import Any
 
+import pytest
+from kafka import KafkaProducer
+
+from commands import deadletters
 from stream.events import Message
 from tests.commands.conftest import Run
 from tests.workers.pipeline import Pipeline, Place
@@ -107,6 +113,38 @@ def test_a_chunk_whose_place_is_gone_is_not_replayed(run: Run, pipeline: Pipelin
     rest = [*audio[4:], ended("going-on", len(audio) - 1)]
     pipeline.produce(messages(pipeline.topics, rest))
     pipeline.wait(lambda: pipeline.one("SELECT gap_ms FROM ingest.calls WHERE call_id = 'going-on'") == 500, "the gap")
+
+
+def test_a_replay_that_kafka_does_not_acknowledge_may_have_arrived(
+    run: Run, pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Kafka stands still with the record in its hands, and takes it afterwards: two replays, and it counts once."""
+    [place] = pipeline.produce([poison(pipeline, "unanswered")])
+    letter = letter_at(run, pipeline, "reviewer", place)
+    mend(pipeline, letter, messages(pipeline.topics, [review("unanswered", "The battery is great.")])[0].value)
+    kafka = pipeline.stack.kafka.pid
+    if kafka is None:
+        pytest.skip("a borrowed stack's Kafka is not ours to halt")
+
+    class Unlucky(KafkaProducer):  # type: ignore[misc]
+        def send(self, topic: str, **fields: Any) -> Any:
+            self.partitions_for(topic)
+            os.kill(kafka, signal.SIGSTOP)
+            return super().send(topic, **fields)
+
+    monkeypatch.setattr(deadletters, "TIMEOUT_SECONDS", 2.0)
+    try:
+        with monkeypatch.context() as patched:
+            patched.setattr(deadletters, "KafkaProducer", Unlucky)
+            done = run("deadletters", "replay", letter["dead_letter_id"])
+    finally:
+        os.kill(kafka, signal.SIGCONT)
+    assert (done.code, "may have arrived" in done.sentence(), "not marked" in done.sentence()) == (3, True, True)
+    assert run("deadletters", "show", letter["dead_letter_id"], "--json").json()["replayed_at"] is None
+    monkeypatch.undo()
+    assert run("deadletters", "replay", letter["dead_letter_id"]).code == 0
+    query = "SELECT count(*) FROM analytics_v1.reviews WHERE review_id = 'unanswered'"
+    pipeline.wait(lambda: pipeline.one(query) == 1, "the review, once")
 
 
 def test_a_letter_without_payload_cannot_be_replayed(run: Run, pipeline: Pipeline) -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+from stream.events import Message
 from tests.commands.conftest import Run
 from tests.workers.pipeline import Pipeline
 from tests.workers.sending import messages, review, sample, whole_call
@@ -24,7 +27,9 @@ def test_a_call(run: Run, pipeline: Pipeline) -> None:
     [its_run] = done["runs"]
     assert (its_run["run_id"], its_run["current"], its_run["state"]) == (str(pipeline.run_id), True, "analysed")
     assert its_run["rows"] == its_run["utterances"] > 0
-    assert {row["kind"] for row in done["verdicts_of_its_audio_partition"]} >= {"control", "consumed"}
+    verdicts = done["verdicts_of_its_audio_partition"]
+    assert {row["kind"] for row in verdicts} >= {"control", "consumed"}
+    assert all(0 <= row["first_offset"] <= row["last_offset"] for row in verdicts)
     shown = run("explain", "call", "explained")
     assert (shown.code, "waits_for nothing" in shown.out) == (0, True)
 
@@ -36,6 +41,30 @@ def test_a_review(run: Run, pipeline: Pipeline) -> None:
     assert (told["version"], told["deleted"], told["waits_for"], told["dead_letters"]) == (3, False, "nothing", [])
     assert [(one["verdict"], one["current"], one["aspects"]) for one in told["runs"]] == [("result", True, 1)]
     assert "battery" not in run("explain", "review", "explained").out
+
+
+def test_a_call_of_which_an_utterance_was_buried(run: Run, pipeline: Pipeline) -> None:
+    """Its letter is about the utterance; a review of the same name has letters of its own."""
+    call = whole_call("explained-piece", TALK)
+    pipeline.produce(messages(pipeline.topics, call))
+    state = "SELECT state FROM ingest.call_runs WHERE call_id = 'explained-piece'"
+    pipeline.wait(lambda: pipeline.one(state) == "analysed", "its analysis")
+    of_call = [one for one in pipeline.records(pipeline.topics.calls_utterances) if one.key == b"explained-piece"]
+    [first, *_] = [one for one in of_call if dict(one.headers).get("utterance_id")]
+    headers = tuple((name, b"12000" if name == "rate" else value) for name, value in first.headers)
+    [said] = messages(pipeline.topics, [review("explained-piece")])
+    [place, other] = pipeline.produce(
+        [
+            Message(topic=pipeline.topics.calls_utterances, key=b"explained-piece", value=first.value, headers=headers),
+            replace(said, value=b"{"),
+        ]
+    )
+    pipeline.wait(lambda: pipeline.verdict("transcriber", place), "its verdict")
+    pipeline.wait(lambda: pipeline.verdict("reviewer", other), "the review's verdict")
+    [letter] = run("explain", "call", "explained-piece", "--json").json()["dead_letters"]
+    assert (letter["stage"], letter["reason"], letter["offset"]) == ("transcriber", "unsupported_rate", place.offset)
+    [letter] = run("explain", "review", "explained-piece", "--json").json()["dead_letters"]
+    assert letter["stage"] == "reviewer"
 
 
 def test_a_record_that_was_buried(run: Run, pipeline: Pipeline) -> None:

