@@ -28,28 +28,18 @@ from sentiment.encode import TextEncoder
 from sentiment.folder import content_version, stamp
 from sentiment.gates import Gates, fold
 from sentiment.graph import ranges, write_int8
-from sentiment.model import PolarityNet, TagNet, load_encoder, minilm_dir
+from sentiment.model import PolarityNet, TagNet, load_encoder, load_polarity, minilm_dir
 from sentiment.report import report
 
-__all__ = ["THRESHOLD", "export", "folded", "load_polarity", "load_tags", "to_int8", "to_onnx"]
+__all__ = ["THRESHOLD", "export", "folded", "load_tags", "to_int8", "to_onnx"]
 
 MAX_TOKENS = 128
 THRESHOLD = 0.5  # least confidence of a span, where nobody chose one
 
 
-def load_polarity(folder: Path, source: str | Path) -> PolarityNet:
-    """The trained network as it was trained, with its gates attached; eval mode."""
-    state = load_file(folder / "model.safetensors")
-    gated = any(key.startswith("gates.") for key in state)
-    net = PolarityNet(load_encoder(source, pretrained=False), gated=gated, dropout=0.0)
-    net.load_state_dict(state)
-    net.eval()
-    return net
-
-
 def folded(trained: PolarityNet, source: str | Path) -> PolarityNet:
     """An equal network without gates. In the dtype of the trained one: cast to float64 before, not after."""
-    plain = PolarityNet(load_encoder(source, pretrained=False), gated=False, dropout=0.0)
+    plain = PolarityNet(load_encoder(source, pretrained=False), dropout=0.0)
     plain.to(next(trained.parameters()).dtype)
     plain.load_state_dict({k: v for k, v in trained.state_dict().items() if not k.startswith("gates.")})
     if isinstance(trained.gates, Gates):

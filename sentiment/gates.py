@@ -6,12 +6,13 @@ A gate sits behind the last LayerNorm of its layer, so a trained gate folds exac
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
 
-__all__ = ["Gates", "VIBGate", "fold", "last_layer_norms"]
+__all__ = ["Gates", "VIBGate", "fold", "last_layer_norms", "places"]
 
 _EPS = 1e-8
 _LAYER_NORM = re.compile(r"(?:^|\.)layer\.(\d+)\.output\.LayerNorm$")
@@ -58,26 +59,52 @@ def last_layer_norms(encoder: nn.Module) -> list[nn.LayerNorm]:
     return [found[i] for i in sorted(found)]
 
 
-class Gates(nn.Module):
-    """One gate per layer, attached by hooks: kept outside the encoder, which its library may re-initialise or rename."""
+def places(where: str, layers: int) -> range:
+    """Which of so many layers get a gate: `all`, the `lower` or `upper` half, or the `last` one."""
+    half = layers // 2
+    return {
+        "all": range(layers),
+        "lower": range(half),
+        "upper": range(half, layers),
+        "last": range(layers - 1, layers),
+    }[where]
 
-    def __init__(self, layers: int, size: int) -> None:
+
+class Gates(nn.Module):
+    """A gate behind each of these layers, attached by hooks: kept outside the encoder, whose library may re-initialise it."""
+
+    def __init__(self, layers: Iterable[int], size: int) -> None:
         super().__init__()
-        self.layers = nn.ModuleList(VIBGate(size) for _ in range(layers))
+        self.layers = nn.ModuleDict({str(layer): VIBGate(size) for layer in sorted(layers)})
+        self._aside = False
 
     def each(self) -> Iterator[VIBGate]:
         """The gates in layer order."""
-        for gate in self.layers:
-            assert isinstance(gate, VIBGate)
+        for _, gate in self.placed():
             yield gate
+
+    def placed(self) -> Iterator[tuple[int, VIBGate]]:
+        """Each gate with its layer, in order."""
+        for layer, gate in self.layers.items():
+            assert isinstance(gate, VIBGate)
+            yield int(layer), gate
 
     def attach(self, encoder: nn.Module) -> None:
         """From now on the encoder's layers pass through the gates."""
         norms = last_layer_norms(encoder)
-        if len(norms) != len(self.layers):
-            raise ValueError(f"{len(self.layers)} gates for {len(norms)} layers")
-        for gate, norm in zip(self.each(), norms, strict=True):
-            norm.register_forward_hook(lambda _m, _i, out, gate=gate: gate(out))
+        for layer, gate in self.placed():
+            if layer >= len(norms):
+                raise ValueError(f"a gate for layer {layer} of {len(norms)}")
+            norms[layer].register_forward_hook(lambda _m, _i, out, gate=gate: out if self._aside else gate(out))
+
+    @contextmanager
+    def aside(self) -> Iterator[None]:
+        """Meanwhile the encoder runs without its gates: for the other network, where both share it."""
+        self._aside = True
+        try:
+            yield
+        finally:
+            self._aside = False
 
     def kl(self, lengths: Tensor, *, per_channel: bool) -> Tensor:
         """Scalar. Per example: real length * sum over layers and channels; per channel: the mean over layers and channels."""
@@ -85,14 +112,16 @@ class Gates(nn.Module):
         return costs.mean() if per_channel else costs.sum() * lengths.to(costs.dtype).mean()
 
     def prune_rates(self) -> list[float]:
-        """Share of pruned channels per layer."""
+        """Share of pruned channels of each layer that has a gate."""
         return [1.0 - float(gate.keep().float().mean()) for gate in self.each()]
 
 
 @torch.no_grad()
 def fold(gates: Gates, encoder: nn.Module) -> None:
     """Multiply each gate into its LayerNorm's weight and bias. The encoder must carry no hooks of these gates."""
-    for gate, norm in zip(gates.each(), last_layer_norms(encoder), strict=True):
+    norms = last_layer_norms(encoder)
+    for layer, gate in gates.placed():
+        norm = norms[layer]
         if norm._forward_hooks:
             raise ValueError("fold into an encoder without attached gates, or they would act twice")
         z = gate.z().to(norm.weight.dtype)

@@ -2,6 +2,7 @@
 
     python -m sentiment.grid --absa DIR --out .earful/grid --to docs/results/cvib \\
         --set LAP14 --arms cvib plain --seeds 0 1 2 --epochs 5
+    ... --arms cvib --change label_aware=off          # an ablation: one switch of the preset
 
 The arms of one seed follow each other, so a grid that is cut short still has pairs. A killed run goes on from its last
 whole epoch when the command is given again, and files from several machines may lie in one folder: each name says what
@@ -19,15 +20,15 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 
 from sentiment.batches import Pair, pairs
 from sentiment.corpora import file_hash
 from sentiment.data import Sentence, drop_leaks, read_arts, read_semeval14, read_semeval15, read_twitter
 from sentiment.encode import TextEncoder
 from sentiment.metrics import softmax
-from sentiment.model import PolarityNet, load_encoder, minilm_dir
-from sentiment.recipe import ARMS, INPUTS, PAPER_SETS, PRESETS, Config
+from sentiment.model import PolarityNet, load_polarity, minilm_dir
+from sentiment.recipe import ARMS, CHANGES, INPUTS, PAPER_SETS, PRESETS, Change, Config, change
 from sentiment.report import report
 from sentiment.scores import arts, group_right, plain_test
 from sentiment.train import predict_logits, train
@@ -59,10 +60,15 @@ def _read(absa: Path, name: str, *, test: bool) -> list[Sentence]:
     return SETS[name][3](path, name.lower()) if path else []
 
 
-def cell_name(encoder: str, name: str, preset: str, config: Config) -> str:
-    """lap14-minilm-improved-cvib-e5-s0; the input is named only where it is not the pair."""
+def cell_name(encoder: str, name: str, preset: str, config: Config, changes: Sequence[Change] = ()) -> str:
+    """lap14-minilm-improved-cvib-e5-s0; the input is named only where it is not the pair, and what was changed of the preset."""
     kind = "" if config.input == "pair" else f"-{config.input}"
+    kind += "".join(f"-{name}={_shown(value)}" for name, value in changes)
     return f"{name.lower()}-{encoder}-{preset}-{config.arm}{kind}-e{config.epochs}-s{config.seed}"
+
+
+def _shown(value: str | float | bool) -> str:
+    return {True: "on", False: "off"}[value] if isinstance(value, bool) else str(value)
 
 
 def _read_arts(absa: Path, name: str) -> list[Sentence]:
@@ -93,7 +99,7 @@ def _test(net: PolarityNet, encoder: TextEncoder, absa: Path, name: str, second:
 
 def run_cell(args: argparse.Namespace, config: Config, source: Path) -> None:
     """Train and test one cell unless its file is there."""
-    cell = cell_name(args.encoder_name, args.set, args.preset, config)
+    cell = cell_name(args.encoder_name, args.set, args.preset, config, args.change)
     target = args.to / f"{cell}.json"
     if target.exists():
         return
@@ -123,13 +129,11 @@ def run_cell(args: argparse.Namespace, config: Config, source: Path) -> None:
     if len(log) < config.epochs:
         report({"cell": cell, "stopped_after_epochs": len(log)})
         return
-    net = PolarityNet(
-        load_encoder(source, pretrained=False), gated=config.arm in ("cvib", "no_contrast"), dropout=0.0
-    ).to(args.device)
-    net.load_state_dict(load_file(folder / "model.safetensors"))
+    net = load_polarity(folder, source).to(args.device)
     trained = {"wall_minutes": log[-1]["minutes"]} | ({"cpu_s": cpu_s} if whole else {})
     result = {
         "kind": "cvib-grid", "cell": cell, "set": args.set, "encoder": args.encoder_name, "preset": args.preset,
+        "changes": {name: _shown(value) for name, value in args.change},
         "config": dataclasses.asdict(config), "examples": len(examples), "dropped_leaks": len(read) - len(kept), "files": files,
         "training": trained, "device": args.device, "torch": torch.__version__, "log": log,
         "tests": _rounded(_test(net, encoder, args.absa, args.set, second)),
@@ -159,6 +163,10 @@ def main() -> None:
     parser.add_argument("--preset", choices=sorted(PRESETS), default="improved")
     parser.add_argument("--input", choices=INPUTS, default="pair")
     parser.add_argument(
+        "--change", nargs="+", type=change, default=[], metavar="NAME=VALUE",
+        help=f"ablations of the preset, not of the plain twin: {', '.join(CHANGES)}; on and off for switches",
+    )  # fmt: skip
+    parser.add_argument(
         "--encoder", type=Path, default=None, help="folder of a BERT-like encoder; default: MiniLM from its wheel"
     )
     parser.add_argument("--encoder-name", default="minilm", help="for the files' names")
@@ -169,11 +177,13 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
     args = parser.parse_args()
+    if args.change and "plain" in args.arms:
+        parser.error("--change changes nothing of the plain twin: leave it out of --arms")
     torch.set_num_threads(args.threads)
     preset = {**PRESETS[args.preset], **(PAPER_SETS.get(args.set, {}) if args.preset == "paper" else {})}
     for seed in args.seeds:
         for arm in args.arms:
-            chosen = {"arm": arm, "epochs": args.epochs, "seed": seed, "input": args.input}
+            chosen = {"arm": arm, "epochs": args.epochs, "seed": seed, "input": args.input, **dict(args.change)}
             run_cell(args, Config(**{**preset, **chosen}), args.encoder or minilm_dir())
 
 

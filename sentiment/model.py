@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 
 import torch
+from safetensors.torch import load_file
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModel
 
 from sentiment.gates import Gates
 
-__all__ = ["PolarityNet", "TagNet", "load_encoder", "minilm_dir"]
+__all__ = ["PolarityNet", "TagNet", "load_encoder", "load_polarity", "minilm_dir"]
 
 
 def minilm_dir() -> Path:
@@ -37,13 +39,13 @@ def _hidden(encoder: nn.Module, ids: Tensor, mask: Tensor, types: Tensor | None)
 
 
 class PolarityNet(nn.Module):
-    """h = [mean of the aspect's tokens inside the sentence ; CLS], then 300-300-3. `gated` adds VIB gates."""
+    """h = [mean of the aspect's tokens inside the sentence ; CLS], then 300-300-3. `gates`: layers behind which VIB gates sit."""
 
-    def __init__(self, encoder: nn.Module, *, gated: bool, dropout: float) -> None:
+    def __init__(self, encoder: nn.Module, *, dropout: float, gates: Collection[int] = ()) -> None:
         super().__init__()
         size = int(encoder.config.hidden_size)
         self.encoder = encoder
-        self.gates = Gates(int(encoder.config.num_hidden_layers), size) if gated else None
+        self.gates = Gates(gates, size) if gates else None
         if self.gates is not None:
             self.gates.attach(encoder)
         self.dropout = nn.Dropout(dropout)
@@ -77,3 +79,13 @@ class TagNet(nn.Module):
         """ids, mask [batch, tokens] -> logits [batch, tokens, 3]."""
         logits: Tensor = self.head(self.dropout(_hidden(self.encoder, ids, mask, None)))
         return logits
+
+
+def load_polarity(folder: Path, source: str | Path) -> PolarityNet:
+    """The trained network of folder/model.safetensors as it was trained, with its gates attached; eval mode."""
+    state = load_file(folder / "model.safetensors")
+    gated = {int(key.split(".")[2]) for key in state if key.startswith("gates.layers.")}
+    net = PolarityNet(load_encoder(source, pretrained=False), gates=gated, dropout=0.0)
+    net.load_state_dict(state)
+    net.eval()
+    return net

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-__all__ = ["ARMS", "INPUTS", "PAPER_SETS", "PRESETS", "Config"]
+__all__ = ["ARMS", "CHANGES", "GATES", "INPUTS", "PAPER_SETS", "PRESETS", "Change", "Config", "change"]
 
 ARMS = ("cvib", "plain", "no_vib", "no_contrast")
 INPUTS = ("pair", "sentence")
+GATES = ("all", "lower", "upper", "last")
+Change = tuple[str, str | float | bool]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,6 +37,27 @@ class Config:
     label_aware: bool = False
     symmetric: bool = False
     kl_per_channel: bool = False
+    kl_warmup: float = 0.0  # share of the steps over which b rises from 0
+    gates: str = "all"  # behind which layers: gates.places
+    shared: bool = False  # one encoder for main and sub, each with its own head; main's pass leaves the gates out
+
+
+#: What an ablation may change of a preset: all that CVIB has and its plain twin has not, so the twin stays the same.
+CHANGES = ("contrast", "tau", "label_aware", "symmetric", "kl", "kl_per_channel", "kl_warmup", "gate_lr", "noise_lr",
+           "noise_travel", "halve_gates", "gates", "shared")  # fmt: skip
+
+
+def change(text: str) -> Change:
+    """`kl=1.0` or `shared=on` as name and value. Raises ValueError."""
+    name, _, value = text.partition("=")
+    if name not in CHANGES:
+        raise ValueError(f"{name!r} is none of {', '.join(CHANGES)}")
+    known = getattr(Config(), name)
+    if isinstance(known, bool):
+        return name, ("off", "on").index(value) == 1
+    if isinstance(known, str):
+        return name, GATES[GATES.index(value)]
+    return name, type(known)(value)
 
 
 # KL per channel: 0.02 presses like the paper's 2.5e-7 does on 12 x 768 channels and about 20 tokens.

@@ -18,7 +18,7 @@ import numpy as np
 
 from sentiment.scores import paired_bootstrap
 
-__all__ = ["compare", "fill", "load", "main", "render"]
+__all__ = ["compare", "fill", "load", "main", "render", "twins"]
 
 Row = tuple[str, str, str, str, int]  # encoder, preset, arm, input, epochs
 Cells = dict[Row, dict[str, dict[int, Mapping[str, Any]]]]  # row -> training set -> seed -> result
@@ -39,7 +39,8 @@ def load(paths: Iterable[Path]) -> Cells:
         got = json.loads(path.read_text(encoding="utf-8"))
         if got.get("kind") == "cvib-grid":
             c = got["config"]
-            row = (got["encoder"], got["preset"], c["arm"], c["input"], c["epochs"])
+            preset = ", ".join([got["preset"], *(f"{k}={v}" for k, v in got.get("changes", {}).items())])
+            row = (got["encoder"], preset, c["arm"], c["input"], c["epochs"])
             cells.setdefault(row, {}).setdefault(got["set"], {})[c["seed"]] = got
     return dict(
         sorted(cells.items(), key=lambda kv: (kv[0][0], kv[0][1], kv[0][4], kv[0][3], kv[0][2] != "cvib", kv[0][2]))
@@ -80,11 +81,17 @@ def _by_row(
     return [r for r in rows if any(r[1:])]
 
 
-def compare(cells: Cells, row: Row, name: str) -> dict[str, float] | None:
+def twins(cells: Cells, row: Row) -> list[Row]:
+    """Rows of a row's plain twin: those of as many epochs first, then those trained longer (at CVIB's wall time, say)."""
+    preset = row[1].partition(",")[0]  # an ablation changes nothing that the twin has (recipe.CHANGES)
+    preset = "improved" if preset == "pressed" else preset  # these differ in the gates alone
+    found = [r for r in cells if (r[0], r[1], r[2], r[3]) == (row[0], preset, "plain", row[3]) and r[4] >= row[4]]
+    return sorted(found, key=lambda r: r[4])
+
+
+def compare(cells: Cells, row: Row, twin_row: Row, name: str) -> dict[str, float] | None:
     """CVIB (row) less its plain twin on ARTS: difference of ARS with its interval, and of clean accuracy; shared seeds only."""
-    # pressed and improved differ in the gates alone, which the twin does not have
-    preset = "improved" if row[1] == "pressed" else row[1]
-    twin = cells.get((row[0], preset, "plain", row[3], row[4]), {}).get(name, {})
+    twin = cells.get(twin_row, {}).get(name, {})
     mine = cells.get(row, {}).get(name, {})
     seeds = sorted(set(mine) & set(twin))
     if not seeds or f"ARTS-{name}" not in mine[seeds[0]]["tests"]:
@@ -118,13 +125,15 @@ def render(cells: Cells) -> str:
     out.append(_table(head, [*([name, *values] for name, values in ARTS_PAPER.items()), *_by_row(cells, columns)]))
     differences = []
     for row in cells:
-        for t in ("REST14", "LAP14"):
-            d = compare(cells, row, t) if row[2] == "cvib" else None
+        for t, twin in ((t, twin) for t in ("REST14", "LAP14") for twin in twins(cells, row)):
+            d = compare(cells, row, twin, t) if row[2] != "plain" else None
             if d:
                 n, ars, low, high, clean = d["n"], *(f"{100 * d[k]:+.1f}" for k in ("ars", "low", "high", "clean"))
-                differences.append([_name(row), t, f"{n:.0f}", str(row[4]), ars, f"{low} to {high}", clean])
+                epochs = str(row[4]) if row[4] == twin[4] else f"{row[4]}, twin {twin[4]}"
+                differences.append([_name(row), t, f"{n:.0f}", epochs, ars, f"{low} to {high}", clean])
     out.append(
-        "**CVIB less its plain twin**, in points; interval: paired bootstrap over ARTS groups and seeds (no claim on n < 3):\n"
+        "**CVIB, and each of its ablations, less the plain twin**, in points; interval: paired bootstrap over ARTS groups"
+        " and seeds (no claim on n < 3):\n"
     )
     out.append(_table(["", "set", "n", "epochs", "ARS", "95 % interval", "clean accuracy"], differences))
     out.append(

@@ -16,6 +16,7 @@ import json
 import random
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -30,6 +31,7 @@ from sentiment.batches import Pair, length_batches, pair_batch, pairs
 from sentiment.checkpoint import digest, fingerprint, restore, save
 from sentiment.corpora import lowered, shipped
 from sentiment.encode import TextEncoder
+from sentiment.gates import places
 from sentiment.losses import self_contrast
 from sentiment.metrics import classification, fit_temperature
 from sentiment.model import PolarityNet, load_encoder, minilm_dir
@@ -75,16 +77,18 @@ def score(net: PolarityNet, examples: Sequence[Pair], pad_id: int) -> dict[str, 
 
 
 def step_loss(
-    main: PolarityNet | None, sub: PolarityNet, inputs: tuple[Tensor, ...], labels: Tensor, config: Config
-) -> Tensor:
-    """One batch's loss; gradients of L_main reach only main, those of L_sub only sub."""
+    main: PolarityNet | None, sub: PolarityNet, inputs: tuple[Tensor, ...], labels: Tensor, config: Config,
+    pressure: float = 1.0,
+) -> Tensor:  # fmt: skip
+    """One batch's loss; gradients of L_main reach only main, those of L_sub only sub. `pressure`: the share of b in force."""
     logits, h_sub = sub(*inputs)
     loss = F.cross_entropy(logits.float(), labels)
     if sub.gates is not None:
-        loss = loss + config.kl * sub.gates.kl(inputs[1].sum(1), per_channel=config.kl_per_channel)
+        loss = loss + pressure * config.kl * sub.gates.kl(inputs[1].sum(1), per_channel=config.kl_per_channel)
     if main is None:
         return loss
-    main_logits, h_main = main(*inputs)
+    with sub.gates.aside() if sub.gates is not None else nullcontext():
+        main_logits, h_main = main(*inputs)
     loss = loss + F.cross_entropy(main_logits.float(), labels)
 
     def contrast(a: Tensor, b: Tensor) -> Tensor:
@@ -123,11 +127,13 @@ def train(
     """
     torch.manual_seed(config.seed)
     rng = random.Random(config.seed)
-    sub = PolarityNet(load_encoder(source), gated=config.arm in ("cvib", "no_contrast"), dropout=config.dropout)
-    main = None
+    encoder = load_encoder(source)
+    gates = places(config.gates, int(encoder.config.num_hidden_layers)) if config.arm in ("cvib", "no_contrast") else ()
+    sub, main = PolarityNet(encoder, gates=gates, dropout=config.dropout), None
+    nets: dict[str, nn.Module] = {"sub": sub}
     if config.arm in ("cvib", "no_vib"):
-        main = PolarityNet(load_encoder(source), gated=False, dropout=config.dropout)
-    nets = {"sub": sub} if main is None else {"sub": sub, "main": main}
+        main = PolarityNet(encoder if config.shared else load_encoder(source), dropout=config.dropout)
+        nets["main"] = main.head if config.shared else main  # what is main's own
     for net in nets.values():
         net.to(device)
     lengths = [len(p.encoded.ids) for p in examples]
@@ -135,7 +141,9 @@ def train(
     total, warm = per_epoch * config.epochs, max(1, int(per_epoch * config.epochs * config.warmup))
     whole = sum(_factor(s, total, warm) for s in range(total)) if config.warmup else float(total)
     noise_lr = config.noise_travel / whole if config.noise_travel else config.noise_lr
-    groups = [g for n in nets.values() for g in _groups(n, config, noise_lr)]
+    groups = _groups(sub, config, noise_lr)
+    if main is not None:
+        groups += _groups(main, config, noise_lr)[-1:] if config.shared else _groups(main, config, noise_lr)
     optimizer = torch.optim.AdamW(groups, lr=config.encoder_lr, weight_decay=0.0, fused=True)
     rates = [float(group["lr"]) for group in optimizer.param_groups]
     best: tuple[float, float] = (-1.0, -1.0)
@@ -155,8 +163,9 @@ def train(
         batches = list(length_batches(lengths, config.batch, rng))
         for n, index in enumerate(tqdm(batches, desc=f"epoch {len(log) + 1}", disable=not bar, mininterval=10)):
             batch = pair_batch([examples[i] for i in index], pad_id, device)
+            pressure = min(1.0, (step + 1) / (config.kl_warmup * total)) if config.kl_warmup else 1.0
             with torch.autocast(device, dtype=torch.bfloat16):
-                loss = step_loss(main, sub, batch.inputs, batch.labels, config)
+                loss = step_loss(main, sub, batch.inputs, batch.labels, config, pressure)
             (loss / config.accumulate).backward()
             losses.append(loss.item())
             if (n + 1) % config.accumulate == 0 or n + 1 == len(batches):

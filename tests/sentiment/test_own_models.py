@@ -115,7 +115,7 @@ def test_equal_texts_never_stand_on_both_sides(file: Path) -> None:
 
 def test_fixed_scales_answer_like_the_network_and_alike_in_any_company(encoder: Path, tmp_path: Path) -> None:
     torch.manual_seed(1)
-    net = PolarityNet(load_encoder(encoder), gated=False, dropout=0.0).eval()
+    net = PolarityNet(load_encoder(encoder), dropout=0.0).eval()
     with torch.no_grad():
         net.head[4].weight.mul_(30)  # logits far enough apart to compare
     tokens = TextEncoder.load(TOKENIZER)

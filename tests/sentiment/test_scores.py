@@ -12,7 +12,7 @@ from sentiment.corpora import parts_only
 from sentiment.data import Mention, Sentence, parse_marked
 from sentiment.evaluate import choose
 from sentiment.scores import arts, group_right, paired_bootstrap, plain_test
-from sentiment.table import BEGIN, END, compare, fill, load, render
+from sentiment.table import BEGIN, END, compare, fill, load, render, twins
 
 ROOT = Path(__file__).resolve().parents[2]
 RESULTS = sorted((ROOT / "docs" / "results" / "cvib").glob("*.json"))
@@ -106,13 +106,27 @@ def test_files_of_several_machines_make_one_table(tmp_path: Path) -> None:
         (folder / f"{n}.json").write_text(json.dumps(one), encoding="utf-8")
     (tmp_path / "other.json").write_text(json.dumps({"kind": "aspects"}), encoding="utf-8")
     cells = load([*tmp_path.rglob("*.json")])
-    difference = compare(cells, ("tiny", "improved", "cvib", "pair", 5), "LAP14")
+    row = ("tiny", "improved", "cvib", "pair", 5)
+    [twin] = twins(cells, row)
+    difference = compare(cells, row, twin, "LAP14")
     assert difference is not None
     assert (difference["n"], difference["ars"], difference["clean"]) == (1.0, 0.25, 0.0)  # the shared seed alone
     text = render(cells)
     assert "75.0 ± 7.1 / 50.0 ± 0.0 (n=2, 5 ep)" in text
     assert "| tiny, improved, plain twin |  | 40.0" in text, "REST14 was not run: its cell stays empty"
     assert "25.0 50.0" in text
+
+
+def test_an_ablation_has_the_twin_of_its_preset_and_one_that_trained_longer(tmp_path: Path) -> None:
+    changed = cell("cvib", 0, "1111", 0.9) | {"preset": "pressed", "changes": {"kl": "1.0", "gates": "last"}}
+    longer = cell("plain", 0, "1100", 0.8)
+    longer["config"] = {**longer["config"], "epochs": 10}  # type: ignore[dict-item]
+    for n, one in enumerate([changed, cell("cvib", 0, "1110", 0.7), cell("plain", 0, "1000", 0.7), longer]):
+        (tmp_path / f"{n}.json").write_text(json.dumps(one), encoding="utf-8")
+    text = render(load([*tmp_path.iterdir()]))
+    assert "| tiny, pressed, kl=1.0, gates=last, cvib | LAP14 | 1 | 5 | +75.0 |" in text
+    assert "| tiny, pressed, kl=1.0, gates=last, cvib | LAP14 | 1 | 5, twin 10 | +50.0 |" in text
+    assert "| tiny, improved, cvib | LAP14 | 1 | 5, twin 10 | +25.0 |" in text
 
 
 @pytest.mark.skipif(not RESULTS, reason="no results yet")

@@ -14,11 +14,13 @@ torch = pytest.importorskip(
 )
 transformers = pytest.importorskip("transformers", reason="transformers is in .venv-torch only")
 
+from safetensors.torch import save_file  # noqa: E402
+
 from sentiment.batches import length_batches  # noqa: E402
 from sentiment.export import folded, to_onnx  # noqa: E402
-from sentiment.gates import Gates, VIBGate, fold, last_layer_norms  # noqa: E402
+from sentiment.gates import Gates, VIBGate, fold, last_layer_norms, places  # noqa: E402
 from sentiment.losses import self_contrast  # noqa: E402
-from sentiment.model import PolarityNet, TagNet  # noqa: E402
+from sentiment.model import PolarityNet, TagNet, load_polarity  # noqa: E402
 from sentiment.train import PRESETS, Config, step_loss  # noqa: E402
 
 torch.set_num_threads(1)  # tiny nets: a second thread only waits
@@ -36,11 +38,12 @@ def _source(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def net(source: Path, *, gated: bool, seed: int = 0) -> PolarityNet:
+def net(source: Path, *, gated: bool, seed: int = 0, where: str = "all") -> PolarityNet:
     from sentiment.model import load_encoder
 
     torch.manual_seed(seed)
-    made = PolarityNet(load_encoder(source, pretrained=False), gated=gated, dropout=0.0)
+    gates = places(where, 3) if gated else ()
+    made = PolarityNet(load_encoder(source, pretrained=False), gates=gates, dropout=0.0)
     if made.gates is not None:  # as if trained: some channels pruned, the others scaled
         with torch.no_grad():
             for gate in made.gates.each():
@@ -81,7 +84,7 @@ def test_one_draw_per_example_shared_by_its_tokens() -> None:
 
 
 def test_kl_weighs_real_length() -> None:
-    gates = Gates(2, 4)
+    gates = Gates(range(2), 4)
     one = gates.kl(torch.tensor([3, 5]), per_channel=False)
     total = sum(float(g.kl().sum().detach()) for g in gates.each())
     assert float(one.detach()) == pytest.approx(4 * total, rel=1e-5)
@@ -144,6 +147,43 @@ def test_a_step_gives_each_network_the_gradients_of_its_own_loss(source: Path) -
         assert one.keys() == other.keys()
         assert all(torch.allclose(one[name], other[name], rtol=1e-4, atol=1e-7) for name in one)
     assert all(g.mu.grad is not None and g.log_d.grad is not None for g in sub.gates.each())
+
+
+def test_in_a_shared_trunk_mains_pass_leaves_the_gates_out(source: Path) -> None:
+    sub, alone = net(source, gated=True).eval(), net(source, gated=False).eval()
+    alone.encoder.load_state_dict(sub.encoder.state_dict())
+    main = PolarityNet(sub.encoder, dropout=0.0).eval()
+    main.head.load_state_dict(alone.head.state_dict())
+    config, labels = Config(contrast=0.0, kl=0.0), torch.tensor([0, 1, 2, 0, 1, 2])
+    with torch.inference_mode():
+        expected = step_loss(alone, sub, batch(), labels, config)
+        assert torch.allclose(step_loss(main, sub, batch(), labels, config), expected)
+        assert not torch.allclose(main(*batch())[0], alone(*batch())[0])  # the gates are there again
+
+
+def test_the_pressure_scales_the_bottleneck_alone(source: Path) -> None:
+    sub, labels, config = net(source, gated=True).eval(), torch.tensor([0, 1, 2, 0, 1, 2]), Config(kl=1e-3)
+    assert sub.gates is not None
+    with torch.inference_mode():
+        whole, half, none = (float(step_loss(None, sub, batch(), labels, config, p)) for p in (1.0, 0.5, 0.0))
+        kl = float(sub.gates.kl(batch()[1].sum(1), per_channel=False))
+    assert none == pytest.approx(float(torch.nn.functional.cross_entropy(sub(*batch())[0], labels).detach()), rel=1e-5)
+    assert (whole - none, half - none) == (pytest.approx(1e-3 * kl, rel=1e-3), pytest.approx(5e-4 * kl, rel=1e-3))
+
+
+@pytest.mark.parametrize(("where", "layers"), [("all", 3), ("lower", 1), ("upper", 2), ("last", 1)])
+def test_gates_sit_where_they_were_trained_also_after_loading(
+    where: str, layers: int, source: Path, tmp_path: Path
+) -> None:
+    trained = net(source, gated=True, where=where).eval()
+    save_file(trained.state_dict(), tmp_path / "model.safetensors")
+    loaded = load_polarity(tmp_path, source)
+    assert loaded.gates is not None
+    assert len(loaded.gates.prune_rates()) == layers
+    with torch.inference_mode():
+        expected = trained(*batch())[1]
+        assert torch.equal(loaded(*batch())[1], expected)
+        assert torch.allclose(folded(loaded, source)(*batch())[1], expected, atol=1e-4)
 
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [("float32", 1e-5), ("float64", 1e-10)])

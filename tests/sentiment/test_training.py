@@ -26,13 +26,16 @@ ROOT = Path(__file__).resolve().parents[2]
 Weights = dict[str, "torch.Tensor"]
 
 
-def run(source: Path, state: Path | None, *, seed: int = 3, epochs: int = 4, minutes: float = 1e9) -> Weights:
+def run(
+    source: Path, state: Path | None, *, seed: int = 3, epochs: int = 4, minutes: float = 1e9, shared: bool = False
+) -> Weights:
     got: Weights = {}
 
     def keep(net: PolarityNet, log: list[dict[str, object]]) -> None:
         got.update({k: v.clone() for k, v in net.state_dict().items()})
 
-    config = Config(**{**PRESETS["improved"], "arm": "cvib", "seed": seed, "epochs": epochs, "accumulate": 2})  # type: ignore[arg-type]
+    chosen = {"arm": "cvib", "seed": seed, "epochs": epochs, "accumulate": 2, "shared": shared}
+    config = Config(**{**PRESETS["improved"], **chosen})  # type: ignore[arg-type]
     pool = examples(200, agree=0.9, seed=0)
     train(config, pool, [], source, 0, minutes=minutes, bar=False, on_best=keep, select="last", state=state)
     return got
@@ -98,10 +101,11 @@ def test_as_many_other_examples_are_another_training() -> None:
     assert digest(one[::-1]) != digest(one)
 
 
-def test_a_training_out_of_time_stops_at_an_epoch_and_goes_on(source: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("shared", [False, True])
+def test_a_training_out_of_time_stops_at_an_epoch_and_goes_on(source: Path, tmp_path: Path, shared: bool) -> None:
     state = tmp_path / "resume.safetensors"
-    run(source, state, minutes=1e-6)
-    assert equal(run(source, state), run(source, None))
+    run(source, state, minutes=1e-6, shared=shared)
+    assert equal(run(source, state, shared=shared), run(source, None, shared=shared))
 
 
 def semeval(path: Path, rows: list[tuple[str, str, str]]) -> None:
@@ -189,6 +193,46 @@ def test_every_arm_and_the_sentence_input_run(
     (cell,) = cells(absa, worded, tmp_path, monkeypatch, "--arms", arm, "--input", "sentence", "--preset", "paper")
     assert cell["cell"] == f"lap14-tiny-paper-{arm}-sentence-e2-s0"
     assert ("prune_rates" in cell["log"][-1]) == (arm == "no_contrast")  # type: ignore[index]
+
+
+@pytest.fixture(name="unchanged", scope="module")
+def _unchanged(absa: Path, worded: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, object], bytes]:
+    folder = tmp_path_factory.mktemp("unchanged")
+    with pytest.MonkeyPatch.context() as patch:
+        (cell,) = cells(absa, worded, folder, patch, "--arms", "cvib")
+    return cell, weights(folder)
+
+
+def weights(folder: Path) -> bytes:
+    [file] = folder.rglob("model.safetensors")
+    return file.read_bytes()
+
+
+@pytest.mark.parametrize(
+    "change",
+    ["label_aware=off", "symmetric=off", "kl_per_channel=off", "kl=1.0", "kl_warmup=0.9", "gates=last", "shared=on"],
+)
+def test_one_switch_changes_one_thing_and_the_training(
+    change: str, unchanged: tuple[dict[str, object], bytes], absa: Path, worded: Path, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    (cell,) = cells(absa, worded, tmp_path, monkeypatch, "--arms", "cvib", "--change", change)
+    name, _, value = change.partition("=")
+    assert (cell["cell"], cell["changes"]) == (f"lap14-tiny-improved-cvib-{change}-e2-s0", {name: value})
+    before, after = unchanged[0]["config"], cell["config"]
+    assert {key for key in after if after[key] != before[key]} == {name}  # type: ignore[index]
+    assert weights(tmp_path) != unchanged[1]
+    assert len(cell["log"][-1]["prune_rates"]) == (1 if change == "gates=last" else 2)  # type: ignore[index]
+
+
+@pytest.mark.parametrize("wrong", ["dropout=0.5", "shared=yes", "kl=much", "gates=first"])
+def test_what_no_ablation_may_change_is_refused(
+    wrong: str, absa: Path, worded: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for arguments in (("--arms", "cvib", "--change", wrong), ("--arms", "plain", "--change", "kl=1.0")):
+        with pytest.raises(SystemExit) as stopped:
+            cells(absa, worded, tmp_path, monkeypatch, *arguments)
+        assert stopped.value.code == 2
 
 
 @pytest.mark.parametrize(("epochs", "accumulate"), [(2, 1), (8, 2)])
