@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from speech.contract import InvalidRequest, UnsupportedTask
-from speech.phi4.audio import Clip, check_clip
+from speech.phi4.audio import Clip, audio_blocks, check_clip
 from speech.phi4.config import Phi4Config
 from speech.phi4.generation import Generation
 from speech.phi4.limits import Limits
@@ -32,6 +32,7 @@ class Need:
 
     prompt_tokens: int
     new_tokens: int
+    audio_blocks: int
     long_rope: bool
 
 
@@ -42,7 +43,7 @@ def measure(generation: Generation, model: Sizes, limits: Limits) -> Need:
         check_mode(generation.mode)
     except UnsupportedMode as err:
         raise UnsupportedTask(str(err)) from err
-    prompt = generation.prompt
+    prompt, heard = generation.prompt, 0
     tokens = len(prompt.before) + len(prompt.after)
     vocabulary = model.config.vocab
     if any(not 0 <= token < vocabulary for token in (*prompt.before, *prompt.after)):
@@ -52,7 +53,8 @@ def measure(generation: Generation, model: Sizes, limits: Limits) -> Need:
             raise InvalidRequest("audio needs the speech mode")
         clip = Clip(samples=prompt.audio, rate=prompt.rate)
         check_clip(clip)
-        tokens += model.audio_tokens(clip)
+        heard = model.audio_tokens(clip)
+        tokens += heard
     if not tokens:
         raise InvalidRequest("the prompt is empty")
     if not 1 <= generation.max_new_tokens <= limits.max_new_tokens:
@@ -61,4 +63,9 @@ def measure(generation: Generation, model: Sizes, limits: Limits) -> Need:
         long_rope = model.config.long_rope(tokens + generation.max_new_tokens)
     except ValueError as err:
         raise InvalidRequest(str(err)) from err
-    return Need(prompt_tokens=tokens, new_tokens=generation.max_new_tokens, long_rope=long_rope)
+    return Need(
+        prompt_tokens=tokens,
+        new_tokens=generation.max_new_tokens,
+        audio_blocks=audio_blocks(heard),
+        long_rope=long_rope,
+    )

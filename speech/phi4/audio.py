@@ -1,7 +1,8 @@
 """One clip of audio: what is accepted, which front end it gets, and how many tokens it becomes.
 
 The counts need no model: 16 kHz gives a frame of 400 samples every 160, 8 kHz one of 200 every 80, and eight frames,
-begun or whole, are one audio token (80 ms).
+begun or whole, are one audio token (80 ms). The encoder works on blocks of 500 tokens that do not see each other, so a long
+clip can be encoded some blocks at a time.
 """
 
 from __future__ import annotations
@@ -15,11 +16,25 @@ from numpy.typing import NDArray
 
 from speech.contract import InvalidRequest
 
-__all__ = ["Clip", "FrontEnd", "Narrowband", "audio_frames", "audio_tokens", "check_clip", "front_end"]
+__all__ = [
+    "BLOCK",
+    "BLOCK_SECONDS",
+    "Clip",
+    "FrontEnd",
+    "Narrowband",
+    "audio_blocks",
+    "audio_frames",
+    "audio_tokens",
+    "block_frames",
+    "check_clip",
+    "front_end",
+]
 
 RATE = 16_000
 NARROW_RATE = 8_000
 FRAMES_PER_TOKEN = 8
+BLOCK = 500  # tokens; the model's own limit of absolute positions
+BLOCK_SECONDS = 40
 _MOST_PHASES = 640  # of the resampler: 11,025 Hz has 640, no usual rate has more
 
 
@@ -85,6 +100,18 @@ def audio_tokens(samples: int, rate: int, narrowband: Narrowband = Narrowband.FI
     if frames < 1:
         raise InvalidRequest(f"audio of {samples} samples at {rate} Hz is too short: at least 25 ms")
     return -(-frames // FRAMES_PER_TOKEN)
+
+
+def audio_blocks(tokens: int) -> int:
+    """The encoder's blocks of a clip of so many audio tokens; the last may be shorter."""
+    return -(-tokens // BLOCK)
+
+
+def block_frames(blocks: range, frames: int) -> range:
+    """The frames that these blocks of a clip of `frames` frames read: theirs, and one token's before them."""
+    width = BLOCK * FRAMES_PER_TOKEN
+    context = FRAMES_PER_TOKEN if blocks.start else 0
+    return range(blocks.start * width - context, min(blocks.stop * width, frames))
 
 
 def check_clip(clip: Clip) -> None:

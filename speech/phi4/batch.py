@@ -1,6 +1,6 @@
 """The running batch itself: one step, over and over. Only one thread may step; any may look, under the lock.
 
-Cancelled requests leave, free slots are filled, clips are encoded, prompts prefilled (long ones in chunks), and everybody
+Cancelled requests leave, free slots are filled, clips are encoded and prompts prefilled (long ones in parts), and everybody
 who is that far gets one token. A request that fails is answered by itself; the others never notice.
 """
 
@@ -45,16 +45,16 @@ class Batch:
         self.metrics.set(kv_tokens_all=sum(count * tokens for count, tokens in limits.pools))
         self.scheduler: Scheduler[Running] = Scheduler(limits)
         sizes = limits.slot_sizes
-        scratch = [1] if limits.graph_sizes else []
+        graph_sizes = limits.graph_sizes or ()
+        scratch = [1] if graph_sizes else []
         cache = model.new_cache(slot_tokens=sizes + scratch)
-        graphs = DecodeGraphs(model, cache, sizes=limits.graph_sizes, scratch=len(sizes)) if scratch else None
+        graphs = DecodeGraphs(model, cache, sizes=graph_sizes, scratch=len(sizes)) if scratch else None
         if graphs is not None:
             with torch.inference_mode():
                 graphs.capture()
         self.steps = Steps(model, cache, graphs)
         self._shared = SharedPrompts(model, cache, range(len(sizes) - limits.shared_slots, len(sizes)))
         self._stop_ids = stop_ids
-        self._encode_seconds = limits.encode_seconds
         self._late = late
         self._flight = Flight()
         self._clock = clock
@@ -69,10 +69,8 @@ class Batch:
             self._sweep()
             self._admit()
             before, after = self._flight, Flight()
-            clips = self.scheduler.to_encode()
-            self._timed("encode_seconds_total", lambda: self._encode(clips))
-            if not self._long(clips):
-                self._timed("prefill_seconds_total", lambda: self._prefill(after))
+            self._timed("encode_seconds_total", self._encode)
+            self._timed("prefill_seconds_total", lambda: self._prefill(after))
             self._timed("decode_seconds_total", lambda: self._decode(before, after))
             # Late: this step runs on the device while the one before is read and told.
             self._flight = after if self._late else Flight()
@@ -113,22 +111,25 @@ class Batch:
             running.shared = self._shared.copy(begins, generation.mode, running.long_rope, running.slot)
             running.cached = running.shared
             if not running.seconds:
-                running.embeds = self.steps.embed(running, None)
+                running.embeds = self.steps.embed(running, [])
 
-    def _long(self, clips: Sequence[Running]) -> bool:
-        """Whether these take so long that prompts wait for the next step: others wait for a token."""
-        return sum(one.seconds for one in clips) > self._encode_seconds and bool(self.scheduler.to_decode())
-
-    def _encode(self, clips: Sequence[Running]) -> None:
-        def work(batch: Sequence[Running]) -> None:
+    def _encode(self) -> None:
+        def work(batch: Sequence[tuple[Running, int]]) -> None:
             found = self.steps.encode(batch)
-            for running, audio in zip(batch, found, strict=True):
-                running.embeds = self.steps.embed(running, audio)
-            for running in batch:
-                running.encoded = self._clock()
-                running.phase = Phase.PREFILL
+            whole = [
+                self.steps.embed(running, [*running.audio, audio]) if running.unheard == count else None
+                for (running, count), audio in zip(batch, found, strict=True)
+            ]
+            for (running, count), audio, embeds in zip(batch, found, whole, strict=True):
+                running.heard += count
+                running.audio.append(audio)
+                if embeds is not None:
+                    running.audio.clear()
+                    running.embeds = embeds
+                    running.encoded = self._clock()
+                    running.phase = Phase.PREFILL
 
-        self._isolated(clips, work)
+        self._isolated(self.scheduler.to_encode(), work, lambda part: part[0])
 
     def _prefill(self, after: Flight) -> None:
         def work(chunks: Sequence[tuple[Running, int]]) -> None:
@@ -241,6 +242,7 @@ class Batch:
                 return False
             self.scheduler.remove(running)
         running.embeds = None
+        running.audio.clear()
         return True
 
     def _tell(self, running: Running, event: Event) -> None:

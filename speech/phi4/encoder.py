@@ -15,12 +15,12 @@ import torch
 from torch import Tensor
 from torch.nn.functional import conv1d, layer_norm, linear, pad, scaled_dot_product_attention
 
+from speech.phi4.audio import BLOCK
 from speech.phi4.config import AudioConfig
 from speech.phi4.subsample import ACTIVATIONS, Subsampler, Tensors
 
-__all__ = ["BLOCK", "Encoder"]
+__all__ = ["Encoder"]
 
-BLOCK = 500  # tokens; the model's own limit of absolute positions
 _MOST_BLOCKS = 32  # a batch: the attention bias of 32 x 16 heads x 500 x 500 takes 256 MB in bf16
 _ALIGN = 8  # keys: attention kernels want rows of the bias at multiples of 16 bytes
 _MASKED = -torch.inf
@@ -49,9 +49,12 @@ class Encoder:
         self._subsampler = Subsampler(config, tensors, tile_frames=tile_frames)
         self._bias = _attention_bias(config, tensors["relative_attention_bias_layer.bias_values.weight"])
 
-    def __call__(self, features: Sequence[Tensor]) -> list[Tensor]:
-        """Each clip's log-mel [frames, mels] to [ceil(frames / 8), hidden]."""
-        blocks = self._blocks(self._subsampler(features))
+    def __call__(self, features: Sequence[Tensor], continued: Sequence[bool]) -> list[Tensor]:
+        """Each clip's log-mel [frames, mels] to [ceil(frames / 8), hidden].
+
+        A continued one begins at a later block of its clip, with a token's frames of what came before, which is not given.
+        """
+        blocks = self._blocks(self._subsampler(features, continued), continued)
         blocks.sort(key=lambda block: -len(block.tokens))
         outputs: dict[tuple[int, int], Tensor] = {}
         for batch in _batches(blocks):
@@ -62,12 +65,12 @@ class Encoder:
             joined[clip].append(tokens)
         return [torch.cat(parts) for parts in joined]
 
-    def _blocks(self, clips: Sequence[Tensor]) -> list[_Block]:
+    def _blocks(self, clips: Sequence[Tensor], continued: Sequence[bool]) -> list[_Block]:
         blocks = []
-        for clip, tokens in enumerate(clips):
+        for clip, (tokens, inside) in enumerate(zip(clips, continued, strict=True)):
             for place, part in enumerate(tokens.split(BLOCK)):
                 keep = len(part)
-                if self._stock_padding and len(tokens) > BLOCK > keep:
+                if self._stock_padding and keep < BLOCK and (inside or len(tokens) > BLOCK):
                     part = pad(part, (0, 0, 0, BLOCK - keep))
                 blocks.append(_Block(clip=clip, place=place, tokens=part, keep=keep))
         return blocks

@@ -157,6 +157,7 @@ class Engine:
             long_rope=need.long_rope,
             guard=generation.guard and self.limits.guard,
             seconds=generation.prompt.seconds,
+            blocks=need.audio_blocks,
             generation=generation,
             handle=Handle(cancelled),
             on_event=on_event,

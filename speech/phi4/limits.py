@@ -26,12 +26,14 @@ class Limits:
     queue: int = 1_024  # requests that wait for a slot
 
     encode_clips: int = 32  # at once: one convolution's output passes 2**31 elements beyond 34 clips of 30 s
-    encode_seconds: float = 960.0  # at once; a longer clip goes alone
+    encode_seconds: float = 960.0  # at once
+    encode_blocks: int = 6  # of 40 s, of one longer clip in one step: between two parts everybody else gets a token
     prefill_tokens: int = 8_192  # in one step, all requests together
     chunk_tokens: int = 2_048  # of one long prompt in one step: between two chunks everybody else gets a token
 
-    # Batch sizes for which a decode step becomes a CUDA graph; none: every step is launched kernel by kernel.
-    graph_sizes: tuple[int, ...] = ()
+    # Batch sizes for which a decode step becomes a CUDA graph; null: those that a GPU's memory plan names. None of them:
+    # every step is launched kernel by kernel.
+    graph_sizes: tuple[int, ...] | None = None
 
     min_audio_seconds: float = 0.05
     max_utterance_seconds: float = 40.0  # the encoder's block; trained on 30
@@ -57,7 +59,8 @@ class Limits:
         """What `canonical_json` wrote, or a part of it; ValueError for anything else."""
         try:
             values = json.loads(text)
-            return cls(**values | {"graph_sizes": tuple(values.get("graph_sizes", ()))})
+            sizes = values.get("graph_sizes")
+            return cls(**values | {"graph_sizes": None if sizes is None else tuple(sizes)})
         except (TypeError, AttributeError) as err:
             raise ValueError(f"limits: {err}") from err
 

@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from speech.phi4.audio import Clip, FrontEnd, Narrowband, front_end
+from speech.phi4.audio import Clip, FrontEnd, Narrowband, audio_frames, front_end
 from speech.phi4.config import CheckpointError, read_json
 from speech.phi4.resampling import resample
 
@@ -28,6 +28,7 @@ _BINS = 257
 _PREEMPHASIS = 0.97
 _FULL_SCALE = 32768.0
 _HIGHEST = 7690.0  # Hz
+_WINDOWS = ((400, 160), (200, 80))  # samples of a frame and from one to the next, at 16 and at 8 kHz
 _CHUNK = 1 << 14  # frames at a time: 120 MB of float64 on the way
 # What preprocessor_config.json must say where it says anything.
 _EXPECTED = {
@@ -37,27 +38,41 @@ _EXPECTED = {
 
 
 def log_mel(
-    clips: Sequence[Clip], *, device: torch.device, narrowband: Narrowband = Narrowband.FILLZERO
+    clips: Sequence[Clip],
+    *,
+    device: torch.device,
+    narrowband: Narrowband = Narrowband.FILLZERO,
+    frames: Sequence[range] | None = None,
 ) -> list[Tensor]:
-    """Features of each clip, float32 [frames, 80] on `device`; every clip must have a frame (see `audio_tokens`)."""
+    """Features of each clip, float32 [frames, 80] on `device`; every clip must have a frame (see `audio_tokens`).
+
+    `frames`: these frames of each clip alone, as they are in the whole.
+    """
+    wanted = [range(audio_frames(len(c.samples), c.rate, narrowband)) for c in clips] if frames is None else frames
     fronts = [front_end(clip.rate, narrowband) for clip in clips]
     features: list[list[Tensor]] = [[] for _ in clips]
     for narrow in (False, True):
-        size, hop = (200, 80) if narrow else (400, 160)
+        size, hop = _WINDOWS[narrow]
         waiting: list[tuple[int, Tensor]] = []
         for i, clip in enumerate(clips):
-            if (fronts[i] is FrontEnd.FILLZERO) is not narrow:
-                continue
-            # A copy, in order: the caller's array may be read-only or reversed, which torch does not share.
-            samples = torch.tensor(np.ascontiguousarray(clip.samples)).to(device)
-            if fronts[i] is FrontEnd.RESAMPLED:
-                samples = resample(samples, clip.rate)
-            waiting += [(i, part) for part in samples.unfold(0, size, hop).split(_CHUNK)]
+            if (fronts[i] is FrontEnd.FILLZERO) is narrow:
+                samples = _samples(clip, fronts[i], wanted[i], device)
+                waiting += [(i, part) for part in samples.unfold(0, size, hop).split(_CHUNK)]
         for batch in _batches(waiting):
             made = _log_mel(torch.cat([part for _, part in batch]), narrow)
             for (i, _), mel in zip(batch, made.split([len(part) for _, part in batch]), strict=True):
                 features[i].append(mel)
     return [parts[0] if len(parts) == 1 else torch.cat(parts) for parts in features]
+
+
+def _samples(clip: Clip, front: FrontEnd, frames: range, device: torch.device) -> Tensor:
+    """The samples that these frames are made of, at the front end's own rate."""
+    size, hop = _WINDOWS[front is FrontEnd.FILLZERO]
+    span = range(frames.start * hop, (frames.stop - 1) * hop + size)
+    if front is FrontEnd.RESAMPLED:
+        return resample(clip.samples, clip.rate, device=device, outputs=span)
+    # A copy, in order: the caller's array may be read-only or reversed, which torch does not share.
+    return torch.tensor(np.ascontiguousarray(clip.samples[span.start : span.stop])).to(device)
 
 
 def _batches(parts: Sequence[tuple[int, Tensor]]) -> list[list[tuple[int, Tensor]]]:

@@ -23,7 +23,16 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from speech.phi4.attention import Rows
-from speech.phi4.audio import Clip, FrontEnd, Narrowband, audio_tokens, check_clip, front_end
+from speech.phi4.audio import (
+    Clip,
+    FrontEnd,
+    Narrowband,
+    audio_frames,
+    audio_tokens,
+    block_frames,
+    check_clip,
+    front_end,
+)
 from speech.phi4.cache import Cache
 from speech.phi4.config import Phi4Config
 from speech.phi4.decoder import Decoder
@@ -158,19 +167,28 @@ class Phi4Model:
         """Which way `clip` goes into features."""
         return front_end(clip.rate, self.narrowband)
 
-    def encode(self, clips: Sequence[Clip], mode: Mode = Mode.SPEECH) -> list[Tensor]:
+    def encode(
+        self, clips: Sequence[Clip], mode: Mode = Mode.SPEECH, *, blocks: Sequence[range] | None = None
+    ) -> list[Tensor]:
         """Each clip's embeddings [audio tokens, hidden], computed as for the clip alone, whatever shares the call.
 
-        Any number of clips of any length. Raises InvalidRequest for a clip that `check_clip` refuses.
+        Any number of clips of any length. Raises InvalidRequest for a clip that `check_clip` refuses. `blocks`: these
+        blocks of each clip alone, of clips that were checked before; what they give is part of what the whole clip gives.
         """
         if check_mode(mode) is not Mode.SPEECH:
             raise UnsupportedMode("audio is encoded for speech only")
-        for clip in clips:
-            check_clip(clip)
+        frames: list[range] | None = None
+        if blocks is None:
+            for clip in clips:
+                check_clip(clip)
+        else:
+            totals = [audio_frames(len(clip.samples), clip.rate, self.narrowband) for clip in clips]
+            frames = [block_frames(part, total) for part, total in zip(blocks, totals, strict=True)]
         if not clips:
             return []
         with torch.inference_mode():
-            encoded = self._encoder(log_mel(clips, device=self.device, narrowband=self.narrowband))
+            features = log_mel(clips, device=self.device, narrowband=self.narrowband, frames=frames)
+            encoded = self._encoder(features, [bool(part.start) for part in frames or [range(1)] * len(clips)])
             projected = self._projector(torch.cat(encoded))
         return list(projected.split([len(tokens) for tokens in encoded]))
 

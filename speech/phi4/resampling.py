@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn.functional import pad
 
 from speech.phi4.audio import RATE, resampled_length
 
@@ -20,19 +21,26 @@ _PASS = 0.95  # of the lower Nyquist frequency
 _CHUNK = 1 << 14  # outputs at a time: at 48 kHz their windows, filters and products take 13 MB each
 
 
-def resample(samples: Tensor, rate: int) -> Tensor:
-    """Float32 [n] at `rate` Hz to float32 [ceil(n * 16000 / rate)] at 16 kHz; a rate that `front_end` takes."""
+def resample(samples: NDArray[np.float32], rate: int, *, device: torch.device, outputs: range | None = None) -> Tensor:
+    """Float32 [n] at `rate` Hz to float32 [ceil(n * 16000 / rate)] at 16 kHz, or to those of its samples in `outputs`.
+
+    `rate` is one that `front_end` takes. Only the input that these outputs need is copied to `device`.
+    """
     up, down = RATE // gcd(rate, RATE), rate // gcd(rate, RATE)
-    if up == down:
-        return samples
+    outputs = range(resampled_length(len(samples), rate)) if outputs is None else outputs
+    if not outputs:
+        return torch.zeros(0, device=device)
     filters, half = _filters(up, down)
-    bank = torch.tensor(filters).to(samples.device)
-    # Windows of 2 * half samples, the output's own place between the two middle ones.
-    padded = torch.nn.functional.pad(samples, (half - 1, half + 1))
-    windows = padded.unfold(0, 2 * half, 1)
-    places = torch.arange(resampled_length(len(samples), rate), device=samples.device) * down
-    parts = [(windows[part // up] * bank[part % up]).sum(-1) for part in places.split(_CHUNK)]
-    return torch.cat(parts) if parts else samples.new_zeros(0)
+    bank = torch.tensor(filters).to(device)
+    # Output n lies n * down / up samples in; its window is `half` samples to each side, zeros beyond the ends.
+    first, last = (n * down // up for n in (outputs[0], outputs[-1]))
+    low, high = first - half + 1, last + half + 1
+    given = torch.tensor(np.ascontiguousarray(samples[max(0, low) : high])).to(device)
+    missing = max(0, -low)
+    windows = pad(given, (missing, high - low - missing - len(given))).unfold(0, 2 * half, 1)
+    places = torch.arange(outputs.start, outputs.stop, device=device) * down
+    parts = [(windows[part // up - first] * bank[part % up]).sum(-1) for part in places.split(_CHUNK)]
+    return torch.cat(parts)
 
 
 @lru_cache(maxsize=16)

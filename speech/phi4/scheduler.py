@@ -1,7 +1,7 @@
 """Who gets a slot, and what the next step computes. Pure: no clock, no tensors, one thread.
 
-A request waits, gets a slot of the smallest size that holds its prompt and its answer, is encoded, prefilled in one
-or more chunks, decodes a token a step, and leaves. Requests for slots of one size keep their order; those for the
+A request waits, gets a slot of the smallest size that holds its prompt and its answer, is encoded and prefilled in one
+or more parts, decodes a token a step, and leaves. Requests for slots of one size keep their order; those for the
 other size never wait for them.
 """
 
@@ -14,6 +14,7 @@ from enum import Enum, auto
 from typing import Generic, TypeVar
 
 from speech.contract import InvalidRequest
+from speech.phi4.audio import BLOCK_SECONDS
 from speech.phi4.limits import Limits
 from speech.phi4.refusals import QueueFull
 
@@ -32,20 +33,28 @@ class Phase(Enum):
 
 @dataclass(slots=True, kw_only=True, eq=False)
 class Entry:
-    """What the scheduler knows of a request: tokens of prompt and answer, seconds of audio (0: none)."""
+    """What the scheduler knows of a request: tokens of prompt and answer, seconds of audio (0: none)
+    and how many blocks of the encoder they are."""
 
     prompt_tokens: int
     new_tokens: int
     seconds: float = 0.0
+    blocks: int = 0
     phase: Phase = Phase.WAITING
     pool: int = -1
     slot: int = -1
+    heard: int = 0  # blocks that are encoded
     cached: int = 0  # tokens of the prompt that are in the slot
 
     @property
     def tokens(self) -> int:
         """The most this request ever holds."""
         return self.prompt_tokens + self.new_tokens
+
+    @property
+    def unheard(self) -> int:
+        """Blocks that are still to be encoded."""
+        return self.blocks - self.heard
 
     @property
     def missing(self) -> int:
@@ -119,15 +128,28 @@ class Scheduler(Generic[One]):
                 admitted.append(entry)
         return admitted
 
-    def to_encode(self) -> list[One]:
-        """The clips of the next encoder batch."""
-        batch: list[One] = []
-        seconds = 0.0
-        for entry in self._in(Phase.ENCODE):
-            seconds += entry.seconds
-            if batch and (len(batch) == self._limits.encode_clips or seconds > self._limits.encode_seconds):
+    def to_encode(self) -> list[tuple[One, int]]:
+        """The clips of the next encoder batch and how many blocks of each.
+
+        Those of one block, up to the step's seconds, and beside them a part of the oldest longer one: neither starves.
+        """
+        limits = self._limits
+        pending = list(self._in(Phase.ENCODE))
+        long = next((entry for entry in pending if entry.blocks > 1), None)
+        seconds = limits.encode_seconds / 2 if long else limits.encode_seconds
+        batch: list[tuple[One, int]] = []
+        for entry in pending:
+            if entry.blocks > 1:
+                continue
+            seconds -= entry.seconds
+            if batch and (len(batch) == limits.encode_clips or seconds < 0):
                 break
-            batch.append(entry)
+            batch.append((entry, entry.blocks))
+        if long:
+            # Nobody waits for the end of this step: a larger part is faster.
+            alone = not batch and next(self._in(Phase.DECODE), None) is None
+            most = max(limits.encode_blocks, int(limits.encode_seconds) // BLOCK_SECONDS if alone else 0)
+            batch.append((long, min(long.unheard, most)))
         return batch
 
     def to_prefill(self) -> list[tuple[One, int]]:

@@ -32,6 +32,7 @@ class Running(Entry):
     long_rope: bool
     guard: bool
     constraint: Constraint | None = None
+    audio: list[Tensor] = field(default_factory=list)  # embeddings of the blocks that are encoded, until all are
     embeds: Tensor | None = None  # of the prompt without its shared beginning, until it is prefilled
     shared: int = 0
     token_ids: list[int] = field(default_factory=list)

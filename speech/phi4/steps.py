@@ -25,17 +25,19 @@ class Steps:
         self._cache = cache
         self._graphs = graphs
 
-    def encode(self, batch: Sequence[Running]) -> list[Tensor]:
-        """The audio of each request as embeddings [tokens, hidden]."""
-        return self._model.encode([_clip(running.generation.prompt) for running in batch])
+    def encode(self, batch: Sequence[tuple[Running, int]]) -> list[Tensor]:
+        """So many more blocks of each request's audio as embeddings [tokens, hidden]."""
+        clips = [_clip(running.generation.prompt) for running, _ in batch]
+        blocks = [range(running.heard, running.heard + count) for running, count in batch]
+        return self._model.encode(clips, blocks=blocks)
 
-    def embed(self, running: Running, audio: Tensor | None) -> Tensor:
-        """The prompt behind its shared beginning: [tokens, hidden]."""
+    def embed(self, running: Running, audio: Sequence[Tensor]) -> Tensor:
+        """The prompt behind its shared beginning: [tokens, hidden]; `audio` are its parts in order."""
         prompt = running.generation.prompt
         before = prompt.before[running.shared :]
-        if audio is None:
+        if not audio:
             return self._model.embed(before + prompt.after)
-        return torch.cat([self._model.embed(before), audio, self._model.embed(prompt.after)])
+        return torch.cat([self._model.embed(before), *audio, self._model.embed(prompt.after)])
 
     def prefill(self, chunks: Sequence[tuple[Running, int]]) -> Tokens | None:
         """So many more tokens of each prompt; the first token of those answers whose prompt is complete."""

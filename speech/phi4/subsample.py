@@ -53,10 +53,13 @@ class Subsampler:
         )
         self._budget = max(1, _MOST_BYTES // frame_bytes)
 
-    def __call__(self, features: Sequence[Tensor]) -> list[Tensor]:
-        """Each clip's [frames, mels], float, to [ceil(frames / 8), hidden] in the weights' dtype."""
+    def __call__(self, features: Sequence[Tensor], continued: Sequence[bool]) -> list[Tensor]:
+        """Each clip's [frames, mels], float, to [ceil(frames / 8), hidden] in the weights' dtype.
+
+        A continued one begins inside its clip, with a token's frames of what came before; that token is not given.
+        """
         parts: dict[tuple[int, int], Tensor] = {}
-        for batch in _batches(self._tiles([len(f) for f in features]), min(MOST_FRAMES, self._budget)):
+        for batch in _batches(self._tiles([len(f) for f in features], continued), min(MOST_FRAMES, self._budget)):
             inputs = [features[tile.clip][tile.first : tile.last] for tile in batch]
             for tile, tokens in zip(batch, self._run(inputs), strict=True):
                 parts[tile.clip, tile.last] = tokens[tile.halo :]
@@ -65,14 +68,14 @@ class Subsampler:
             joined[clip].append(tokens)
         return [tiles[0] if len(tiles) == 1 else torch.cat(tiles) for tiles in joined]
 
-    def _tiles(self, frames: Sequence[int]) -> list[_Tile]:
+    def _tiles(self, frames: Sequence[int], continued: Sequence[bool]) -> list[_Tile]:
         step = self._config.time_reduction
         tiles = []
-        for clip, total in enumerate(frames):
+        for clip, (total, inside) in enumerate(zip(frames, continued, strict=True)):
             for first in range(0, total, self._tile_frames):
-                halo = 1 if first else 0
+                halo = 1 if first else int(inside)
                 last = min(first + self._tile_frames, total)
-                tiles.append(_Tile(clip=clip, first=first - halo * step, last=last, halo=halo))
+                tiles.append(_Tile(clip=clip, first=first - step if first else 0, last=last, halo=halo))
         return tiles
 
     def _run(self, inputs: Sequence[Tensor]) -> list[Tensor]:

@@ -62,6 +62,18 @@ def test_over_40_s_equals_the_stock_encoder_with_the_last_blocks_padding_masked(
     assert worst(models(dtype=torch.float64).encode([*clips((0.3, 12.0)), clip])[2:], [wanted]) < 1e-6
 
 
+@pytest.mark.parametrize("rate", [8_000, 16_000, 22_050, 44_100])
+@pytest.mark.parametrize("stock_padding", [False, True])
+def test_blocks_of_a_clip_are_those_of_the_whole(tiny: Any, rate: int, stock_padding: bool) -> None:
+    """Any of them, beside other clips; what lies before and behind them is read as far as they depend on it."""
+    model = Phi4Model.load(tiny, dtype=torch.float64, stock_padding=stock_padding)
+    long, short = Clip(samples=noise(170.0 * rate / 16_000, seed=3), rate=rate), clips((2.0,))[0]
+    whole, alone = model.encode([long, short])
+    for blocks in (range(1), range(2), range(1, 3), range(3, 5), range(4, 5)):
+        part, beside = model.encode([long, short], blocks=[blocks, range(1)])
+        assert worst([part, beside], [whole[500 * blocks.start : 500 * blocks.stop], alone]) < 1e-5
+
+
 def test_a_switch_reproduces_the_stock_encoder_over_40_s(tiny: Any, models: Any, references: Any) -> None:
     stock_like = Phi4Model.load(tiny, dtype=torch.float64, stock_padding=True)
     made = clips((41.0, 75.0, 40.0, 2.0))

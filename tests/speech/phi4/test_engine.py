@@ -189,20 +189,34 @@ def test_a_long_prompt_in_chunks_gives_the_same_and_stalls_nobody() -> None:
     assert len(live.result(0).token_ids) == 60
 
 
-def test_beside_a_long_recording_nothing_but_tokens_is_computed() -> None:
-    engine = rig.engine(replace(rig.SMALL, encode_seconds=2.0))
-    live = engine.submit(rig.text(new=20, forced=True))
+@pytest.mark.parametrize("rate", [8_000, 16_000, 44_100])
+def test_a_long_recording_is_encoded_in_parts_and_stalls_nobody(rate: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two blocks of 40 s a step, between them everybody gets a token; the tokens are those of the clip in one piece."""
+    limits = replace(rig.SMALL, encode_blocks=2, summary_slot_tokens=4_096, chunk_tokens=4_096, prefill_tokens=4_096)
+    engine = rig.engine(limits)
+    parts: list[int] = []
+    encode = engine.model.encode
+
+    def counted(clips: Any, **named: Any) -> Any:
+        found = encode(clips, **named)
+        parts.extend(len(one) for one in found)
+        return found
+
+    monkeypatch.setattr(engine.model, "encode", counted)
+    live = engine.submit(rig.text(new=30, forced=True))
     engine.step()
-    engine.step()
-    long, late = engine.submit(rig.speech(4.0, new=3)), engine.submit(rig.text(new=3))
-    before = engine.metrics
-    engine.step()
-    after = engine.metrics
-    assert after.encode_seconds_total > before.encode_seconds_total
-    assert after.prefill_seconds_total == before.prefill_seconds_total
-    assert after.new_tokens_total == before.new_tokens_total + 1
+    prompt = replace(rig.speech().prompt, audio=rig.tone(190.3, 1, rate), rate=rate)
+    generation = replace(rig.speech(new=8), prompt=prompt)
+    long, short = engine.submit(generation), engine.submit(rig.speech(0.5, new=3))
+    while len(parts) < 4:
+        before = engine.metrics.new_tokens_total
+        engine.step()
+        assert engine.metrics.new_tokens_total > before, "a step without a token for the stream that runs"
+    assert parts == [6, 1_000, 1_000, 379], "one short clip beside the first part"
     rig.run_all(engine)
-    assert all(handle.done for handle in (live, long, late))
+    monkeypatch.undo()
+    assert long.result(0).token_ids == rig.alone(generation)
+    assert (short.done, len(live.result(0).token_ids)) == (True, 30)
 
 
 def test_rope_is_chosen_at_admission_from_prompt_and_limit() -> None:

@@ -115,10 +115,10 @@ def test_an_error_inside_fails_one_request_only(late: bool, monkeypatch: pytest.
     good, bad = rig.speech(0.5, new=5, seed=1), rig.speech(0.7, new=5, seed=2)
     encode = engine.model.encode
 
-    def fussy(clips: list[object]) -> object:
+    def fussy(clips: list[object], **named: Any) -> object:
         if any(clip.samples is bad.prompt.audio for clip in clips):  # type: ignore[attr-defined]
             raise RuntimeError("secret words of a customer")
-        return encode(clips)  # type: ignore[arg-type]
+        return encode(clips, **named)  # type: ignore[arg-type]
 
     monkeypatch.setattr(engine.model, "encode", fussy)
     events: list[Event] = []

@@ -15,12 +15,12 @@ from speech.phi4.scheduler import Entry, Phase, Scheduler
 
 LIMITS = Limits(
     utterance_slots=3, utterance_slot_tokens=100, summary_slots=1, summary_slot_tokens=1_000, queue=50,
-    prefill_tokens=120, chunk_tokens=50, encode_clips=2, encode_seconds=60.0,
+    prefill_tokens=120, chunk_tokens=50, encode_clips=2, encode_seconds=60.0, encode_blocks=2,
 )  # fmt: skip
 
 
 def entry(prompt: int = 20, new: int = 5, seconds: float = 0.0) -> Entry:
-    return Entry(prompt_tokens=prompt, new_tokens=new, seconds=seconds)
+    return Entry(prompt_tokens=prompt, new_tokens=new, seconds=seconds, blocks=-int(-seconds // 40))
 
 
 def started(scheduler: Scheduler[Entry], *entries: Entry) -> None:
@@ -78,10 +78,23 @@ def test_encoder_batches_have_at_most_so_many_clips_and_seconds() -> None:
     scheduler: Scheduler[Entry] = Scheduler(LIMITS)
     clips = [entry(seconds=seconds) for seconds in (10.0, 20.0, 30.0)]
     started(scheduler, *clips)
-    assert scheduler.to_encode() == clips[:2]
+    assert scheduler.to_encode() == [(clips[0], 1), (clips[1], 1)]
     clips[0].phase = Phase.PREFILL
     clips[1].seconds = 90.0  # longer than any batch: alone
-    assert scheduler.to_encode() == [clips[1]]
+    assert scheduler.to_encode() == [(clips[1], 1)]
+
+
+def test_a_long_clip_is_encoded_in_parts_beside_the_short_ones() -> None:
+    scheduler: Scheduler[Entry] = Scheduler(replace(LIMITS, encode_seconds=200.0, encode_clips=9))
+    long, longer, short = entry(seconds=350.0), entry(seconds=500.0), entry(seconds=30.0)
+    started(scheduler, long, longer, short)
+    assert scheduler.to_encode() == [(short, 1), (long, 2)]  # of its nine; one long clip at a time
+    short.phase = Phase.DECODE
+    assert scheduler.to_encode() == [(long, 2)], "somebody waits for a token"
+    scheduler.remove(short)
+    assert scheduler.to_encode() == [(long, 5)]  # nobody waits
+    long.heard = 8
+    assert scheduler.to_encode() == [(long, 1)]
 
 
 def test_short_prompts_go_whole_and_a_long_one_in_chunks_beside_them() -> None:
@@ -101,7 +114,9 @@ def test_short_prompts_go_whole_and_a_long_one_in_chunks_beside_them() -> None:
 
 @given(
     sizes=st.lists(
-        st.tuples(st.integers(1, 900), st.integers(1, 40), st.sampled_from((0.0, 1.0, 50.0))), min_size=1, max_size=40
+        st.tuples(st.integers(1, 900), st.integers(1, 40), st.sampled_from((0.0, 1.0, 30.0, 50.0, 300.0))),
+        min_size=1,
+        max_size=40,
     ),
     arrivals=st.lists(st.integers(0, 3), min_size=40, max_size=40),
 )
@@ -120,10 +135,15 @@ def test_everybody_is_served_within_the_budgets(sizes: list[tuple[int, int, floa
         taken = [one.slot for one in scheduler.entries if one.phase is not Phase.WAITING]
         assert len(taken) == len(set(taken)) <= 4
         batch = scheduler.to_encode()
-        assert len(batch) <= 2
-        assert len(batch) == 1 or sum(one.seconds for one in batch) <= 60
-        for one in batch:
-            one.phase = Phase.PREFILL
+        whole = [one for one, _ in batch if one.blocks == 1]
+        assert len(whole) <= 2
+        assert len(whole) <= 1 or sum(one.seconds for one in whole) <= 60
+        assert sum(count for one, count in batch if one.blocks > 1) <= 2
+        for one, count in batch:
+            assert 0 < count <= one.unheard
+            one.heard += count
+            if not one.unheard:
+                one.phase = Phase.PREFILL
         chunks = scheduler.to_prefill()
         assert sum(count for _, count in chunks) <= 120 + 50
         assert len({id(one) for one, _ in chunks}) == len(chunks)
