@@ -11,8 +11,8 @@ import triton_python_backend_utils as pb_utils
 
 sys.path.insert(0, os.environ["EARFUL_HOME"])
 
-from sentiment.serve import AspectModel, InvalidInput
-from sentiment.triton import cancelled, english_texts_of, invalid
+from sentiment.serve import AspectModel
+from sentiment.triton import english_texts_of, known_of, respond
 
 
 class TritonPythonModel:
@@ -24,17 +24,12 @@ class TritonPythonModel:
 
     def execute(self, requests: list) -> list:
         """One response per request, in order."""
-        return [self._answer(request) for request in requests]
+        return [respond(pb_utils, request, self._answer) for request in requests]
 
-    def _answer(self, request: object) -> object:
-        if request.is_cancelled():
-            return cancelled(pb_utils)
-        try:
-            found = self._model.find_all(english_texts_of(pb_utils, request))
-        except InvalidInput as err:
-            return invalid(pb_utils, err)
+    def _answer(self, request: object) -> dict[str, np.ndarray]:
+        found = self._model.find_all(english_texts_of(pb_utils, request), known=known_of(pb_utils, request))
         aspects = [a for one in found for a in one]
-        outputs = {
+        return {
             "COUNT": np.array([len(one) for one in found], np.int32),
             "START": np.array([a.start for a in aspects], np.int32),
             "END": np.array([a.end for a in aspects], np.int32),
@@ -42,4 +37,3 @@ class TritonPythonModel:
             "ASPECT_ID": np.array([a.aspect_id.encode() for a in aspects], np.object_),
             "VERSION": np.array([self._model.version.encode()], np.object_),
         }
-        return pb_utils.InferenceResponse([pb_utils.Tensor(name, value) for name, value in outputs.items()])

@@ -13,7 +13,7 @@ import triton_python_backend_utils as pb_utils
 sys.path.insert(0, os.environ["EARFUL_HOME"])
 
 from sentiment.serve import InvalidInput, PolarityModel
-from sentiment.triton import cancelled, counts_of, english_texts_of, invalid, vector
+from sentiment.triton import counts_of, english_texts_of, respond, vector
 
 
 class TritonPythonModel:
@@ -25,27 +25,21 @@ class TritonPythonModel:
 
     def execute(self, requests: list) -> list:
         """One response per request, in order."""
-        return [self._answer(request) for request in requests]
+        return [respond(pb_utils, request, self._answer) for request in requests]
 
-    def _answer(self, request: object) -> object:
-        if request.is_cancelled():
-            return cancelled(pb_utils)
-        try:
-            texts = english_texts_of(pb_utils, request)
-            starts, ends = vector(pb_utils, request, "START"), vector(pb_utils, request, "END")
-            if len(starts) != len(ends):
-                raise InvalidInput("START and END have different lengths")
-            spans = iter(zip(starts, ends, strict=True))
-            counts = counts_of(pb_utils, request, len(texts), len(starts))
-            pairs = [
-                pair
-                for text, n in zip(texts, counts, strict=True)
-                for pair in self._model.pairs(text, list(islice(spans, n)))
-            ]
-        except InvalidInput as err:
-            return invalid(pb_utils, err)
-        outputs = {
+    def _answer(self, request: object) -> dict[str, np.ndarray]:
+        texts = english_texts_of(pb_utils, request)
+        starts, ends = vector(pb_utils, request, "START"), vector(pb_utils, request, "END")
+        if len(starts) != len(ends):
+            raise InvalidInput("START and END have different lengths")
+        spans = iter(zip(starts, ends, strict=True))
+        counts = counts_of(pb_utils, request, len(texts), len(starts))
+        pairs = [
+            pair
+            for text, n in zip(texts, counts, strict=True)
+            for pair in self._model.pairs(text, list(islice(spans, n)))
+        ]
+        return {
             "PROBABILITIES": self._model.judge(pairs),
             "VERSION": np.array([self._model.version.encode()], np.object_),
         }
-        return pb_utils.InferenceResponse([pb_utils.Tensor(name, value) for name, value in outputs.items()])
