@@ -12,10 +12,12 @@ from commands.context import WRONG, fail
 from commands.recognition import Engine, Whisper
 from commands.torch_needed import need_torch
 
-__all__ = ["ENGINES", "Options", "check_engine", "open_engine"]
+__all__ = ["ENGINES", "WHOLE", "Options", "check_engine", "open_engine"]
 
 ENGINES = ("whisper", "phi4")
-TASKS = ("transcribe", "translate", "translate_chain", "summarize")
+TASKS = ("transcribe", "translate", "translate_chain", "summarize", "generate")
+#: Tasks with one answer for a recording, where the others have one for each utterance.
+WHOLE = ("summarize", "generate")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,6 +29,7 @@ class Options:
     task: str = "transcribe"
     language: str | None = None
     max_tokens: int | None = None
+    prompt: str | None = None  # of the task generate
 
 
 def check_engine(name: str) -> None:
@@ -40,8 +43,11 @@ def open_engine(name: str, options: Options) -> Iterator[Engine]:
     """The engine, its weights loaded; ends the command with one sentence where that cannot be."""
     check_engine(name)
     if name == "whisper":
-        if (options.task, options.language, options.max_tokens) != ("transcribe", None, None):
-            fail("whisper transcribes English here: --task, --language and --max-tokens are for --engine phi4", WRONG)
+        if (options.task, options.language, options.max_tokens, options.prompt) != ("transcribe", None, None, None):
+            fail(
+                "whisper transcribes English here: --task, --language, --max-tokens and --prompt are for --engine phi4",
+                WRONG,
+            )
         try:
             whisper = Whisper()
         except FileNotFoundError:
@@ -53,6 +59,8 @@ def open_engine(name: str, options: Options) -> Iterator[Engine]:
         return
     if options.task not in TASKS:
         fail(f"no task {options.task!r} here: {', '.join(TASKS)}", WRONG)
+    if (options.prompt is not None) != (options.task == "generate"):
+        fail("--task generate wants --prompt TEXT, and no other task takes it", WRONG)
     if options.weights is None:
         fail("phi4 needs --weights DIR (or PHI4_WEIGHTS); `earful phi4 fetch DIR` gets them", WRONG)
     need_torch()

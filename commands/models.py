@@ -10,7 +10,7 @@ import typer
 
 from commands.aspect_scores import read_truth, score_aspects
 from commands.context import UNAVAILABLE, WRONG, database, fail, print_json, settings
-from commands.engines import Options, check_engine, open_engine
+from commands.engines import WHOLE, Options, check_engine, open_engine
 from commands.evaluate import evaluate_engine, evaluate_manifest, evaluate_pipeline, read_truths
 from commands.manifest import MANIFEST, read_manifest
 from commands.recognition import Said, lines_of, role_of
@@ -40,10 +40,11 @@ def transcribe(
     weights: Weights = None,
     lora: Lora = "auto",
     task: Annotated[
-        str, typer.Option(help="transcribe; phi4 also: translate, translate_chain, summarize")
+        str, typer.Option(help="transcribe; phi4 also: translate, translate_chain, summarize, generate")
     ] = "transcribe",
     language: Annotated[str | None, typer.Option(help="ISO 639-1: of the speech, or of a translation's result")] = None,
     max_tokens: Annotated[int | None, typer.Option(min=1, help="Of each answer")] = None,
+    prompt: Annotated[str | None, typer.Option(help="generate: what is asked about each recording")] = None,
     as_json: AsJson = False,
     as_srt: Annotated[bool, typer.Option("--srt", help="Subtitles; of several files, beside each")] = False,
     as_vtt: Annotated[bool, typer.Option("--vtt", help="WebVTT, likewise")] = False,
@@ -58,7 +59,7 @@ def transcribe(
     ending = ".srt" if as_srt else ".vtt" if as_vtt else ""
     if ending:
         check_subtitles(files, task, ending)
-    options = Options(weights=weights, lora=lora, task=task, language=language, max_tokens=max_tokens)
+    options = Options(weights=weights, lora=lora, task=task, language=language, max_tokens=max_tokens, prompt=prompt)
     named = [one.strip() for one in roles.split(",")] if roles else []
     recordings = []
     for file in files:
@@ -68,11 +69,9 @@ def transcribe(
             fail(f"{file}: {err}")
     with open_engine(engine, options) as opened:
         try:
-            if task == "summarize":
-                told = opened.summaries(recordings, named)
-                show_summaries(
-                    [{"file": str(file), **said(one)} for file, one in zip(files, told, strict=True)], as_json
-                )
+            if task in WHOLE:
+                told = opened.wholes(recordings, named)
+                show_wholes([{"file": str(file), **said(one)} for file, one in zip(files, told, strict=True)], as_json)
                 return
             found, _ = lines_of(recordings, opened, Segmenter())
         except (ValueError, EarfulError) as err:
@@ -94,7 +93,7 @@ def said(one: Said) -> dict[str, Any]:
     return {name: value for name, value in asdict(one).items() if name != "more"} | one.more
 
 
-def show_summaries(results: list[dict[str, Any]], as_json: bool) -> None:
+def show_wholes(results: list[dict[str, Any]], as_json: bool) -> None:
     if as_json:
         print_json(results)
         return
@@ -104,8 +103,8 @@ def show_summaries(results: list[dict[str, Any]], as_json: bool) -> None:
 
 def check_subtitles(files: list[Path], task: str, ending: str) -> None:
     """Ends the command before an hour of recognition whose result could not be written."""
-    if task == "summarize":
-        fail("a summary has no subtitles", WRONG)
+    if task in WHOLE:
+        fail("an answer about a whole recording has no subtitles", WRONG)
     targets = [file.with_suffix(ending) for file in files] if len(files) > 1 else []
     for number, target in enumerate(targets):
         if target.exists() or target in targets[:number]:

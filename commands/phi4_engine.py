@@ -8,10 +8,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from commands.context import errors, fail
 from commands.engines import Options
-from commands.recognition import Recording, Said, lines_of, role_of
+from commands.recognition import Line, Recording, Said, lines_of, role_of
 from speech.contract import SpeechAnswer, SpeechRequest, Task
 from speech.phi4.config import CheckpointError
 from speech.phi4.handle import Handle
@@ -53,27 +54,36 @@ class Phi4:
             handles.append(self._speech.submit(request))
         return [None if handle is None else self._said(handle.result()) for handle in handles]
 
-    def summaries(self, recordings: Sequence[Recording], roles: Sequence[str]) -> list[Said]:
-        """One channel is summarized as it sounds; two are transcribed first, so that it stays known who said what."""
-        spoken = Phi4(self._speech, replace(self._options, task="transcribe", language=None, max_tokens=None))
+    def wholes(self, recordings: Sequence[Recording], roles: Sequence[str]) -> list[Said]:
+        """One channel is asked about as it sounds; two are transcribed first, so that it stays known who said what."""
+        spoken = Phi4(
+            self._speech, replace(self._options, task="transcribe", language=None, max_tokens=None, prompt=None)
+        )
         wide = [number for number, (pcm, _) in enumerate(recordings) if pcm.shape[1] > 1]
         heard, _ = lines_of([recordings[number] for number in wide], spoken, Segmenter())
         lines = dict(zip(wide, heard, strict=True))
         handles = []
         for number, (pcm, rate) in enumerate(recordings):
-            request = SpeechRequest(task=Task.SUMMARIZE, rate=rate, max_tokens=self._options.max_tokens)
             if number in lines:
-                text = dump_transcript(
-                    [
-                        Utterance(id=str(place), role=role_of(line["channel"], roles), text=line["text"])
-                        for place, line in enumerate(lines[number], start=1)
-                    ]
-                )
-                request = replace(request, text=text, language=self._options.language)
+                request = self._about_lines(lines[number], roles)
             else:
-                request = replace(request, audio=pcm[:, 0].astype(np.float32) / np.float32(32768))
+                request = self._about_sound(pcm[:, 0].astype(np.float32) / np.float32(32768), rate)
             handles.append(self._speech.submit(request))
         return [self._said(handle.result()) for handle in handles]
+
+    def _about_sound(self, audio: NDArray[np.float32], rate: int) -> SpeechRequest:
+        task, prompt, most = Task(self._options.task), self._options.prompt, self._options.max_tokens
+        return SpeechRequest(task=task, audio=audio, rate=rate, text=prompt, max_tokens=most)
+
+    def _about_lines(self, lines: Sequence[Line], roles: Sequence[str]) -> SpeechRequest:
+        task, prompt, most = Task(self._options.task), self._options.prompt, self._options.max_tokens
+        said = [(role_of(line["channel"], roles), line["text"]) for line in lines]
+        if task is Task.GENERATE:
+            text = "\n".join([prompt or "", "", *(f"{role.capitalize()}: {text}" for role, text in said)])
+            return SpeechRequest(task=task, text=text, max_tokens=most)
+        utterances = [Utterance(id=str(n), role=role, text=text) for n, (role, text) in enumerate(said, start=1)]
+        text, language = dump_transcript(utterances), self._options.language
+        return SpeechRequest(task=task, text=text, language=language, max_tokens=most)
 
     def _said(self, answer: SpeechAnswer) -> Said:
         return Said(

@@ -15,7 +15,7 @@ from speech.pieces import Piece, cut_pieces
 from speech.segment import Segmenter
 from speech.whisper import RATE, DecodeOptions, Recognizer, resample
 
-__all__ = ["LONGEST_SECONDS", "Engine", "Recording", "Said", "Whisper", "lines_of", "role_of", "texts_of"]
+__all__ = ["LONGEST_SECONDS", "Engine", "Line", "Recording", "Said", "Whisper", "lines_of", "role_of", "texts_of"]
 
 #: What engines are made for; a longer clip is cut into utterances first.
 LONGEST_SECONDS = 30.0
@@ -42,8 +42,8 @@ class Engine(Protocol):
     def answers(self, pieces: Sequence[Piece]) -> list[Said | None]:
         """One for each piece, in order; None for one shorter than the engine takes. Raises Permanent for any other refusal."""
 
-    def summaries(self, recordings: Sequence[Recording], roles: Sequence[str]) -> list[Said]:
-        """One for each recording; raises Permanent for what cannot be summarized. `roles` are those of the channels."""
+    def wholes(self, recordings: Sequence[Recording], roles: Sequence[str]) -> list[Said]:
+        """One for each recording, a summary or free text; raises Permanent for a refusal. `roles` are those of the channels."""
 
 
 class Whisper:
@@ -56,9 +56,9 @@ class Whisper:
         """See Engine."""
         return [self._answer(piece) for piece in pieces]
 
-    def summaries(self, recordings: Sequence[Recording], roles: Sequence[str]) -> list[Said]:
+    def wholes(self, recordings: Sequence[Recording], roles: Sequence[str]) -> list[Said]:
         """See Engine."""
-        raise UnsupportedTask("whisper does not summarize")
+        raise UnsupportedTask("whisper does not summarize, nor write free text")
 
     def _answer(self, piece: Piece) -> Said | None:
         audio = resample(piece.audio, piece.rate)

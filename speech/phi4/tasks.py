@@ -86,7 +86,9 @@ class Tasks:
             guard=self._limits.guard,
         )
         found = yield Ask(generations=[generation], stream=True)
-        details = {"method": "phi4-audio-v1"} if request.task is Task.SUMMARIZE else {}
+        details: dict[str, Any] = {"method": "phi4-audio-v1"} if request.task is Task.SUMMARIZE else {}
+        if request.audio is not None:
+            details["front_end"] = str(self._model.front_end(Clip(samples=request.audio, rate=request.rate)))
         return Result(
             text=found[0].text.strip(),
             finish_reason=found[0].finish_reason,

@@ -119,6 +119,27 @@ def test_summaries_of_one_channel_and_of_two(tiny: Path, samples: Path, tmp_path
     assert earful("transcribe", *both, *options, "--vtt").code == 2
 
 
+def test_free_text_about_one_channel_and_about_two(tiny: Path, samples: Path, tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "mono.wav", sample("calls/card-fee", 0, 5_000)[:, 1], 8_000)
+    both = (str(tmp_path / "mono.wav"), str(samples / "card-fee.flac"))
+    options = ("--engine", "phi4", "--weights", str(tiny), "--task", "generate", "--max-tokens", "30", "--json")
+    found = []
+    for prompt in ("Who calls?", "What was promised?"):
+        done = earful("transcribe", *both, *options, "--prompt", prompt, "--roles", "customer,agent")
+        assert done.code == 0, done.err
+        found.append(done.json())
+    for mono, call in found:
+        assert [mono["task"], call["task"]] == ["generate"] * 2
+        assert (mono["front_end"], "front_end" in call) == ("8k-fillzero", False), (
+            "two channels are asked about by text"
+        )
+        assert all(0 < len(one["token_ids"]) <= 30 for one in (mono, call))
+    assert all(a["token_ids"] != b["token_ids"] for a, b in zip(*found, strict=True)), "the prompt is asked"
+    for wrong in (options, (*options, "--prompt", "Why?", "--task", "transcribe")):
+        done = earful("transcribe", *both, *wrong)
+        assert (done.code, "--prompt TEXT" in done.sentence()) == (2, True), done.err
+
+
 def test_transcribe_says_what_the_weights_lack(tmp_path: Path, samples: Path) -> None:
     done = earful("transcribe", str(samples / "card-fee.flac"), "--engine", "phi4", "--weights", str(tmp_path))
     assert (done.code, "holds no config.json" in done.sentence()) == (1, True), done.err
