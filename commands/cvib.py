@@ -16,7 +16,7 @@ from commands.torch_needed import need_torch
 from settings import PROJECT
 
 if TYPE_CHECKING:
-    from sentiment.serve import PolarityModel
+    from sentiment.serve import AspectModel, PolarityModel
 
 __all__ = ["cvib"]
 
@@ -177,7 +177,10 @@ def evaluate(
     ],
     model: Model = None,
     exhaustive: Annotated[
-        bool, typer.Option("--exhaustive", help="Every aspect of every text is marked: measure the extractor too")
+        bool,
+        typer.Option(
+            "--exhaustive", help="Every aspect of every text is marked, as in the benchmarks: the extractor too"
+        ),
     ] = False,
     as_json: AsJson = False,
 ) -> None:
@@ -185,18 +188,16 @@ def evaluate(
 
     Example: earful cvib eval reviews.csv --model own-model
     """
-    if file.is_dir() and exhaustive:
-        fail(
-            "--exhaustive is for a labelled file; `python -m sentiment.evaluate aspects` measures the benchmarks", WRONG
-        )
     net = _polarity_model(model)
     from sentiment.data import Sentence
     from sentiment.evaluate import extraction_scores, polarity_scores
     from sentiment.labelled import FileProblem, read_labelled
-    from sentiment.serve import AspectModel, InvalidInput
+    from sentiment.serve import InvalidInput
 
     if file.is_dir():
         result = {"version": net.version, "sets": _benchmarks(net, file)}
+        if exhaustive:
+            result["extraction"] = _extraction(_extractor(model), file)
     else:
         try:
             lines = read_labelled(file)
@@ -212,12 +213,7 @@ def evaluate(
         texts = [Sentence(text=line.text, mentions=line.mentions, domain="user") for line in lines]
         result = {"version": net.version, "polarity": polarity_scores(net, texts)}
         if exhaustive:
-            folder = (
-                model / "aspects"
-                if model and (model / "aspects" / "model.json").is_file()
-                else MODEL_REPO / "aspects" / "1"
-            )
-            result["aspects"] = extraction_scores(AspectModel(folder), texts)
+            result["aspects"] = extraction_scores(_extractor(model), texts)
     if as_json:
         print_json(result)
         return
@@ -243,6 +239,23 @@ def _benchmarks(net: PolarityModel, folder: Path) -> dict[str, dict[str, float]]
     return found
 
 
+def _extractor(model: Path | None) -> AspectModel:
+    """That of the model's folder, else the one in use."""
+    from sentiment.serve import AspectModel
+
+    own = model is not None and (model / "aspects" / "model.json").is_file()
+    return AspectModel(model / "aspects" if model and own else MODEL_REPO / "aspects" / "1")
+
+
+def _extraction(extractor: AspectModel, folder: Path) -> dict[str, dict[str, float]]:
+    from sentiment.benchmarks import benchmarks
+    from sentiment.evaluate import extraction_scores
+
+    found = benchmarks(folder, conflict=True)  # its wrong files were named before
+    found.pop("Twitter")  # its targets are search words, not all aspects of the text
+    return {name: extraction_scores(extractor, sentences) for name, sentences in found.items()}
+
+
 @cvib.command()
 def use(
     folder: Annotated[Path, typer.Argument(exists=True, file_okay=False, help="What `earful cvib train` wrote")],
@@ -256,7 +269,10 @@ def use(
 
     here = {kind: folder / kind for kind in KINDS if (folder / kind / "model.json").is_file()}
     if not here and (folder / "model.json").is_file():  # a serving folder itself, such as what was in use before
-        kind = json.loads((folder / "model.json").read_text(encoding="utf-8")).get("kind")
+        try:
+            kind = json.loads((folder / "model.json").read_text(encoding="utf-8"))["kind"]
+        except (ValueError, KeyError, TypeError) as err:
+            fail(f"{folder / 'model.json'} describes no model ({type(err).__name__})", WRONG)
         here = {kind: folder} if kind in KINDS else {}
     if not here:
         fail(f"{folder} holds no model: neither cvib/ nor aspects/ with a model.json", WRONG)

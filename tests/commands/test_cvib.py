@@ -78,10 +78,36 @@ def test_eval_names_the_line_that_the_models_refuse(text: str, spans: int, says:
         assert (done.code, "a.jsonl, line 2: " in done.sentence(), says in done.sentence()) == (2, True, True)
 
 
-def test_eval_of_benchmarks_does_not_ignore_exhaustive() -> None:
-    Path("none").mkdir()
-    done = earful("cvib", "eval", "none", "--exhaustive")
-    assert (done.code, "--exhaustive is for a labelled file" in done.sentence()) == (2, True)
+def test_eval_of_benchmarks_measures_polarity_arts_and_with_exhaustive_the_extractor() -> None:
+    spans = [("screen", 4, "positive"), ("battery", 31, "negative")]
+    old = "".join(
+        f'<aspectTerm term="{w}" from="{at}" to="{at + len(w)}" polarity="{label}"/>' for w, at, label in spans
+    )
+    new = "".join(
+        f'<Opinion target="{w}" from="{at}" to="{at + len(w)}" polarity="{label}"/>' for w, at, label in spans
+    )
+    for folder, name, marks in (
+        ("mams/ATSA", "test.xml", old), ("semeval14_restaurants", "a_Test.xml", old), ("semeval14_laptops", "a_Test.xml", old),
+        ("semeval15_restaurants", "a_Test.xml", new), ("semeval16_restaurants", "a_TEST.xml", new),
+    ):  # fmt: skip
+        (Path("absa") / folder).mkdir(parents=True)
+        empty = "<sentence><text>Thanks, bye.</text></sentence>"
+        page = f"<sentences><sentence><text>{TEXT}</text>{marks}</sentence>{empty}</sentences>"
+        (Path("absa") / folder / name).write_text(page)
+    item = {"sentence": TEXT, "term": "screen", "from": 4, "polarity": "positive", "id": "1"}
+    for folder, name, content in (
+        ("twitter", "test.raw", "the $T$ is great\nscreen\n1\n"), ("arts", "rest_test_enriched.json", json.dumps({"1": item})),
+        ("arts", "laptop_test_enriched.json", json.dumps({"1": item})),
+    ):  # fmt: skip
+        (Path("absa") / folder).mkdir(exist_ok=True)
+        (Path("absa") / folder / name).write_text(content)
+    found = earful("cvib", "eval", "absa", "--exhaustive", "--json").json()
+    names = ["MAMS", "REST14", "LAP14", "REST15", "REST16"]
+    assert list(found["sets"]) == [*names, "Twitter", "own-held-out", "ARTS-REST", "ARTS-LAP"]
+    assert (found["sets"]["LAP14"]["mixed_accuracy"], found["sets"]["ARTS-LAP"]["ars"]) == (1.0, 1.0)
+    assert list(found["extraction"]) == [*names, "own-held-out"]
+    assert (found["extraction"]["REST16"]["f1"], found["extraction"]["REST16"]["empty_texts"]) == (1.0, 1.0)
+    assert "extraction" not in earful("cvib", "eval", "absa", "--json").json()
 
 
 def test_eval_names_a_wrong_line_and_a_missing_benchmark() -> None:
