@@ -21,7 +21,7 @@ ROOT = Path(__file__).resolve().parents[3]
 
 @pytest.mark.timeout(280)
 def test_one_command_measures_both_sides(tmp_path: Path) -> None:
-    arguments = ["--size", "tiny", "--device", "cpu", "--flight", "4", "--batch", "1", "--no-summaries"]
+    arguments = ["--size", "tiny", "--device", "cpu", "--flight", "4", "--batch", "1"]
     done = subprocess.run(
         [sys.executable, "-m", "bench.phi4", *arguments],
         cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
@@ -29,7 +29,10 @@ def test_one_command_measures_both_sides(tmp_path: Path) -> None:
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     found = json.loads((tmp_path / "bench-phi4.json").read_text())
-    assert [one["scenario"] for one in found["engine"]] == ["card", "load", "30s", "mix", "shares", "one stream"]
+    assert [one["scenario"] for one in found["engine"]] == [
+        "card", "load", "30s", "mix", "shares", "one stream", "1 summaries", "16 summaries", "4 summaries beside 32 streams",
+    ]  # fmt: skip
+    assert found["engine"][-1]["deltas"] > 5_000, "without deltas no stall is seen"
     assert [one["scenario"] for one in found["baseline"]] == ["30s", "mix"]
     shares = found["engine"][4]
     assert sum(shares[f"{part}_share"] for part in ("encoder", "prefill", "decode")) == pytest.approx(1)
