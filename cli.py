@@ -8,7 +8,7 @@ import sys
 import typer
 
 from commands import admin, aspects, cvib, deadletters, demo, explain, local, models, phi4, report, send
-from commands.context import FAILED, tell_error
+from commands.context import FAILED, WRONG, tell_error
 
 __all__ = ["app", "main"]
 
@@ -48,6 +48,9 @@ def main() -> None:
             raise
         tell_error(f"{os.fspath(err.filename)!s}: {err.strerror}")
         sys.exit(FAILED)
+    except UnicodeEncodeError:  # bytes that are no text reach an argument as surrogates
+        tell_error("an argument is not UTF-8 text")
+        sys.exit(WRONG)
 
 
 if __name__ == "__main__":

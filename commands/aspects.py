@@ -93,6 +93,8 @@ def _file(what: str) -> Path | None:
     try:
         if path.is_file():
             return path
+        if path.is_dir():
+            fail(f"{what} is a folder: a text or a file is wanted", WRONG)
     except OSError:  # longer than a file's name may be
         return None
     if path.suffix.lower() in (".txt", ".csv", ".jsonl") and not any(c.isspace() for c in what):

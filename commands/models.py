@@ -66,7 +66,7 @@ def transcribe(
         try:
             recordings.append(read_file(file))
         except UnreadableAudio as err:
-            fail(f"{file}: {err}")
+            fail(str(err))
     with open_engine(engine, options) as opened:
         try:
             if task in WHOLE:

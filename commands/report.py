@@ -65,6 +65,9 @@ def sql(
         except psycopg.errors.OperationalError:
             raise
         except psycopg.Error as err:
+            if err.sqlstate is None:  # psycopg's own: nothing, SET, COPY and the like give no rows
+                connection.close()
+                fail("one SELECT is wanted, which gives rows")
             fail(str(err).strip())
     if as_json:
         print_json(rows)

@@ -7,6 +7,7 @@ from uuid import uuid4
 
 import pytest
 
+import cli
 from tests.commands.conftest import Run, settings_of
 from tests.commands.runner import earful
 from tests.workers.pipeline import Pipeline
@@ -111,6 +112,34 @@ def test_what_is_not_there_is_1(run: Run, arguments: tuple[str, ...]) -> None:
     done = run(*arguments)
     assert done.code == 1
     assert done.err.startswith("error: ")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "says"),
+    [
+        (["explain", "call", "\udcff"], 2, "an argument is not UTF-8 text"),
+        (["sql", "SELECT '\udcff'"], 2, "an argument is not UTF-8 text"),
+        (["cvib", "use", "model"], 2, "describes no model"),
+        (["aspects", "model"], 2, "model is a folder"),
+        (["eval", "asr", "model", "--engine", "whisper"], 1, "a.json: Too many levels of symbolic links"),
+    ],
+    ids=lambda one: " ".join(one[:2]).encode("ascii", "replace").decode() if isinstance(one, list) else "",
+)
+def test_what_cannot_be_read_is_one_sentence(
+    pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
+    arguments: list[str], code: int, says: str,
+) -> None:  # fmt: skip
+    Path("model").mkdir()
+    Path("model/model.json").write_bytes(b"\xff")
+    if arguments[0] == "eval":
+        Path("model/a.json").symlink_to("a.json")
+    for name, value in settings_of(pipeline).items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr("sys.argv", ["earful", *arguments])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    said = capsys.readouterr()
+    assert (ended.value.code, says in said.err, "Traceback" in said.err) == (code, True, False), said.err
 
 
 def test_the_last_lines_of_a_log(tmp_path: Path) -> None:

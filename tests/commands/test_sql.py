@@ -41,6 +41,12 @@ def test_columns_of_one_name_are_all_shown(run: Run) -> None:
     ]
 
 
+@pytest.mark.parametrize("query", ["", "SET search_path = analytics_v1", "COPY (SELECT 1) TO STDOUT"])
+def test_what_gives_no_rows_is_refused_in_one_sentence(run: Run, query: str) -> None:
+    done = run("sql", query)
+    assert (done.code, "one SELECT is wanted" in done.sentence()) == (1, True)
+
+
 @pytest.mark.parametrize(
     "query",
     [
