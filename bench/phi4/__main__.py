@@ -86,9 +86,11 @@ def _side(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
 
         return baseline.run(size=options.size, device=device, most=options.batch)
     from bench.phi4 import engine
+    from speech.phi4.memory import GRAPH_SIZES
 
+    graphs = (GRAPH_SIZES if device == "cuda" else ()) if options.graphs is None else options.graphs
     return engine.run(
-        size=options.size, device=device, flights=options.flight, graphs=options.graphs, lora=options.lora,
+        size=options.size, device=device, flights=options.flight, graphs=graphs, lora=options.lora,
         long=not options.no_summaries,
     )  # fmt: skip
 
@@ -123,7 +125,7 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--size", choices=("full", "tiny"), default="full", help="tiny: does the benchmark work?")
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
     parser.add_argument("--flight", type=numbers, default=FLIGHTS, help="clips in flight, with commas")
-    parser.add_argument("--graphs", type=numbers, default=(), help="sizes of decode steps to capture as CUDA graphs")
+    parser.add_argument("--graphs", type=numbers, help="sizes of CUDA graphs; default: the engine's own, empty: eager")
     parser.add_argument("--lora", choices=("merged", "unmerged"), default="merged")
     parser.add_argument("--batch", type=int, default=128, help="transformers' largest batch")
     parser.add_argument("--no-summaries", action="store_true")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -26,9 +27,11 @@ def run(*, size: str, device: str, most: int = 128) -> Iterator[dict[str, Any]]:
             try:
                 _answer(model, extract, wanted[-batch:], device)  # the longest: does it fit?
                 seconds = _timed(model, extract, wanted, batch, device)
-            except torch.OutOfMemoryError:
+            except RuntimeError as err:  # out of memory, or a tensor of more than 2**31 values
+                print(f"a batch of {batch}: {str(err).splitlines()[0]}", file=sys.stderr, flush=True)
                 batch //= 2
-                torch.cuda.empty_cache()
+                if device == "cuda":
+                    torch.cuda.empty_cache()
                 continue
             audio = sum(clip.seconds for clip in wanted)
             memory = torch.cuda.max_memory_allocated() / 1e9 if device == "cuda" else 0.0

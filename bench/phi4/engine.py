@@ -23,6 +23,7 @@ from speech.phi4.handle import Handle
 from speech.phi4.limits import Limits
 from speech.phi4.model import Clip as ModelClip
 from speech.phi4.model import DecodeRow, Mode, Phi4Model, PrefillRow
+from speech.phi4.refusals import EngineFailed
 from speech.phi4.stream import Vocabulary
 from speech.phi4.synthetic import published_config, synthetic
 from speech.phi4.tiny import make_tokenizer
@@ -57,8 +58,9 @@ def run(
         for flight in flights:
             try:
                 figures = _speech(model, flight, mix=mix, graphs=graphs)
-            except torch.OutOfMemoryError:
-                yield {"scenario": "mix" if mix else "30s", "flight": flight, "rtfx": 0.0, "why": "out of memory"}
+            except (RuntimeError, EngineFailed) as err:  # out of memory, a graph or a kernel that fails
+                why = repr(err.__cause__ or err)[:300]
+                yield {"scenario": "mix" if mix else "30s", "flight": flight, "rtfx": 0.0, "why": why}
                 continue
             finally:
                 _forget(model)  # the cache of one number in flight before that of the next

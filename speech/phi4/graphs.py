@@ -1,8 +1,8 @@
 """Decode steps as CUDA graphs: at small batches launching the kernels takes longer than running them.
 
 A graph is captured for each mode and each size of a ladder, at start; a batch is padded to the next size with rows
-that write to a slot of their own. Off unless `Limits.graph_sizes` names sizes: never run on a GPU by its authors, only the
-padding is tested, with a recorder that runs eagerly.
+that write to a slot of their own. On a GPU the memory plan names the sizes; `Limits.graph_sizes` ([]: none) goes before it.
+Never run on a GPU by its authors: only the padding is tested, with a recorder that runs eagerly.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from speech.phi4.limits import Limits
 
-__all__ = ["PHI4", "MemoryPlan", "ModelSize", "TooSmall", "plan", "table"]
+__all__ = ["GRAPH_SIZES", "PHI4", "MemoryPlan", "ModelSize", "TooSmall", "plan", "table"]
 
 GB = 10**9
 #: Below, the unmerged model and a useful cache do not fit; at this size or above, both copies of the decoder do.
@@ -15,6 +15,9 @@ SMALLEST = 16 * GB
 BOTH_COPIES = 32 * GB
 #: Cards are sold by round numbers and report a little less (a 16 GB card 15.8 GB, a 24 GB card 23.6).
 _SOLD = 0.97
+#: Sizes of decode steps to capture; beyond the last, kernels take longer than launching them. All graphs share one pool, whose
+#: logits of 128 rows are some 0.2 GB of the room to compute.
+GRAPH_SIZES = (1, 2, 4, 8, 16, 32, 64, 128)
 
 
 class TooSmall(ValueError):
@@ -92,14 +95,20 @@ class MemoryPlan:
         """Bytes of all slots."""
         return self.kv_tokens * self.kv_bytes_per_token
 
+    @property
+    def graph_sizes(self) -> tuple[int, ...]:
+        """Those of GRAPH_SIZES that these slots can fill."""
+        return tuple(size for size in GRAPH_SIZES if size <= self.utterance_slots + self.summary_slots)
+
     def limits(self, base: Limits) -> Limits:
-        """`base` with this plan's slots."""
+        """`base` with this plan's slots, and its graphs where `base` names none."""
         return replace(
             base,
             utterance_slots=self.utterance_slots,
             utterance_slot_tokens=self.utterance_slot_tokens,
             summary_slots=self.summary_slots,
             summary_slot_tokens=self.summary_slot_tokens,
+            graph_sizes=self.graph_sizes if base.graph_sizes is None else base.graph_sizes,
         )
 
     def __str__(self) -> str:
@@ -107,7 +116,8 @@ class MemoryPlan:
             f"memory plan: {self.device_bytes / GB:.1f} GB = weights {self.weight_bytes / GB:.1f} "
             f"({'base and merged speech' if self.merged else 'one decoder, unmerged'}) + work {self.work_bytes / GB:.1f} + "
             f"KV cache {self.kv_bytes / GB:.1f} ({self.utterance_slots} slots of {self.utterance_slot_tokens} tokens, "
-            f"{self.summary_slots} of {self.summary_slot_tokens}, {self.kv_bytes_per_token / 1024:g} KiB a token)"
+            f"{self.summary_slots} of {self.summary_slot_tokens}, {self.kv_bytes_per_token / 1024:g} KiB a token); "
+            f"decode steps of up to {max(self.graph_sizes)} as CUDA graphs, unless limits say otherwise"
         )
 
 

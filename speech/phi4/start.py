@@ -17,7 +17,7 @@ import torch
 from speech.phi4.config import CheckpointError
 from speech.phi4.limits import Limits
 from speech.phi4.lora import LoraMode
-from speech.phi4.memory import plan
+from speech.phi4.memory import TooSmall, plan
 from speech.phi4.model import Narrowband
 from speech.phi4.service import Speech
 
@@ -52,6 +52,8 @@ def start(
         device = "cuda" if torch.cuda.is_available() else "cpu"
     limits, lora = options.limits, options.lora
     if device == "cuda":
+        if not torch.cuda.is_available():
+            raise TooSmall("torch sees no GPU here: start with device cpu or auto, or install the driver")
         torch.empty(1, device="cuda")  # the driver's own share is taken before the memory is counted
         free, total = torch.cuda.mem_get_info()
         planned = plan(

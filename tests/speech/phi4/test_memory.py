@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -69,6 +70,27 @@ def test_the_plan_can_be_read() -> None:
     assert str(plan(80 * GB, limits=Limits())).startswith(
         "memory plan: 80.0 GB = weights 15.0 (base and merged speech)"
     )
+
+
+@pytest.mark.parametrize(("gigabytes", "sizes"), [(16, (1, 2, 4, 8)), (80, (1, 2, 4, 8, 16, 32, 64, 128))])
+def test_graphs_are_those_that_the_slots_can_fill_unless_a_setting_says_otherwise(
+    gigabytes: int, sizes: tuple[int, ...]
+) -> None:
+    found = plan(gigabytes * GB, limits=Limits())
+    assert found.limits(Limits()).graph_sizes == sizes
+    assert found.limits(Limits.from_json('{"graph_sizes":[]}')).graph_sizes == ()
+    assert found.limits(Limits.from_json('{"graph_sizes":[3]}')).graph_sizes == (3,)
+    assert f"up to {sizes[-1]} as CUDA graphs" in str(found)
+
+
+def test_a_gpu_that_is_not_there_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    torch = pytest.importorskip("torch")
+    from speech.phi4.start import StartOptions, start
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    (tmp_path / "config.json").write_text("{}")
+    with pytest.raises(TooSmall, match="torch sees no GPU here"):
+        start(tmp_path, StartOptions(device="cuda"))
 
 
 def test_limits_are_text_and_back() -> None:
