@@ -5,14 +5,14 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import context
 
-from store.fact_tables import PARTITIONED
 from store.migrate import VERSION_SCHEMA, VERSION_TABLE, include_object
+from store.tables import metadata
 
 connection: sa.Connection = context.config.attributes["connection"]
 connection.execute(sa.text(f"CREATE SCHEMA IF NOT EXISTS {VERSION_SCHEMA}"))
 context.configure(
     connection=connection,
-    target_metadata=PARTITIONED[0].metadata,
+    target_metadata=metadata,
     version_table=VERSION_TABLE,
     version_table_schema=VERSION_SCHEMA,
     include_schemas=True,

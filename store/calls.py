@@ -22,7 +22,6 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from store.unnest import Insert
 
 __all__ = [
-    "TERMINAL",
     "Call",
     "CallRun",
     "CallState",
@@ -48,15 +47,11 @@ CallState = Literal[
     "dead_lettered",
     "erased",
 ]
-TERMINAL: frozenset[str] = frozenset(
-    {"no_speech", "unsupported_language", "audio_corrupt", "timed_out", "dead_lettered", "erased"}
-)
+_LINE = "ARRAY['started','streaming','ended','transcribed','analysed']"
 # :new may follow {old}: both on the line and not to the left, or from the line to a terminal state.
 _MAY = (
-    "(CASE WHEN {old} NOT IN ('started','streaming','ended','transcribed','analysed') THEN false"
-    " WHEN {new} IN ('started','streaming','ended','transcribed','analysed') THEN"
-    " array_position(ARRAY['started','streaming','ended','transcribed','analysed'], {new})"
-    " >= array_position(ARRAY['started','streaming','ended','transcribed','analysed'], {old})"
+    f"(CASE WHEN {{old}} <> ALL({_LINE}) THEN false"
+    f" WHEN {{new}} = ANY({_LINE}) THEN array_position({_LINE}, {{new}}) >= array_position({_LINE}, {{old}})"
     " WHEN {new} = 'timed_out' THEN {old} IN ('started','streaming') ELSE true END)"
 )
 

@@ -24,15 +24,12 @@ def create(
     *,
     application_name: str = "earful",
     pool_size: int = 4,
-    statement_timeout_seconds: float = 30.0,
-    lock_timeout_seconds: float = 10.0,
     idle_in_transaction_seconds: float = 120.0,
-    connect_timeout_seconds: int = 10,
     pool_timeout_seconds: float = 30.0,
 ) -> AsyncEngine:
     """An async engine; each connection says who it is and gives up on slow statements, locks and dead peers.
 
-    A worker needs at most: a step for each partition, the relay, the reaper and health.
+    `pool_size`: a worker needs at most a step for each partition, the relay, the reaper and health.
     """
     engine = create_async_engine(
         driver_url(url),
@@ -45,16 +42,15 @@ def create(
         pool_timeout=pool_timeout_seconds,
         connect_args={
             "application_name": application_name,
-            "connect_timeout": connect_timeout_seconds,
+            "connect_timeout": 10,
             # A peer that is gone without a word is noticed within 30 + 3 * 10 s, and its locks are freed.
             "keepalives_idle": 30,
             "keepalives_interval": 10,
             "keepalives_count": 3,
             "options": (
-                f"-c statement_timeout={int(statement_timeout_seconds * 1000)}"
-                f" -c lock_timeout={int(lock_timeout_seconds * 1000)}"
+                "-c statement_timeout=30s -c lock_timeout=10s"
                 f" -c idle_in_transaction_session_timeout={int(idle_in_transaction_seconds * 1000)}"
-                f" -c TimeZone=UTC"
+                " -c TimeZone=UTC"
             ),
         },
     )

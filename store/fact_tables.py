@@ -9,7 +9,7 @@ from __future__ import annotations
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql as pg
 
-from store.tables import AWARE, COMMITTED, column, define
+from store.columns import AWARE, COMMITTED, column, define
 
 __all__ = [
     "PARTITIONED",

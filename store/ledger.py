@@ -161,9 +161,8 @@ _VERDICTS = Insert(
     table="ingest.verdicts",
     columns={"ledger_id": "int8", "first_offset": "int8", "last_offset": "int8", "kind": "text", "reason": "text"},
     key=("ledger_id", "first_offset"),
+    conflict=None,  # an offset that gets a second verdict is a bug, and the exclusion constraint says so
 )
-# No ON CONFLICT: an offset that gets a second verdict is a bug, and the exclusion constraint says so.
-_VERDICTS_SQL = sa.text(_VERDICTS.sql.partition(" ON CONFLICT")[0])
 
 
 async def record_verdicts(conn: AsyncConnection, ledger_id: int, verdicts: Sequence[Verdict]) -> None:
@@ -173,15 +172,14 @@ async def record_verdicts(conn: AsyncConnection, ledger_id: int, verdicts: Seque
     """
     if not verdicts:
         return
-    ordered = sorted(verdicts, key=lambda v: v.first_offset)
     await conn.execute(
-        _VERDICTS_SQL,
+        _VERDICTS.statement,  # not run(): of a key that comes twice it would keep one
         {
-            "ledger_id": [ledger_id] * len(ordered),
-            "first_offset": [v.first_offset for v in ordered],
-            "last_offset": [v.last_offset for v in ordered],
-            "kind": [v.kind for v in ordered],
-            "reason": [v.reason for v in ordered],
+            "ledger_id": [ledger_id] * len(verdicts),
+            "first_offset": [v.first_offset for v in verdicts],
+            "last_offset": [v.last_offset for v in verdicts],
+            "kind": [v.kind for v in verdicts],
+            "reason": [v.reason for v in verdicts],
         },
     )
 

@@ -21,6 +21,7 @@ from store import partitions
 from store.engine import driver_url
 from store.fact_tables import PARTITIONED
 from store.schema import REVISION, SchemaMismatch
+from store.tables import metadata
 
 __all__ = [
     "AHEAD_MONTHS",
@@ -67,7 +68,7 @@ def upgrade(url: str, *, from_month: date = FIRST_MONTH, to_month: date | None =
             older = any(m > from_month for m in partitions.existing(conn))
         for first in reversed(starts) if older else starts:
             with conn.begin():
-                partitions.ensure_sync(conn, first, min(last, date(first.year + 1, first.month, 1)))
+                partitions.ensure(conn, first, min(last, date(first.year + 1, first.month, 1)))
         return REVISION
 
 
@@ -109,7 +110,7 @@ def differences(url: str) -> list[object]:
                 "compare_server_default": True,
             },
         )
-        return list(compare_metadata(context, PARTITIONED[0].metadata))
+        return list(compare_metadata(context, metadata))
 
 
 def include_object(item: sa.schema.SchemaItem, name: str | None, kind: str, reflected: bool, _: object) -> bool:

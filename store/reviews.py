@@ -47,14 +47,12 @@ def revision_id(review_id: str, topic_id: UUID, offset: int) -> UUID:
     return uuid5(_NAMESPACE, f"{topic_id}/{offset}/{review_id}")
 
 
-_GENERATIONS = sa.text(
-    "WITH wanted AS (SELECT DISTINCT topic_id FROM unnest(CAST(:ids AS uuid[])) AS u(topic_id)), added AS ("
-    " INSERT INTO ingest.topics (topic_id) SELECT topic_id FROM wanted"
-    " WHERE topic_id NOT IN (SELECT topic_id FROM ingest.topics) ORDER BY topic_id"
-    " ON CONFLICT (topic_id) DO NOTHING)"
-    " SELECT 1"
+# Known topics are left out first: an insert that meets a conflict burns a generation.
+_ADD_TOPICS = sa.text(
+    "INSERT INTO ingest.topics (topic_id) SELECT topic_id FROM unnest(CAST(:ids AS uuid[])) AS u(topic_id)"
+    " WHERE topic_id NOT IN (SELECT topic_id FROM ingest.topics) ORDER BY topic_id ON CONFLICT (topic_id) DO NOTHING"
 )
-_KNOWN = sa.text("SELECT topic_id, generation FROM ingest.topics WHERE topic_id = ANY(CAST(:ids AS uuid[]))")
+_GENERATIONS = sa.text("SELECT topic_id, generation FROM ingest.topics WHERE topic_id = ANY(CAST(:ids AS uuid[]))")
 _ADVANCE = Insert(
     table="ingest.review_heads",
     columns={
@@ -88,8 +86,8 @@ async def advance_heads(conn: AsyncConnection, heads: Sequence[ReviewHead]) -> M
     if not heads:
         return {}
     ids = {"ids": list({h.topic_id for h in heads})}
-    await conn.execute(_GENERATIONS, ids)
-    generations = {r.topic_id: int(r.generation) for r in await conn.execute(_KNOWN, ids)}
+    await conn.execute(_ADD_TOPICS, ids)
+    generations = {r.topic_id: int(r.generation) for r in await conn.execute(_GENERATIONS, ids)}
     # One statement takes each review once, so records of the same review go in turn, as they came.
     rounds: list[dict[str, ReviewHead]] = []
     turn: Counter[str] = Counter()

@@ -10,7 +10,7 @@ from uuid import NAMESPACE_URL, UUID, uuid5
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-__all__ = ["CUT_RUN", "Run", "current", "cut_run", "list_runs", "open_run", "run_id_of", "use"]
+__all__ = ["CUT_RUN", "Run", "current", "list_runs", "open_run", "run_id_of", "use"]
 
 _NAMESPACE = uuid5(NAMESPACE_URL, "earful:run")
 
@@ -30,12 +30,7 @@ def run_id_of(spec: Mapping[str, object]) -> UUID:
     )
 
 
-def cut_run(cut_version: str) -> UUID:
-    """The segmenter's run for a cut version."""
-    return uuid5(_NAMESPACE, f"cut:{cut_version}")
-
-
-CUT_RUN = cut_run("v1")
+CUT_RUN = uuid5(_NAMESPACE, "cut:v1")
 """The segmenter's run: there is one cut version per deployment, and old calls are not cut again."""
 
 _USE = sa.text(

@@ -16,7 +16,6 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 __all__ = ["Insert", "clean", "dedupe", "dump_json", "multirange"]
 
-Value = object
 _LONE = "\ufffd"
 
 
@@ -70,7 +69,7 @@ class Insert:
     table: str
     columns: Mapping[str, str]
     key: tuple[str, ...]
-    conflict: str = "DO NOTHING"
+    conflict: str | None = "DO NOTHING"  # None: a key that is there is an error
     where: str = ""
     returning: str = ""
 
@@ -89,11 +88,12 @@ class Insert:
         return (
             f"INSERT INTO {self.table} AS t ({names}) SELECT {values} FROM unnest({arrays}) AS u({names})"
             + (f" WHERE {self.where}" if self.where else "")
-            + f" ORDER BY {order} ON CONFLICT ({target}) {self.conflict}"
+            + f" ORDER BY {order}"
+            + (f" ON CONFLICT ({target}) {self.conflict}" if self.conflict else "")
             + (f" RETURNING {self.returning}" if self.returning else "")
         )
 
-    def arrays(self, rows: Sequence[Mapping[str, Value]]) -> dict[str, list[Value]]:
+    def arrays(self, rows: Sequence[Mapping[str, object]]) -> dict[str, list[object]]:
         """The rows, sorted and without repeated keys, as one list per column."""
         kept = dedupe(rows, self.key)
         return {
@@ -102,24 +102,24 @@ class Insert:
         }
 
     async def run(
-        self, conn: AsyncConnection, rows: Sequence[Mapping[str, Value]]
-    ) -> Sequence[sa.Row[tuple[Value, ...]]]:
+        self, conn: AsyncConnection, rows: Sequence[Mapping[str, object]]
+    ) -> Sequence[sa.Row[tuple[object, ...]]]:
         """Write the rows; what RETURNING says, or nothing."""
         if not rows:
             return ()
         result = await conn.execute(self.statement, self.arrays(rows))
         return result.all() if self.returning else ()
 
-    async def count(self, conn: AsyncConnection, rows: Sequence[Mapping[str, Value]]) -> int:
+    async def count(self, conn: AsyncConnection, rows: Sequence[Mapping[str, object]]) -> int:
         """Write the rows; how many were new or changed."""
         if not rows:
             return 0
         return (await conn.execute(self.statement, self.arrays(rows))).rowcount
 
 
-def dedupe(rows: Sequence[Mapping[str, Value]], key: tuple[str, ...]) -> list[Mapping[str, Value]]:
+def dedupe(rows: Sequence[Mapping[str, object]], key: tuple[str, ...]) -> list[Mapping[str, object]]:
     """Rows sorted by key, the first of each key only."""
-    first: dict[tuple[Value, ...], Mapping[str, Value]] = {}
+    first: dict[tuple[object, ...], Mapping[str, object]] = {}
     for row in rows:
         first.setdefault(tuple(row[c] for c in key), row)
     return [first[k] for k in sorted(first)]

@@ -74,8 +74,8 @@ DELIVERY: tuple[Mutant, ...] = (
             Edit("store/ledger.py", "    if new_offset < position.next_offset:", "    if False:"),
             Edit(
                 "store/ledger.py",
-                '_VERDICTS.sql.partition(" ON CONFLICT")[0]',
-                '_VERDICTS.sql.partition(" ON CONFLICT")[0] + " ON CONFLICT DO NOTHING"',
+                "_VERDICTS.statement,",
+                'sa.text(_VERDICTS.sql + " ON CONFLICT DO NOTHING"),',
             ),
         ),
         tests=("tests/faults/test_kill.py::test_killed_once[5:committed]",),

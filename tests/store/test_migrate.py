@@ -176,9 +176,9 @@ def test_migrate_refuses_a_newer_schema(url: str) -> None:
 async def test_partitions_have_bounds_and_grow_without_gaps(conn: AsyncConnection) -> None:
     low, high = await partitions.bounds(conn)
     assert (low.isoformat(), high.isoformat()) == ("2026-01-01T00:00:00+00:00", "2027-01-01T00:00:00+00:00")
-    assert await partitions.ensure(conn, FIRST, LAST) == 0
-    assert await partitions.ensure(conn, date(2027, 3, 9), date(2027, 3, 9)) == 3
-    assert await partitions.ensure(conn, date(2025, 12, 31), date(2025, 12, 31)) == 1
+    assert await conn.run_sync(partitions.ensure, FIRST, LAST) == 0
+    assert await conn.run_sync(partitions.ensure, date(2027, 3, 9), date(2027, 3, 9)) == 3
+    assert await conn.run_sync(partitions.ensure, date(2025, 12, 31), date(2025, 12, 31)) == 1
     low, high = await partitions.bounds(conn)
     assert (low.date(), high.date()) == (date(2025, 12, 1), date(2027, 4, 1))
     owners = await conn.execute(
@@ -187,7 +187,7 @@ async def test_partitions_have_bounds_and_grow_without_gaps(conn: AsyncConnectio
     assert owners.scalars().all() == ["earful_owner"]
     for wrong in ((date(2026, 2, 1), date(2026, 1, 1)), (date(1970, 1, 1), date(2026, 1, 1))):
         with pytest.raises(ValueError, match="months"):
-            await partitions.ensure(conn, *wrong)
+            await conn.run_sync(partitions.ensure, *wrong)
 
 
 async def test_the_first_and_the_last_instant_of_the_bounds(conn: AsyncConnection) -> None:
