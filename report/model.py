@@ -165,7 +165,7 @@ class DeadLetters:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
-    """Everything, as of one instant. ``calls`` and ``reviews`` may be fewer than their totals, oldest first."""
+    """Everything, as of one instant. `calls` and `reviews` may be fewer than their totals, oldest first."""
 
     calls_total: int
     reviews_total: int
@@ -177,7 +177,7 @@ class Report:
     dead_letters: tuple[DeadLetters, ...]
 
     def to_dict(self) -> dict[str, Json]:
-        """The same as JSON-ready data: instants as RFC 3339, ids as text, each tally with its ``mentions`` and ``net``."""
+        """The same as JSON-ready data: instants as RFC 3339, ids as text, each tally with its `mentions` and `net`."""
         return cast("dict[str, Json]", _json(self))
 
 

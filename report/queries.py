@@ -100,7 +100,7 @@ def read(
     calls: int = DEFAULT_CALLS,
     reviews: int = DEFAULT_REVIEWS,
 ) -> Report:
-    """The report as of one instant: ``call_ids`` if given, else the newest ``calls``, and the newest ``reviews``.
+    """The report as of one instant: `call_ids` if given, else the newest `calls`, and the newest `reviews`.
 
     Reads in one REPEATABLE READ transaction, or, if the caller has one open, in that. Raises psycopg.Error.
     """

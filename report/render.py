@@ -68,7 +68,7 @@ def clean(text: str) -> str:
 
 
 def clock(ms: int) -> str:
-    """``m:ss`` or ``h:mm:ss``."""
+    """`m:ss` or `h:mm:ss`."""
     minutes, seconds = divmod(ms // 1000, 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes}:{seconds:02d}"
@@ -151,7 +151,7 @@ def _mentions(lines: Iterable[Line]) -> Text:
 
 
 def _signs(mentions: Iterable[tuple[str, str, int | None]]) -> Text:
-    """``battery − 0:06 0:17 · screen + 0:17``: each aspect and polarity once, with its times if it has any."""
+    """`battery − 0:06 0:17 · screen + 0:17`: each aspect and polarity once, with its times if it has any."""
     times: dict[tuple[str, str], list[int]] = {}
     for name, polarity, at_ms in mentions:
         times.setdefault((name, polarity), []).extend(() if at_ms is None else (at_ms,))
@@ -234,7 +234,7 @@ def _dead_letter_table(rows: Sequence[DeadLetters]) -> RenderableType:
 
 
 def _table(*columns: str) -> Table:
-    """A leading ``>`` aligns a column to the right."""
+    """A leading `>` aligns a column to the right."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=True)
     for column in columns:
         if column.startswith(">"):  # a number cut short would lie: names give way instead

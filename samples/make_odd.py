@@ -1,14 +1,14 @@
 """Write the odd calls (odd/) and manifest.json: how `make demo` sends every sample.
 
-Run from anywhere: ``python samples/make_odd.py``. Made from the six calls; the same calls give the
+Run from anywhere: `python samples/make_odd.py`. Made from the six calls; the same calls give the
 same samples. manifest.json holds, in the order of sending:
 
-* ``calls``: file (relative to samples/), call_id, roles by channel, codec, chunk_ms, product,
-  call_started_at; ``drop_seq``: the chunks that are never sent; ``truth``: the file with the spoken
-  words; ``expect``: the call's terminal state and gap.
-* ``reviews``: the file of reviews, edits and deletions.
-* ``poison``: raw records that can never succeed: topic (a name of stream.topics.Topics), key,
-  headers, value in base64; ``expect``: the verdict and its reason.
+* `calls`: file (relative to samples/), call_id, roles by channel, codec, chunk_ms, product,
+  call_started_at; `drop_seq`: the chunks that are never sent; `truth`: the file with the spoken
+  words; `expect`: the call's terminal state and gap.
+* `reviews`: the file of reviews, edits and deletions.
+* `poison`: raw records that can never succeed: topic (a name of stream.topics.Topics), key,
+  headers, value in base64; `expect`: the verdict and its reason.
 """
 
 from __future__ import annotations
@@ -161,7 +161,7 @@ def manifest() -> dict[str, Any]:
 
 
 def main(folder: Path = HERE) -> None:
-    """Write odd/*.flac and manifest.json into ``folder``."""
+    """Write odd/*.flac and manifest.json into `folder`."""
     odd = folder / "odd"
     odd.mkdir(exist_ok=True)
     for name, audio in (

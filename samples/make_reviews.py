@@ -1,9 +1,9 @@
 """Write reviews.jsonl and reviews.truth.jsonl from the sentences of phrases.txt.
 
-Run from anywhere: ``python samples/make_reviews.py``. The same phrases give the same files.
+Run from anywhere: `python samples/make_reviews.py`. The same phrases give the same files.
 
 reviews.jsonl has one event a line, in the order of sending: a review, an edit of it (same
-review_id, higher version) or a deletion (``"deleted": true``). reviews.truth.jsonl has one line
+review_id, higher version) or a deletion (`"deleted": true`). reviews.truth.jsonl has one line
 for each review left in the end, in its last version: the aspects its text names, in
 order, each with the polarity that the writer of the sentence meant, and their character spans.
 A text may name more things than its truth holds (a breakfast's eggs, a card's statement).
@@ -227,7 +227,7 @@ def build() -> tuple[list[dict[str, object]], list[dict[str, object]]]:
 
 
 def main(folder: Path = HERE) -> None:
-    """Write both files into ``folder``."""
+    """Write both files into `folder`."""
     for name, rows in zip(("reviews.jsonl", "reviews.truth.jsonl"), build(), strict=True):
         lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
         (folder / name).write_text(lines, "utf-8")

@@ -75,8 +75,7 @@ async def check_access(settings: Settings) -> None:
 
 
 async def _connect(settings: Settings, host: str, port: int) -> None:
-    options = kafka.aio_options(settings)
-    del options["bootstrap_servers"]
+    options = kafka.security(settings)
     for left in reversed(range(TRIES)):
         try:
             connection = await create_conn(host, port, request_timeout_ms=int(PATIENCE_SECONDS * 1000), **options)

@@ -1,6 +1,6 @@
 """The words by which extractive.py knows trouble, promises and settlements in an English call.
 
-All patterns read the plain form that ``plain`` makes of a sentence: lower case, no contractions, no
+All patterns read the plain form that `plain` makes of a sentence: lower case, no contractions, no
 punctuation, one space between words. They are general: no word is here for the sake of one call.
 """
 
@@ -15,7 +15,7 @@ __all__ = [
 
 
 def plain(text: str) -> str:
-    """``I can't, it's broken!`` -> ``i can not it is broken``."""
+    """`I can't, it's broken!` -> `i can not it is broken`."""
     text = text.lower().replace("’", "'")
     text = re.sub(r"\bwon't\b", "will not", re.sub(r"\bcan(?:'t|not)\b", "can not", text))
     text = text.replace("n't", " not").replace("'ll", " will").replace("'m", " am").replace("'re", " are")
@@ -28,7 +28,7 @@ def plain(text: str) -> str:
 
 
 def _any(words: str) -> re.Pattern[str]:
-    """Any of the patterns between ``/``, as whole words; line breaks do not count."""
+    """Any of the patterns between `/`, as whole words; line breaks do not count."""
     parts = [" ".join(part.split()) for part in words.split("/")]
     return re.compile(r"\b(?:" + "|".join(parts) + r")\b")
 

@@ -1,13 +1,13 @@
 """A summary that only quotes: what the CPU profile gives instead of a language model's.
 
-``summarize`` scores each sentence of a call with hand-written cues of English (cues.py) and takes the best:
+`summarize` scores each sentence of a call with hand-written cues of English (cues.py) and takes the best:
 
 * issue: what the customer complains of or asks for; early sentences count more
 * outcome: what is settled; late sentences count more, and so does an offer the other side accepts
 * actions: what somebody promised to do, or asked the other side to do
 
 Nothing is invented: every finding is a quotation and names the utterances it stands in. The price is
-that it misses what no single sentence says, irony, and other languages; ``method`` tells readers so.
+that it misses what no single sentence says, irony, and other languages; `method` tells readers so.
 Pure and deterministic: the same lines give the same summary.
 """
 
@@ -32,7 +32,7 @@ MAX_QUOTE_CHARS = 400
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TranscriptLine:
-    """One utterance; ``role`` is customer, agent or unknown, ``start_ms`` counts from the call's start."""
+    """One utterance; `role` is customer, agent or unknown, `start_ms` counts from the call's start."""
 
     utterance_id: UUID
     role: str
@@ -50,7 +50,7 @@ class Finding:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CallSummary:
-    """``summary`` is empty if nobody said anything; issue and outcome are None where nothing points at one."""
+    """`summary` is empty if nobody said anything; issue and outcome are None where nothing points at one."""
 
     method: str
     issue: Finding | None
@@ -60,7 +60,7 @@ class CallSummary:
     summary_utterance_ids: tuple[UUID, ...]
 
     def evidence(self) -> list[dict[str, object]]:
-        """``[{"field": "issue", "utterance_ids": [...]}, ...]``, the n-th action as ``actions[n]``; JSON-ready."""
+        """`[{"field": "issue", "utterance_ids": [...]}, ...]`, the n-th action as `actions[n]`; JSON-ready."""
         found = [("issue", self.issue), ("outcome", self.outcome)]
         found += [(f"actions[{n}]", action) for n, action in enumerate(self.actions)]
         fields = [(name, finding.utterance_ids) for name, finding in found if finding is not None]
@@ -69,7 +69,7 @@ class CallSummary:
         return [{"field": name, "utterance_ids": [str(one) for one in ids]} for name, ids in fields if ids]
 
 
-#: The end of a sentence: not ``8 a.m. appointment``, not ``Dr. Lee``.
+#: The end of a sentence: not `8 a.m. appointment`, not `Dr. Lee`.
 _END = re.compile(r"(?<=[.!?])(?<!Mr\.)(?<!Ms\.)(?<!Mrs\.)(?<!Dr\.)\s+(?=[^a-z\s])")
 #: Where recognition put a comma between a statement and a question: the statement still promises.
 _THEN_ASKS = re.compile(
@@ -79,7 +79,7 @@ _THEN_ASKS = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class _Sentence:
-    """``at`` is the utterance's place in the call, 0 for the first to 1 for the last."""
+    """`at` is the utterance's place in the call, 0 for the first to 1 for the last."""
 
     line: int
     role: str
@@ -97,7 +97,7 @@ class _Sentence:
 
 
 def summarize(utterances: Sequence[TranscriptLine]) -> CallSummary:
-    """The summary of one call. ``utterances`` in any order; those without a word are passed over."""
+    """The summary of one call. `utterances` in any order; those without a word are passed over."""
     lines = sorted(
         (line for line in utterances if re.search(r"\w", line.text)),
         key=lambda line: (line.start_ms, line.role, str(line.utterance_id)),
