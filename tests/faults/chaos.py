@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from collections.abc import Sequence
 
 from kafka import KafkaAdminClient
@@ -16,11 +17,13 @@ from tests.faults.results import Figures
 from tests.workers.pipeline import STAGES, Pipeline
 from tests.workers.worker import Worker
 
-__all__ = ["ENTRY", "Chaos", "kill_server", "undisturbed"]
+__all__ = ["ENTRY", "LAG_SECONDS", "Chaos", "kill_server", "undisturbed"]
 
 ENTRY = "tests.faults.entry"
 #: How a worker may end: killed, or EX_TEMPFAIL (start me again). Anything else is a defect.
 ALLOWED = {-signal.SIGKILL, 75}
+#: So long after the last fault, and the last record, nothing may be left to do.
+LAG_SECONDS = 60.0
 
 
 class Chaos(Pipeline):
@@ -32,6 +35,12 @@ class Chaos(Pipeline):
         self.manifest = Manifest()
         self.exits: list[tuple[str, int]] = []
         self._dooms: dict[str, list[dict[str, str]]] = {}
+        self._lag_seconds: float | None = None  # from the last disturbance until nothing was left to do
+        self.disturbed()
+
+    def disturbed(self) -> None:
+        """A fault ends now. Records sent and workers that died are noticed without it."""
+        self._disturbed, self._lag_seconds = time.monotonic(), None
 
     def doomed(self, stage: str, dooms: Sequence[dict[str, str]], number: int = 0, **settings: object) -> Worker:
         """A worker that meets each of these fates, one life after the other, and then lives on."""
@@ -42,6 +51,7 @@ class Chaos(Pipeline):
 
     def send(self, items: list[Item]) -> None:
         self.manifest.add(items, self.produce([item.message for item in items]))
+        self.disturbed()
 
     def tend(self) -> None:
         """Start again what ended."""
@@ -50,6 +60,7 @@ class Chaos(Pipeline):
             if code is None:
                 continue
             self.exits.append((worker.name, code))
+            self.disturbed()
             fates = self._dooms.get(worker.name, [])
             worker.start(**(fates.pop(0) if fates else {"FAULT_STEP": ""}))
 
@@ -59,7 +70,12 @@ class Chaos(Pipeline):
 
     def settled(self) -> bool:
         self.tend()
-        return super().settled()
+        done = super().settled()
+        if not done:
+            self._lag_seconds = None
+        elif self._lag_seconds is None:
+            self._lag_seconds = time.monotonic() - self._disturbed
+        return done
 
     def why(self) -> str:
         """What workers that left said of the reason."""
@@ -99,21 +115,27 @@ class Chaos(Pipeline):
         seed: int | None = None,
         kafka: bool = True,
         ids_rise: bool = True,
+        lag_seconds: float = LAG_SECONDS,
         **seen: object,
     ) -> None:
         """Asks the oracle, notes its figures, and fails unless the faults have left no trace.
 
         `expected`: the content of the same load without faults. A `load` names its own seed. `kafka`, `ids_rise`: see
-        `examine`. `seen`: what else the table shall say.
+        `examine`. `lag_seconds`: more where what was sent is more than a minute's work. `seen`: what else the table shall say.
         """
+        self.wait(self.settled, "everything is done", lag_seconds)
+        taken = self._lag_seconds
+        assert taken is not None
         found = examine(self, self.manifest, kafka=kafka, ids_rise=ids_rise)
         figures.oracle(found)
         figures.note(load=str(load), faults=faults, seed=load.seed if isinstance(load, Load) else seed, **seen)
+        figures.note(lag_0_after_seconds=round(taken, 1))
         assert found.clean, found
         if expected is not None:
             other = difference(content(self), expected)
             assert not other, other[:10]
         assert not self.bad_exits(), self.why()
+        assert taken < lag_seconds, f"lag 0 only {taken:.0f} s after the last fault"
 
 
 def undisturbed(

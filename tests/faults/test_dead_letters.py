@@ -65,6 +65,7 @@ def test_a_dead_letter_topic_that_takes_nothing(stack: Stack, figures: Figures) 
         assert waiting == buried > LIMIT  # none is dropped
         p.wait(lambda: any(one.key == b"review-0" for one in p.records(p.topics.insights)), "insights go on")
         largest(p, 1_048_588)
+        p.disturbed()
         p.wait_until_settled(100)
         p.verify(figures, "55 reviews", f"{3 * LIMIT} dead letters that their topic refuses", refused=int(refused))
 
@@ -92,6 +93,7 @@ def test_a_dead_letter_table_that_takes_nothing(stack: Stack, figures: Figures, 
             assert done <= 20
             assert p.verdict("reviewer", Place(topic=p.topics.reviews_submitted, partition=0, offset=20)) is None
             connection.execute("DROP TRIGGER refuse ON ingest.dead_letters")
+        p.disturbed()
         p.wait_until_settled(60)
         p.verify(figures, "40 reviews", f"the table of dead letters refuses: {state}")
 

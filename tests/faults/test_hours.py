@@ -73,6 +73,7 @@ def test_ten_times_the_arrival_rate(stack: Stack, figures: Figures) -> None:
             figures,
             f"{RATE} reviews/s, then {10 * RATE}/s for {BURST_SECONDS} s, {len(p.manifest.entries)} in all",
             "ten times the arrival rate",
+            lag_seconds=900,
             memory_over_steady=round(most / steady, 2),
             largest_lag=lag,
             drained_per_second=round(drained),

@@ -28,7 +28,7 @@ def halfway(p: Chaos) -> bool:
     "revision",
     [
         *(pytest.param(one, marks=pytest.mark.chaos) for one in ("base", "0001")),
-        *(pytest.param(one, marks=pytest.mark.slow) for one in ("0002", "0003")),
+        *(pytest.param(one, marks=pytest.mark.slow) for one in ("0002", "0003", "0004")),
     ],
 )
 def test_down_and_up_under_load(
@@ -70,5 +70,6 @@ def test_an_older_worker_refuses_the_newer_schema(stack: Stack, small: Load, fig
             assert p.one("SELECT count(*) FROM ingest.verdicts") == 0
             assert revision is not None
             admin.execute("UPDATE ingest.schema_version SET version_num = %s", revision)
+        p.disturbed()
         p.wait(p.settled, "everything is done", 100)
         p.verify(figures, f"{small.reviews} reviews", "a schema of the future", seed=small.seed)

@@ -109,6 +109,7 @@ def through(p: Chaos, wires: Wires) -> None:
 def finish(
     p: Chaos, wires: Wires, figures: Figures, load: Load, expected: list[str], faults: str, seconds: float
 ) -> None:
+    p.disturbed()
     p.wait(p.settled, "everything is done", seconds)
     p.verify(figures, load, faults, expected, resets=wires.resets(), restarts=len(p.exits))
     assert wires.resets() > 0, "no connection was reset"

@@ -130,5 +130,6 @@ def test_past_the_limit_it_stops_rather_than_drops(stack: Stack, figures: Figure
             worker.start()
         p.wait(lambda: worker.returncode is not None, "it stops")
         worker.start(EARFUL_DEAD_LETTERS_IN_A_ROW="200")
+        p.disturbed()
         p.wait_until_settled(60)
         p.verify(figures, "40 reviews", "150 poison in a row, where 100 are allowed")

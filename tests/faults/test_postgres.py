@@ -79,6 +79,7 @@ def test_postgres_away(own_stack: Stack, small: Load, small_content: list[str], 
             postgres.stop()
             p.send(second)
         postgres.start()
+        p.disturbed()
         p.wait(p.settled, "all is done", 150)
         assert retried(p, "Postgres does not answer")
         p.verify(
@@ -129,12 +130,16 @@ def test_a_lock_that_outlasts_the_timeout(
 ) -> None:
     with Chaos(stack) as p:
         p.start()
-        p.wait(lambda: len(done(p)) == len(STAGES) * p.partitions, "all partitions are owned")
+        first, second = small.slices(p.topics, 2)
+        p.send(first)  # the segmenter's decoder, a process of its own, starts with the first chunk: that is no growth
+        p.wait_until_settled(120)
+        before = done(p)
         with psycopg.connect(p.url) as holder:
             holder.execute("LOCK TABLE ingest.verdicts IN EXCLUSIVE MODE")
-            p.send(small.items(p.topics))
-            with nothing_acknowledged(p, 14, {}):
+            p.send(second)
+            with nothing_acknowledged(p, 14, before):
                 p.wait(lambda: retried(p, "lock timeout"), "a lock is given up")
+        p.disturbed()
         p.wait(p.settled, "all is done", 150)
         p.verify(figures, small, "the verdicts locked for longer than a worker waits", small_content)
         assert not p.exits
@@ -167,5 +172,6 @@ def test_no_connection_left(own_stack: Stack, small: Load, small_content: list[s
             finally:
                 for one in taken:
                     one.close()
+        p.disturbed()
         p.wait(p.settled, "all is done", 150)
         p.verify(figures, small, f"all {len(taken)} connections taken by somebody else for 10 s", small_content)

@@ -59,6 +59,7 @@ def forget_groups(p: Chaos) -> None:
 def restart(p: Chaos) -> None:
     for worker in p.workers:
         worker.start()
+    p.disturbed()
 
 
 def stop(p: Chaos) -> None:
@@ -78,6 +79,7 @@ def test_everything_again(stack: Stack, small: Load, small_content: list[str], f
 
         # Produced twice: a higher offset, the same chunk, version, deletion.
         p.produce([item.message for item in items if not item.reason])
+        p.disturbed()
         p.wait_until_settled(120)
         assert rows_of(p) == before
         p.verify(figures, small, "produced twice", small_content)
@@ -107,6 +109,7 @@ def test_everything_again(stack: Stack, small: Load, small_content: list[str], f
             connection.execute("TRUNCATE ingest.ledger, ingest.verdicts CASCADE")
         for stage in STAGES:
             p.worker(stage, 1, module="tests.faults.shifted", env={"FAULT_CLOCK": str(DAY_SECONDS)})
+        p.disturbed()
         p.wait(lambda: p.one("SELECT count(*) FROM ingest.ledger") == len(STAGES) * p.partitions, "a new ledger")
         p.wait_until_settled(120)
         assert rows_of(p) == before

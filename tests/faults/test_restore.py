@@ -218,5 +218,6 @@ def test_kafka_restored_to_an_older_state(
         )
         assert pad(settings)
         p.produce([item.message for item in second if not item.reason])
+        p.disturbed()
         p.wait(p.settled, "all is done once more", 150)
         p.verify(figures, small, "Kafka goes back to where half was sent", small_content, kafka=False)

@@ -44,6 +44,7 @@ def test_a_zombie_of_each_stage(
         before = content(p)
         for zombie in zombies.values():
             zombie.signal(signal.SIGCONT)
+        p.disturbed()
         late = p.rows("SELECT sum(epoch) FROM ingest.ledger")
         p.wait(lambda: p.rows("SELECT sum(epoch) FROM ingest.ledger") != late or p.exits or p.tend(), "they wake up")
         p.wait_until_settled(100)

@@ -231,14 +231,16 @@ class Pipeline:
         return found[0] if found else None
 
     def lag(self, stage: str, run_id: UUID | None = None) -> int:
-        """Records of the stage's topic that its ledger has not reached."""
+        """Records of the stage's topic, as it was made last, that its ledger has not reached."""
         topic = self.topic_of(stage)
         ends = self.ends(topic)
         done = dict(
             self.rows(
                 "SELECT partition, max(next_offset) FROM ingest.ledger WHERE stage = %s AND topic = %s"
-                " AND (%s::uuid IS NULL OR run_id = %s) GROUP BY 1",
-                stage, topic, run_id, run_id,
+                " AND (%s::uuid IS NULL OR run_id = %s)"
+                " AND topic_id = (SELECT topic_id FROM ingest.ledger WHERE topic = %s ORDER BY ledger_id DESC LIMIT 1)"
+                " GROUP BY 1",
+                stage, topic, run_id, run_id, topic,
             )
         )  # fmt: skip
         return sum(end - done.get(partition, 0) for partition, end in ends.items())
