@@ -69,10 +69,7 @@ class CallEvents:
                 draft.late_ms += event.duration_ms
             return verdict
         if not call.channel_states:
-            try:
-                begin_channels(draft, 0)
-            except ValueError as err:
-                raise Permanent("unsupported_rate", f"{event.rate} Hz is no rate that speech comes in") from err
+            begin_channels(draft, 0)
         try:
             pcm = await self._decode(event)
         except Permanent:

@@ -111,15 +111,17 @@ class Loop(Generic[P]):
         """
         mine = [event for event in events if event.message.generation_id == app_generation]
         self._on_step("1:taken")
-        if not mine:
+        # Looked up before it waits for a place: what is assigned afterwards may be another topic's partition of this number.
+        owned = self._ownership.partitions.get(mine[0].message.partition) if mine else None
+        if owned is None:
             return
         with BATCH_SECONDS.labels(stage=self._stage.name).time():
             try:
                 async with self._places:
-                    await self._partition(mine, alone=False)
+                    await self._partition(owned, mine, alone=False)
             except Suspect:
                 async with self._all_places():
-                    await self._partition(mine, alone=True)
+                    await self._partition(owned, mine, alone=True)
 
     @asynccontextmanager
     async def _all_places(self) -> AsyncIterator[None]:
@@ -129,12 +131,9 @@ class Loop(Generic[P]):
                 await held.enter_async_context(self._places)
             yield
 
-    async def _partition(self, events: Sequence[EventT[Any]], *, alone: bool) -> None:
+    async def _partition(self, owned: Owned, events: Sequence[EventT[Any]], *, alone: bool) -> None:
         """Steps 2 to 6. Raises Suspect for what should go alone and does not."""
-        partition = events[0].message.partition
-        owned = self._ownership.partitions.get(partition)
-        if owned is None:
-            return
+        partition = owned.key.partition
         records = [record_of(event) for event in events]
         fresh = [record for record in records if record.offset >= owned.position.next_offset]
         self._on_step("2:dropped")

@@ -57,6 +57,11 @@ class OpenCalls:
         self._bytes = 0
         self._tell()
 
+    @property
+    def partitions(self) -> int:
+        """How many are owned."""
+        return len(self._sizes)
+
     def size(self, partition: int, call_id: str) -> int:
         """Bytes of a call, in memory or not; 0 for one that is not open."""
         return self._sizes.get(partition, {}).get(call_id, 0)

@@ -96,15 +96,16 @@ class SegmenterStage:
         await self._open.assigned(connection, keys)
 
     def portion(self, partition: int, records: Sequence[Record]) -> int:
-        """So many that audio and open calls fit into `batch_bytes`; at least one."""
+        """So many that audio and open calls fit into this partition's part of `batch_bytes`; at least one."""
         total, seen = 0, set()
+        limit = self._batch_bytes // max(1, self._open.partitions)
         for count, record in enumerate(records):
             call_id = (record.key or b"").decode(errors="replace")
             total += audio_bytes(record)
             if call_id not in seen:
                 seen.add(call_id)
                 total += self._open.size(partition, call_id)
-            if count and total > self._batch_bytes:
+            if count and total > limit:
                 return count
         return len(records)
 

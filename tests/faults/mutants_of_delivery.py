@@ -8,9 +8,9 @@ __all__ = ["DELIVERY"]
 
 ACK_FIRST = Edit(
     LOOP,
-    "        owned = self._ownership.partitions.get(partition)\n        if owned is None:\n            return\n        records",
+    "        partition = owned.key.partition\n        records",
     "        for event in events:\n            event.ack()\n        await asyncio.sleep(SECONDS)\n"
-    "        owned = self._ownership.partitions.get(partition)\n        if owned is None:\n            return\n        records",
+    "        partition = owned.key.partition\n        records",
 )
 NO_GAP_CHECK = Edit(LOOP, "            if record.offset != expected:", "            if False:")
 NO_SEEK = Edit(

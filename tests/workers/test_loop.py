@@ -175,6 +175,18 @@ async def test_fenced_by_an_assignment_of_its_own_it_goes_on(engine: AsyncEngine
     assert seen(database) == [0, 1]
 
 
+async def test_a_batch_that_waited_for_its_place_beyond_its_assignment_is_dropped(engine: AsyncEngine) -> None:
+    """Its records may be those of a topic that was made again meanwhile: the same offsets, other content."""
+    owner = Owner(engine, LOG)
+    await owner.own()
+    async with owner.loop._all_places():
+        waiting = asyncio.create_task(owner.take([0, 1]))
+        await asyncio.sleep(0)
+        await owner.own()
+    await waiting
+    assert (owner.stage.batches, owner.acked) == ([], [])
+
+
 class LateFirst:
     """An engine whose first connection is there only after `others` has had its chance."""
 

@@ -171,6 +171,15 @@ async def test_a_batch_takes_so_much_audio_at_once(engine: AsyncEngine) -> None:
     assert audio_bytes(replace(liar, headers=())) == 16_000
 
 
+async def test_partitions_share_what_is_decoded_at_once(engine: AsyncEngine) -> None:
+    """Their batches run side by side: each may take its part only."""
+    desk = Desk(engine, batch_bytes=100_000)
+    await desk.own()
+    async with engine.begin() as connection:
+        await desk.stage.assigned(connection, [desk.key, replace(desk.key, partition=1)])
+    assert desk.stage.portion(0, desk.records(messages(TOPICS, chunks("a", TALK, codec="l16")))) == 1
+
+
 async def test_the_refused_half_of_a_call_produces_nothing(engine: AsyncEngine) -> None:
     """Its chunks lie in two partitions, and both halves are begun before either has a row."""
     desks = [Desk(engine), Desk(engine, partition=1)]
