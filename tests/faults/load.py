@@ -14,7 +14,7 @@ from stream.events import Message, Topics
 from tests.workers.pipeline import Place
 from tests.workers.sending import STARTED, review, sample, whole_call
 
-__all__ = ["Entry", "Item", "Load", "Manifest"]
+__all__ = ["Entry", "Item", "Load", "Manifest", "call_items"]
 
 SOURCES = ("calls/card-fee", "calls/hotel-noise", "calls/airline-bag", "calls/late-delivery")
 PHRASES = (
@@ -74,6 +74,22 @@ def digest(value: bytes | None) -> str:
     return hashlib.sha256(value or b"").hexdigest()
 
 
+def call_items(number: int, dice: random.Random, topics: Topics, call_ms: int) -> list[Item]:
+    """A call of that length, cut from one of the samples: its start, its audio and its end."""
+    source = sample(dice.choice(SOURCES))
+    first = dice.randrange(len(source) // 8 - call_ms) * 8
+    call_id = f"call-{number}"
+    events = whole_call(call_id, source[first : first + 8 * call_ms], started_at=STARTED + timedelta(hours=number))
+    return [
+        Item(
+            subject=call_id,
+            message=event.to_message(topics),
+            kinds=frozenset({"control" if index in (0, len(events) - 1) else "consumed"}),
+        )
+        for index, event in enumerate(events)
+    ]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Load:
     """The same seed is the same load: reviews, calls of 8 s, and of every hundred records one that can never succeed."""
@@ -91,7 +107,7 @@ class Load:
     def items(self, topics: Topics) -> list[Item]:
         """Everything in the order of sending: what belongs to one call or review keeps its order."""
         dice = random.Random(self.seed)
-        streams = [iter(self._call(number, dice, topics)) for number in range(self.calls)]
+        streams = [iter(call_items(number, dice, topics, self.call_ms)) for number in range(self.calls)]
         streams.append(self._reviews(dice, topics))
         streams.append(self._poison(dice, topics))
         weights = [self.call_ms // 500 + 2.0] * self.calls + [
@@ -113,22 +129,6 @@ class Load:
         step = -(-len(items) // count)
         for first in range(0, len(items), step):
             yield items[first : first + step]
-
-    def _call(self, number: int, dice: random.Random, topics: Topics) -> list[Item]:
-        source = sample(dice.choice(SOURCES))
-        first = dice.randrange(len(source) // 8 - self.call_ms) * 8
-        call_id = f"call-{number}"
-        events = whole_call(
-            call_id, source[first : first + 8 * self.call_ms], started_at=STARTED + timedelta(hours=number)
-        )
-        return [
-            Item(
-                subject=call_id,
-                message=event.to_message(topics),
-                kinds=frozenset({"control" if index in (0, len(events) - 1) else "consumed"}),
-            )
-            for index, event in enumerate(events)
-        ]
 
     def _reviews(self, dice: random.Random, topics: Topics) -> Iterator[Item]:
         for number in range(self.reviews):

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,9 +13,12 @@ import psutil
 import pytest
 
 from stack.stack import Stack
+from stream.events import Topics
 from tests.faults.chaos import ENTRY, Chaos
+from tests.faults.load import Item, call_items
 from tests.faults.results import Figures
-from tests.faults.sending import arrivals
+from tests.faults.sending import arrivals, reviews
+from tests.workers.pipeline import STAGES
 from tests.workers.worker import Worker
 
 SEED = 14
@@ -21,6 +26,8 @@ SEED = 14
 RATE = 40
 STEADY_SECONDS, BURST_SECONDS = 300, 300
 SOAK_SECONDS, DEATH_EVERY_SECONDS, SAMPLE_SECONDS = 7_200, 180, 60
+#: Of the soak's records each fourth is one of so many calls that go on at a time: 5 s of audio a second in two channels.
+TALKERS, CALL_MS = 5, 20_000
 
 
 def tasks_of(worker: Worker) -> Path:
@@ -83,44 +90,82 @@ def test_ten_times_the_arrival_rate(stack: Stack, figures: Figures) -> None:
         assert not lag or drained > RATE
 
 
+class Talk:
+    """Calls without an end, some of them at a time: each takes its turn, and another begins where one is over."""
+
+    def __init__(self, topics: Topics, dice: random.Random) -> None:
+        self._numbers, self._topics, self._dice = itertools.count(), topics, dice
+        self._open = [self._call() for _ in range(TALKERS)]
+
+    def _call(self) -> Iterator[Item]:
+        return iter(call_items(next(self._numbers), self._dice, self._topics, CALL_MS))
+
+    def next(self) -> Item:
+        """A record of the call whose turn it is."""
+        call = self._open.pop(0)
+        item = next(call, None)
+        if item is None:
+            call = self._call()
+            item = next(call)
+        self._open.append(call)
+        return item
+
+    def rest(self) -> list[Item]:
+        """What the calls that are open still have to say."""
+        return [item for call in self._open for item in call]
+
+
 @pytest.mark.slow
 @pytest.mark.proof(14)
 @pytest.mark.timeout(9_000)
 def test_soak(stack: Stack, figures: Figures) -> None:
-    """Two hours, a worker killed every three minutes: what lives on grows in nothing."""
+    """Two hours of reviews and calls, a worker of some stage killed every three minutes: what lives on grows in nothing."""
     dice = random.Random(SEED)
     with Chaos(stack, partitions=2) as p:
-        for number in range(2):
-            tasks = p.stack.home / "logs" / f"{p.name}-reviewer-{number}.tasks"
-            p.worker("reviewer", number, module=ENTRY, env={"FAULT_TASKS": str(tasks)})
-        survivor, mortal = p.workers
-        assert tasks_of(mortal) == tasks
-        samples: list[Sample] = []
+        talk = Talk(p.topics, dice)
+
+        def mixed(p: Chaos, first: int, count: int) -> Iterator[Item]:
+            for item in reviews(p, first, count):
+                yield talk.next() if int(item.subject.removeprefix("review-")) % 4 == 0 else item
+
+        for stage in STAGES:
+            tasks = p.stack.home / "logs" / f"{p.name}-{stage}-0.tasks"
+            survivor = p.worker(stage, 0, module=ENTRY, env={"FAULT_TASKS": str(tasks)})
+            assert tasks_of(survivor) == tasks
+        survivors = list(p.workers)
+        mortals = [p.worker(stage, 1) for stage in STAGES]
+        samples: list[dict[str, Sample]] = []
         sampled, killed = 0.0, 0
         death = DEATH_EVERY_SECONDS * dice.uniform(0.5, 1.5)
-        for now in arrivals(p, RATE, SOAK_SECONDS):
+        for now in arrivals(p, RATE, SOAK_SECONDS, mixed):
             p.tend()
+            assert not [code for name, code in p.exits if name in {one.name for one in survivors}], p.why()
             if now > death:
-                mortal.kill()
+                dice.choice(mortals).kill()
                 killed += 1
                 death = now + DEATH_EVERY_SECONDS * dice.uniform(0.5, 1.5)
-            if now - sampled > SAMPLE_SECONDS and all(one.pid for one in p.workers):
+            if now - sampled > SAMPLE_SECONDS:
                 sampled = now
-                samples.append(Sample.of(p, [survivor]))
+                samples.append({stage: Sample.of(p, [one]) for stage, one in zip(STAGES, survivors, strict=True)})
+        p.send(talk.rest())
         p.wait(p.settled, "everything is done", 300)
-        early, late = samples[len(samples) // 6], samples[-1]
+        early, middle, late = samples[len(samples) // 6], samples[len(samples) // 2], samples[-1]
         p.verify(
             figures,
-            f"{RATE} reviews/s for {SOAK_SECONDS} s, {len(p.manifest.entries)} in all",
+            f"{RATE} records/s, a fourth of them of {TALKERS} live calls, for {SOAK_SECONDS} s, {len(p.manifest.entries)} in all",
             f"{killed} SIGKILLs",
             seed=SEED,
-            memory_growth_mb=round((late.memory - early.memory) / 2**20, 1),
-            tasks=f"{early.tasks} to {late.tasks}",
-            files=f"{early.files} to {late.files}",
-            connections=f"{early.connections} to {late.connections}",
+            megabytes_after_20_min_1_h_2_h={
+                stage: [round(one[stage].memory / 2**20) for one in (early, middle, late)] for stage in STAGES
+            },
+            tasks=[sum(one.tasks for one in sample.values()) for sample in (early, late)],
+            files=[sum(one.files for one in sample.values()) for sample in (early, late)],
+            connections=[early[STAGES[0]].connections, late[STAGES[0]].connections],
         )
-        assert not [code for name, code in p.exits if name == survivor.name], p.why()
-        assert late.memory - early.memory < 2**20 * SOAK_SECONDS / 60, "a megabyte a minute"
-        assert late.tasks > 0
-        for name in ("tasks", "files", "threads", "connections", "shared_memory"):
-            assert getattr(late, name) <= getattr(early, name) + 4, name
+        minutes = SOAK_SECONDS / 60
+        for stage in STAGES:
+            before, after = early[stage], late[stage]
+            assert after.memory - before.memory < 2**20 * minutes, f"{stage}: a megabyte a minute"
+            assert after.tasks > 0
+            for name in ("tasks", "files", "threads", "connections", "shared_memory"):
+                assert getattr(after, name) <= getattr(before, name) + 4, f"{stage}: {name}"
