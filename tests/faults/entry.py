@@ -73,7 +73,9 @@ def note_takes(path: str) -> None:
 
 def note_tasks(path: str) -> None:
     def note(events: Sequence[Any]) -> None:
-        Path(path).write_text(str(len(asyncio.all_tasks())))
+        new = Path(path).with_suffix(".new")
+        new.write_text(str(len(asyncio.all_tasks())))
+        new.replace(path)  # whoever reads it finds a number, never an empty file
 
     before_takes(note)
 
