@@ -5,7 +5,8 @@
     any of these ──► no_speech, audio_corrupt, unsupported_language, dead_lettered, erased
 
 States only move to the right, and a terminal state (the lower lines) is never left: `upsert_many` and `set_run_state`
-keep the stored state where the new one may not follow it. What a run made of a call is in call_runs.
+keep the stored state where the new one may not follow it. What a run made of a call is in call_runs; there the replay of
+its dead letter takes a call from dead_lettered back to transcribed (`reopen_runs`).
 """
 
 from __future__ import annotations
@@ -29,6 +30,8 @@ __all__ = [
     "close_run",
     "get_many",
     "get_runs",
+    "give_up_run",
+    "reopen_runs",
     "set_run_state",
     "silent",
     "upsert_many",
@@ -248,6 +251,29 @@ async def set_run_state(
         {"call_id": call_id, "run_id": run_id, "state": state, "reason": reason},
     )
     return result.rowcount == 1
+
+
+async def give_up_run(conn: AsyncConnection, run_id: UUID, call_id: str, reason: str | None) -> bool:
+    """A transcribed call of a run that can never be analysed becomes dead_lettered; any other stays. Whether it did."""
+    result = await conn.execute(
+        sa.text(
+            "UPDATE ingest.call_runs SET state = 'dead_lettered', reason = :reason, finished_at = clock_timestamp()"
+            " WHERE call_id = :call_id AND run_id = :run_id AND state = 'transcribed'"
+        ),
+        {"call_id": call_id, "run_id": run_id, "reason": reason},
+    )
+    return result.rowcount == 1
+
+
+async def reopen_runs(conn: AsyncConnection, run_id: UUID, ids: Iterable[str]) -> None:
+    """Dead-lettered calls of a run whose dead letter is replayed are transcribed again: a replay alone leaves that state."""
+    await conn.execute(
+        sa.text(
+            "UPDATE ingest.call_runs SET state = 'transcribed', reason = NULL, finished_at = NULL"
+            " WHERE run_id = :run_id AND call_id = ANY(CAST(:ids AS text[])) AND state = 'dead_lettered'"
+        ),
+        {"run_id": run_id, "ids": sorted(set(ids))},
+    )
 
 
 def _call(r: sa.Row[tuple[object, ...]]) -> Call:

@@ -22,6 +22,7 @@ from workers.inference import Inference
 from workers.outgoing import outgoing
 from workers.provenance import source_of
 from workers.reading import reading
+from workers.replay import REPLAY_OF
 from workers.stage import Batch, Stateless, Work
 from workers.summaries import summary_of
 from workers.together import together
@@ -70,6 +71,9 @@ class SummarizerStage(Stateless):
     async def write(self, connection: AsyncConnection, batch: Batch, work: Work[Plan]) -> None:
         plan = work.plan
         first: list[Done] = []
+        await self._give_up(connection, batch, work)
+        replayed = [done.event.call_id for done in plan.done if REPLAY_OF in dict(done.record.headers)]
+        await calls.reopen_runs(connection, self.run_id, replayed)
         # calls.transcribed comes at least once; analysed may follow analysed, so the state before tells.
         known = await calls.get_runs(connection, self.run_id, [done.event.call_id for done in plan.done])
         new = {call_id for call_id, run in known.items() if run.state == "transcribed"}
@@ -89,6 +93,19 @@ class SummarizerStage(Stateless):
 
     def nothing(self) -> Plan:
         return Plan()
+
+    async def _give_up(self, connection: AsyncConnection, batch: Batch, work: Work[Plan]) -> None:
+        """A call whose record is buried, here or by the loop, waits for nothing any more, and its state says so."""
+        for record in batch.records:
+            kind, reason = work.verdicts.get(record.offset, (None, None))
+            if kind != "dead_letter":
+                continue
+            try:
+                event = parse_transcribed(record)
+            except Permanent:
+                continue  # it is not about any call
+            if event.run_id == self.run_id:
+                await calls.give_up_run(connection, self.run_id, event.call_id, reason)
 
     async def _one(self, batch: Batch, work: Work[Plan], record: Record, deadline: Deadline) -> None:
         try:

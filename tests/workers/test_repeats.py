@@ -18,7 +18,7 @@ from settings import PROJECT
 from speech.contract import FinishReason, SpeechAnswer
 from speech.segment import Segmenter
 from store import calls, dead_letters, runs
-from store.calls import CallRun
+from store.calls import Call, CallRun
 from store.ledger import LedgerKey
 from stream.audio import decode_chunk, encode_flac
 from stream.events import (
@@ -48,6 +48,18 @@ TOPICS = Topics("")
 BOUNDS = (datetime(2026, 5, 1, tzinfo=UTC), datetime(2026, 12, 1, tzinfo=UTC))
 
 
+CALL = Call(
+    call_id="c",
+    call_started_at=STARTED,
+    channels=1,
+    roles=("unknown",),
+    topic_id=UUID(int=5),
+    partition=0,
+    state="ended",
+    close_reason="ended",
+)
+
+
 class Deaf:
     """A Triton that finds nothing in any text."""
 
@@ -60,8 +72,15 @@ class Deaf:
         return [], ""
 
 
-async def take(engine: AsyncEngine, stage: Stage[Any], first: int, messages: Sequence[Message]) -> list[str]:
-    """Steps 3 to 5 for a batch that begins at offset `first`. Returns the verdicts' kinds."""
+class Refusing(Deaf):
+    """A Triton that refuses every text."""
+
+    async def aspects(self, text: str, deadline: Deadline) -> tuple[list[Any], str]:
+        raise Permanent("invalid_input", "no")
+
+
+def batch_of(stage: Stage[Any], first: int, messages: Sequence[Message]) -> Batch:
+    """A batch that begins at offset `first`."""
     key = LedgerKey(stage=stage.name, run_id=stage.run_id, topic=stage.topic, topic_id=UUID(int=5), partition=0)
     records = [
         Record(
@@ -75,13 +94,18 @@ async def take(engine: AsyncEngine, stage: Stage[Any], first: int, messages: Seq
         )
         for offset, one in enumerate(messages, first)
     ]
-    batch = Batch(key=key, records=records)
+    return Batch(key=key, records=records)
+
+
+async def take(engine: AsyncEngine, stage: Stage[Any], first: int, messages: Sequence[Message]) -> list[str]:
+    """Steps 3 to 5 for a batch that begins at offset `first`. Returns the verdicts' kinds."""
+    batch = batch_of(stage, first, messages)
     work: Work[Any] = await stage.work(batch, Deadline.after(30))
     async with engine.begin() as connection:
         await stage.write(connection, batch, work)
         await dead_letters.insert(connection, work.dead_letters)
     stage.committed(batch, work)
-    return [work.verdicts[record.offset][0] for record in records]
+    return [work.verdicts[record.offset][0] for record in batch.records]
 
 
 def review(text: str) -> Message:
@@ -181,6 +205,51 @@ async def test_no_end_of_a_call_reaches_kafka_before_its_utterances(engine: Asyn
     assert ends(in_kafka) == []
     await take(engine, stage, 0, messages)
     assert ends(in_kafka) == [len(in_kafka) - 1]
+
+
+async def test_a_call_that_can_never_be_summarized_says_so_until_its_replay(engine: AsyncEngine, database: str) -> None:
+    run_id = await opened(engine)
+    ears = Ears()
+    heard = TranscriberStage(topics=TOPICS, run_id=run_id, inference=ears, engine=engine)  # type: ignore[arg-type]
+    await take(engine, heard, 0, [utterance()])
+    async with engine.begin() as connection:
+        await calls.upsert_many(connection, [CALL])
+        row = CallRun(call_id="c", run_id=run_id, call_started_at=STARTED, state="transcribed", utterances=1)
+        await calls.close_run(connection, row, [UUID(int=4)])
+    refusing = SummarizerStage(topics=TOPICS, run_id=run_id, inference=Refusing(), engine=engine)  # type: ignore[arg-type]
+    event = CallTranscribed(call_id="c", call_started_at=STARTED, run_id=run_id, state="transcribed")
+    message = event.to_message(TOPICS)
+    foreign = replace(message, value=b"{")
+    shown = "SELECT state, state_reason, complete, finished_at IS NOT NULL FROM analytics_v1.calls"
+    with psycopg.connect(database, autocommit=True) as connection:
+        assert await take(engine, refusing, 0, [foreign]) == ["dead_letter"]
+        assert connection.execute(shown).fetchall() == [("transcribed", None, False, False)], "that was no record of it"
+        assert await take(engine, refusing, 1, [message]) == ["dead_letter"]
+        assert connection.execute(shown).fetchall() == [("dead_lettered", "invalid_input", True, True)]
+        stage = SummarizerStage(topics=TOPICS, run_id=run_id, inference=Deaf(), engine=engine)  # type: ignore[arg-type]
+        assert await take(engine, stage, 2, [message]) == ["duplicate"]
+        again = replace(message, headers=replay_headers(message.headers, UUID(int=9), UUID(int=5), 1))
+        assert await take(engine, stage, 3, [again]) == ["result"]
+        assert connection.execute(shown).fetchall() == [("analysed", None, True, True)]
+        assert await take(engine, refusing, 4, [again]) == ["dead_letter"]
+        assert connection.execute(shown).fetchall() == [("analysed", None, True, True)], "what is there stays"
+
+
+async def test_a_call_that_the_loop_gives_up_says_so_too(engine: AsyncEngine, database: str) -> None:
+    """Nothing of the batch is kept then, not even what it was about."""
+    run_id = await opened(engine)
+    async with engine.begin() as connection:
+        await calls.upsert_many(connection, [CALL])
+        row = CallRun(call_id="c", run_id=run_id, call_started_at=STARTED, state="transcribed", utterances=0)
+        await calls.close_run(connection, row, [])
+    stage = SummarizerStage(topics=TOPICS, run_id=run_id, inference=Deaf(), engine=engine)  # type: ignore[arg-type]
+    event = CallTranscribed(call_id="c", call_started_at=STARTED, run_id=run_id, state="transcribed")
+    batch = batch_of(stage, 0, [event.to_message(TOPICS)])
+    work: Work[Any] = Work(plan=stage.nothing())
+    work.bury(batch, batch.records[0], Permanent("too_slow", "no"))
+    async with engine.begin() as connection:
+        await stage.write(connection, batch, work)
+        assert (await calls.get_runs(connection, run_id, ["c"]))["c"].reason == "too_slow"
 
 
 async def test_the_replay_of_an_utterance_that_was_given_up_is_transcribed(engine: AsyncEngine, database: str) -> None:
