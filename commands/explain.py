@@ -18,7 +18,8 @@ AsJson = Annotated[bool, typer.Option("--json", help="For programs")]
 #: What the state of a call says about what comes next.
 WAITS_FOR = {
     "started": "its first chunk of audio",
-    "streaming": "more audio, call.ended, or the reaper (call_silence_timeout_seconds)",
+    "streaming": "more audio, call.ended, or the reaper (EARFUL_CALL_SILENCE_TIMEOUT_SECONDS)",
+    "paused": "call.resumed, call.ended, or the reaper (EARFUL_PAUSED_CALL_TIMEOUT_SECONDS)",
     "ended": "the transcriber to reach call.closed",
     "timed_out": "the transcriber to reach call.closed",
     "transcribed": "the summarizer",
@@ -32,6 +33,13 @@ SELECT l.stage, l.run_id, l.partition, v.kind, v.reason, min(v.first_offset) AS 
  GROUP BY 1, 2, 3, 4, 5 ORDER BY 1, 2, 4"""
 
 
+#: How far the stages are in a partition; a call has the same one in each topic, which all have as many.
+DONE = """
+SELECT DISTINCT ON (stage) stage, run_id, topic, partition, next_offset, updated_at FROM ingest.ledger
+ WHERE stage = ANY(%(stages)s) AND partition = %(partition)s
+   AND (stage = 'segmenter' OR run_id = (SELECT run_id FROM ingest.current_run))
+ ORDER BY stage, updated_at DESC"""
+
 #: The transcriber's are about an utterance; whose it is says the record's key.
 LETTERS_OF_CALL = """
 SELECT dead_letter_id, stage, topic, partition, "offset", reason, detail, failed_at, replayed_at
@@ -40,6 +48,17 @@ SELECT dead_letter_id, stage, topic, partition, "offset", reason, detail, failed
     OR (stage = 'transcriber' AND dead_letter_id IN
         (SELECT dead_letter_id FROM pii.dead_letter_payloads WHERE key = convert_to(%(id)s, 'UTF8')))
  ORDER BY failed_at"""
+#: Submitted: of another run, or of none; the current one has not come to it yet.
+HEAD = """
+SELECT h.review_id, CASE WHEN h.deleted THEN 'deleted' ELSE coalesce(
+         (SELECT r.state FROM ingest.reviews r WHERE r.review_id = h.review_id AND r.revision_id = h.revision_id
+             AND r.run_id = (SELECT run_id FROM ingest.current_run) LIMIT 1),
+         (SELECT 'dead_lettered' FROM ingest.dead_letters d WHERE d.stage = 'reviewer' AND d.subject_id = h.review_id
+             AND d.topic_id = h.topic_id AND d."offset" = h."offset"
+             AND d.run_id = (SELECT run_id FROM ingest.current_run) LIMIT 1),
+         'submitted') END AS state,
+       h.version, h.topic_id, h."offset", h.revision_id, h.deleted, h.changed_at
+  FROM ingest.review_heads h WHERE h.review_id = %(id)s"""
 LETTERS_OF_REVIEW = """
 SELECT dead_letter_id, stage, topic, partition, "offset", reason, detail, failed_at, replayed_at
   FROM ingest.dead_letters WHERE stage = 'reviewer' AND subject_id = %(id)s ORDER BY failed_at"""
@@ -70,11 +89,14 @@ def call(call_id: str, as_json: AsJson = False) -> None:
         ).fetchall()
         found["dead_letters"] = letters
         if rows:
-            key = {"topic_id": rows[0]["topic_id"], "partition": rows[0]["partition"], "stage": "segmenter"}
-            found["verdicts_of_its_audio_partition"] = connection.execute(VERDICTS, key).fetchall()
+            audio = {"topic_id": rows[0]["topic_id"], "partition": rows[0]["partition"], "stage": "segmenter"}
+            found["verdicts_of_its_audio_partition"] = connection.execute(VERDICTS, audio).fetchall()
+            key = {"stages": ["segmenter", "transcriber", "summarizer"], "partition": rows[0]["partition"]}
+            found["stages_of_its_partition"] = connection.execute(DONE, key).fetchall()
         current = next((run for run in found["runs"] if run["current"]), None)
         state = current["state"] if current else found["state"]
-        found["waits_for"] = WAITS_FOR.get(state, "nothing")
+        held = state == "streaming" and found["paused"]
+        found["waits_for"] = WAITS_FOR.get("paused" if held else state, "nothing")
     show(found, as_json)
 
 
@@ -85,30 +107,27 @@ def review(review_id: str, as_json: AsJson = False) -> None:
     Example: earful explain review r-001
     """
     with database(settings().postgres_url.get_secret_value()) as connection:
-        heads = connection.execute(
-            'SELECT review_id, version, topic_id, "offset", revision_id, deleted, changed_at FROM ingest.review_heads'
-            " WHERE review_id = %s",
-            (review_id,),
-        ).fetchall()
+        heads = connection.execute(HEAD, {"id": review_id}).fetchall()
         letters = connection.execute(LETTERS_OF_REVIEW, {"id": review_id}).fetchall()
         if not heads and not letters:
             fail(f"no review {review_id!r} has reached Postgres; `earful status` and the reviewer's lag say why")
-        found: dict[str, Any] = dict(heads[0]) if heads else {"review_id": review_id}
+        found: dict[str, Any] = dict(heads[0]) if heads else {"review_id": review_id, "state": "dead_lettered"}
         found["runs"] = connection.execute(
-            "SELECT r.run_id, r.run_id = c.run_id AS current, r.version, r.aspects, r.source_partition, r.source_offset,"
-            " v.kind AS verdict, r.committed_at"
+            "SELECT r.run_id, r.run_id = c.run_id AS current, r.state, r.version, r.aspects, r.source_partition,"
+            " r.source_offset, v.kind AS verdict, r.committed_at"
             " FROM ingest.reviews r LEFT JOIN ingest.current_run c ON true"
             " LEFT JOIN ingest.ledger l ON l.stage = 'reviewer' AND l.run_id = r.run_id AND l.topic_id = r.source_topic_id"
             "  AND l.partition = r.source_partition"
             " LEFT JOIN ingest.verdicts v ON v.ledger_id = l.ledger_id"
             "  AND r.source_offset BETWEEN v.first_offset AND v.last_offset"
-            " WHERE r.review_id = %s",
+            " WHERE r.review_id = %s ORDER BY r.committed_at",
             (review_id,),
         ).fetchall()
         found["dead_letters"] = letters
-        analysed = any(run["current"] for run in found["runs"])
-        done = analysed or not heads or heads[0]["deleted"]
-        found["waits_for"] = "nothing" if done else "the reviewer, in the current run"
+        for run in found["runs"][-1:]:
+            key = {"stages": ["reviewer"], "partition": run["source_partition"]}
+            found["stages_of_its_partition"] = connection.execute(DONE, key).fetchall()
+        found["waits_for"] = "the reviewer, in the current run" if found["state"] == "submitted" else "nothing"
     show(found, as_json)
 
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from stream.events import Message
+from stream.events import CallPaused, Message, ReviewDeleted
 from tests.commands.conftest import Run
 from tests.workers.pipeline import Pipeline
-from tests.workers.sending import messages, review, sample, whole_call
+from tests.workers.sending import STARTED, messages, review, sample, whole_call
 
 TALK = sample("calls/card-fee", 0, 8_000)
 
@@ -30,6 +30,10 @@ def test_a_call(run: Run, pipeline: Pipeline) -> None:
     verdicts = done["verdicts_of_its_audio_partition"]
     assert {row["kind"] for row in verdicts} >= {"control", "consumed"}
     assert all(0 <= row["first_offset"] <= row["last_offset"] for row in verdicts)
+    stages = {row["stage"]: row for row in done["stages_of_its_partition"]}
+    assert list(stages) == ["segmenter", "summarizer", "transcriber"]
+    assert {row["partition"] for row in stages.values()} == {done["partition"]}
+    assert stages["segmenter"]["next_offset"] > verdicts[0]["last_offset"]
     shown = run("explain", "call", "explained")
     assert (shown.code, "waits_for nothing" in shown.out) == (0, True)
 
@@ -38,9 +42,45 @@ def test_a_review(run: Run, pipeline: Pipeline) -> None:
     pipeline.produce(messages(pipeline.topics, [review("explained", "The battery died.", version=3)]))
     pipeline.wait(lambda: pipeline.rows("SELECT 1 FROM ingest.reviews WHERE review_id = 'explained'"), "the review")
     told = run("explain", "review", "explained", "--json").json()
-    assert (told["version"], told["deleted"], told["waits_for"], told["dead_letters"]) == (3, False, "nothing", [])
+    assert (told["state"], told["version"], told["waits_for"], told["dead_letters"]) == ("analysed", 3, "nothing", [])
     assert [(one["verdict"], one["current"], one["aspects"]) for one in told["runs"]] == [("result", True, 1)]
+    [stage] = told["stages_of_its_partition"]
+    assert (stage["stage"], stage["partition"]) == ("reviewer", told["runs"][0]["source_partition"])
+    assert stage["next_offset"] > told["offset"] == told["runs"][0]["source_offset"]
     assert "battery" not in run("explain", "review", "explained").out
+
+
+def test_a_review_in_each_of_its_states(run: Run, pipeline: Pipeline) -> None:
+    """Also in a run that analysts see and no worker has written under yet."""
+    german = review("explained-de", "Der Akku ist leider sehr schwach und die Lieferung kam zu spät.")
+    gone = [review("explained-gone"), ReviewDeleted(review_id="explained-gone")]
+    for place in pipeline.produce(messages(pipeline.topics, [german, *gone, review("explained-old")])):
+        pipeline.wait(lambda place=place: pipeline.verdict("reviewer", place), "its verdict")  # type: ignore[misc]
+
+    def told(review_id: str) -> tuple[str, str]:
+        found = run("explain", "review", review_id, "--json").json()
+        return found["state"], found["waits_for"]
+
+    assert told("explained-de") == ("unsupported_language", "nothing")
+    assert told("explained-gone") == ("deleted", "nothing")
+    assert told("explained-old") == ("analysed", "nothing")
+    pipeline.open_run({"test": "nobody works for it"})
+    try:
+        assert told("explained-old") == ("submitted", "the reviewer, in the current run")
+        assert told("explained-gone") == ("deleted", "nothing")
+    finally:
+        assert run("runs", "use", str(pipeline.run_id)).code == 0
+
+
+def test_a_paused_call_waits_for_something_else(run: Run, pipeline: Pipeline) -> None:
+    identity = {"call_id": "explained-paused", "call_started_at": STARTED}
+    events = [*whole_call("explained-paused", TALK)[:3], CallPaused(**identity, offset_ms=1_000)]
+    pipeline.produce(messages(pipeline.topics, events))
+    paused = "SELECT paused FROM ingest.calls WHERE call_id = 'explained-paused'"
+    pipeline.wait(lambda: pipeline.rows(paused) == [(True,)], "the pause")
+    assert (
+        run("explain", "call", "explained-paused", "--json").json()["waits_for"].startswith("call.resumed, call.ended")
+    )
 
 
 def test_a_call_of_which_an_utterance_was_buried(run: Run, pipeline: Pipeline) -> None:
@@ -74,3 +114,4 @@ def test_a_record_that_was_buried(run: Run, pipeline: Pipeline) -> None:
     told = run("explain", "review", "explained-buried", "--json").json()
     [letter] = told["dead_letters"]
     assert (letter["reason"], letter["offset"], told["waits_for"]) == ("invalid_json", place.offset, "nothing")
+    assert told["state"] == "dead_lettered"
