@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
 import typer
+from rich.markup import escape
 from rich.table import Table
 
 from commands.context import UNAVAILABLE, WRONG, console, errors, fail, print_json, settings
@@ -114,7 +115,7 @@ def down() -> None:
 
 
 def status(as_json: Annotated[bool, typer.Option("--json", help="With the endpoints")] = False) -> None:
-    """What runs, since when, and how often it was restarted. Exit 3 when the stack is not ready.
+    """What runs, in this state since when, and how often it was restarted. Exit 3 when the stack is not ready.
 
     Example: earful status --json
     """
@@ -125,9 +126,11 @@ def status(as_json: Annotated[bool, typer.Option("--json", help="With the endpoi
         print_json({**found, "endpoints": endpoints})
     else:
         console.print(f"{found['state']}{': ' + found['error'] if found.get('error') else ''}")
-        table = Table("unit", "state", "pid", "restarts", box=None)
+        table = Table("unit", "state", "pid", "restarts", "since (UTC)", "why", box=None)
         for name, unit in found["units"].items():
-            table.add_row(name, str(unit.get("state")), str(unit.get("pid") or ""), str(unit.get("restarts", 0)))
+            since = unit["since"].partition(".")[0].replace("T", " ")
+            pid, restarts = str(unit["pid"] or ""), str(unit["restarts"])
+            table.add_row(name, unit["state"], pid, restarts, since, escape(unit["error"] or ""))
         if found["units"]:
             console.print(table)
     if found["state"] != "ready":
@@ -149,6 +152,8 @@ def logs(
     if unit is None:
         for file in files:
             console.print(str(file), soft_wrap=True, highlight=False)
+        if not files:
+            console.print("no logs: the stack never ran here")
         return
     wanted = [file for file in files if file.stem == unit]
     if not wanted:
