@@ -20,7 +20,7 @@ from stack.process import StackError, set_aside
 
 __all__ = ["down", "endpoints", "status", "up"]
 
-_UP_SECONDS = 1_260.0  # the servers' own limits (120 s, Phi-4's 900 s) and the preparing commands' (300 s) are below
+_UP_SECONDS = 1_260.0  # the servers' own limits (300 s, Phi-4's 900 s) and the preparing commands' (300 s) are below
 _DOWN_SECONDS = 120.0  # workers 15 s, a check of all models 45 s with Phi-4, then servers 35 s at once
 _POLL_SECONDS = 0.1
 

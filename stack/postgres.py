@@ -9,17 +9,18 @@ import secrets
 import shutil
 import signal
 import stat
-import subprocess
 from pathlib import Path
 
 import psycopg
 
 from stack.ports import Ports
-from stack.process import Child, StackError, as_user
+from stack.process import START_SECONDS, Child, StackError, as_user, run_to_end
 
 __all__ = ["Postgres"]
 
 _ROOT_RUNS_AS = "nobody"  # the server refuses to run as root, and this user is everywhere
+
+_INITDB_SECONDS = 120.0
 
 _SETTINGS = {
     "listen_addresses": "127.0.0.1",
@@ -59,7 +60,12 @@ class Postgres:
         """The server's process id while it runs."""
         return self._child.pid
 
-    def start(self, seconds: float = 60) -> None:
+    @property
+    def ending(self) -> str:
+        """How it ended: exit code or signal; empty while it runs."""
+        return self._child.ending
+
+    def start(self, seconds: float = START_SECONDS) -> None:
         """Starts and returns when it answers queries. Raises StackError otherwise."""
         self._ports.choose("postgres")
         self._folder.mkdir(parents=True, exist_ok=True)
@@ -114,18 +120,12 @@ class Postgres:
             os.chown(password, *_ids(self._user))
         command: list[str | Path] = [self._bin / "initdb", "-D", self._data, "-U", "postgres", f"--pwfile={password}"]
         command += ["--auth=scram-sha-256", "--encoding=UTF8", "--locale=C.UTF-8", "--no-instructions"]
-        done = subprocess.run(
-            as_user(self._user, command),
-            env=self._env(),
-            cwd=self._data,
-            capture_output=True,
-            text=True,
-            timeout=120,
-            check=False,
-        )
-        if done.returncode != 0:
+        try:
+            what = f"postgres could not make its folder {self._data}"
+            run_to_end(what, as_user(self._user, command), env=self._env(), cwd=self._data, seconds=_INITDB_SECONDS)
+        except StackError:
             shutil.rmtree(self._data, ignore_errors=True)
-            raise StackError(f"postgres could not make its folder {self._data}:\n{done.stdout}{done.stderr}")
+            raise
 
 
 def _ids(user: str) -> tuple[int, int]:

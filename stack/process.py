@@ -20,9 +20,12 @@ from pathlib import Path
 
 import psutil
 
-__all__ = ["MARK", "Child", "StackError", "as_user", "end", "marked", "set_aside"]
+__all__ = ["MARK", "START_SECONDS", "Child", "StackError", "as_user", "end", "marked", "run_to_end", "set_aside"]
 
 MARK = "STACK_OF_EARFUL"
+# A server that lives has so long until it must answer. All are there within 15 s, but where forty others wanted each core
+# Kafka needed more than 60 s, and was ended shortly before it was ready for as long as that lasted. Death is seen at once.
+START_SECONDS = 300.0
 _POLL_SECONDS = 0.05
 _TRACKER_SECONDS = 3.0
 _LOG_LIMIT_BYTES = 20 << 20
@@ -50,6 +53,18 @@ def set_aside(log: Path) -> None:
     """Before a start writes to it: a log over 20 MB becomes NAME.log.1, in place of an older one."""
     if log.exists() and log.stat().st_size > _LOG_LIMIT_BYTES:
         log.rename(log.with_suffix(".log.1"))
+
+
+def run_to_end(
+    what: str, command: Sequence[str | Path], *, env: Mapping[str, str], seconds: float, cwd: Path | None = None
+) -> None:
+    """Runs a command that ends by itself. Raises StackError that says `what` could not be done, and why."""
+    try:
+        done = subprocess.run(command, env=env, cwd=cwd, capture_output=True, text=True, timeout=seconds, check=False)
+    except subprocess.TimeoutExpired as err:  # its text is the whole command, for Kafka 5 kB of class path
+        raise StackError(f"{what} within {seconds:g} s: the machine may be too busy") from err
+    if done.returncode != 0:
+        raise StackError(f"{what}:\n{done.stdout}{done.stderr}")
 
 
 def marked(home: Path, name: str = "") -> list[psutil.Process]:
@@ -140,6 +155,14 @@ class Child:
         """How it ended, or None while it runs or before it was started."""
         return None if self._popen is None else self._popen.poll()
 
+    @property
+    def ending(self) -> str:
+        """How it ended, in words: its exit code or the signal; empty while it runs or before it was started."""
+        code = self.returncode
+        if code is None:
+            return ""
+        return f"exit code {code}" if code >= 0 else signal.Signals(-code).name
+
     def start(self, command: Sequence[str | Path], *, env: Mapping[str, str], cwd: Path | None = None) -> None:
         """Starts the command, after an end of whatever an earlier one of this name left behind."""
         end(marked(self.home, self.name))
@@ -162,7 +185,7 @@ class Child:
         deadline = time.monotonic() + seconds
         while not ready():
             if self.returncode is not None:
-                raise StackError(f"{self.name} ended with {self.returncode} at its start; {self._last_lines()}")
+                raise StackError(f"{self.name} ended with {self.ending} at its start; {self._last_lines()}")
             if time.monotonic() > deadline:
                 raise StackError(f"{self.name} was not ready after {seconds:g} s; {self._last_lines()}")
             time.sleep(_POLL_SECONDS)

@@ -17,13 +17,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from stack.process import StackError
+from stack.process import START_SECONDS, StackError
 
 __all__ = ["environment_of", "exit_seconds", "link", "served", "start_seconds"]
 
-#: The models that every stack serves are there after ten.
-_START_SECONDS = 120.0
-#: Their longest request takes five.
+#: The longest request of the models that every stack serves takes five.
 _EXIT_SECONDS = 8
 
 
@@ -47,7 +45,7 @@ def environment_of(folders: Sequence[Path], project: Path, default: Path) -> Pat
 
 def start_seconds(folders: Sequence[Path]) -> float:
     """How long a server may take until all of these answer."""
-    return max([_START_SECONDS, *(float(_needs(folder).get("start_seconds", 0)) for folder in folders)])
+    return max([START_SECONDS, *(float(_needs(folder).get("start_seconds", 0)) for folder in folders)])
 
 
 def exit_seconds(folders: Sequence[Path]) -> int:

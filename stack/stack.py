@@ -31,6 +31,10 @@ class Server(Protocol):
         """Its process id while it runs."""
 
     @property
+    def ending(self) -> str:
+        """How it ended: exit code or signal; empty while it runs."""
+
+    @property
     def check_seconds(self) -> float:
         """How long `healthy` may take."""
 

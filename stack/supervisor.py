@@ -58,6 +58,11 @@ class Worker:
         """Its process id while it runs."""
         return self._child.pid
 
+    @property
+    def ending(self) -> str:
+        """How it ended: exit code or signal."""
+        return self._child.ending
+
     def start(self) -> None:
         """Starts it with the endpoints as they are now, in our folder: what reads `.env` there reads the caller's."""
         self._child.start(self._command, env=environment(self._env, self._stack), cwd=Path())
@@ -149,10 +154,13 @@ class Supervisor:
             if self._stopping.is_set():
                 return
             env = environment(self._plan.env, self._stack) | {MARK: f"{self._stack.home}:prepare"}
-            with log.open("ab") as file:
-                done = subprocess.run(
-                    command, env=env, stdout=file, stderr=subprocess.STDOUT, timeout=_PREPARE_SECONDS, check=False
-                )
+            try:
+                with log.open("ab") as file:
+                    done = subprocess.run(
+                        command, env=env, stdout=file, stderr=subprocess.STDOUT, timeout=_PREPARE_SECONDS, check=False
+                    )
+            except subprocess.TimeoutExpired as err:
+                raise StackError(f"`{' '.join(command)}` took more than {_PREPARE_SECONDS:g} s; see {log}") from err
             if done.returncode != 0:
                 lines = log.read_text(errors="replace").splitlines()[-15:]
                 text = "\n".join(lines)
@@ -171,7 +179,7 @@ class Supervisor:
             if unit.pid is not None and misses < _MISSES:
                 self._report(unit, "failing", restarts=restarts)
                 continue
-            why = "died" if unit.pid is None else "failed its health check"
+            why = f"died ({unit.ending})" if unit.pid is None else "failed its health check"
             seconds = pause.failed()
             self._report(unit, "restarting", restarts=restarts, error=why)
             _LOG.warning("%s %s; restarting in %g s", unit.name, why, seconds)

@@ -79,6 +79,11 @@ class Triton:
         return self._child.pid
 
     @property
+    def ending(self) -> str:
+        """How it ended: exit code or signal; empty while it runs."""
+        return self._child.ending
+
+    @property
     def models(self) -> list[str]:
         """The names of the models served."""
         return [folder.name for folder in self._folders()]

@@ -8,18 +8,19 @@ import socket
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from kafka.admin import KafkaAdminClient, NewTopic
 from tritonclient.grpc import InferenceServerClient, InferInput
 
-from stack import jars, preflight
+from stack import jars, preflight, process
 from stack.canary import Canary
 from stack.kafka import Kafka
 from stack.pause import Pause
 from stack.ports import Ports
-from stack.process import Child, StackError
+from stack.process import Child, StackError, run_to_end
 from stack.stack import Stack
 from stack.triton import Triton
 
@@ -82,6 +83,25 @@ def test_kafka_keeps_its_topics_when_its_ports_are_taken(tmp_path: Path) -> None
         kafka.stop()
 
 
+def test_a_kafka_that_needs_minutes_on_a_busy_machine_is_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is ended for what it does not do only after five minutes; else no start would ever come to its end there."""
+    passed, begin = [0.0], Child.start
+    clock = SimpleNamespace(monotonic=lambda: passed[0], sleep=lambda seconds: passed.append(passed.pop() + 10))
+    monkeypatch.setattr(process, "time", clock)
+    monkeypatch.setattr(Child, "start", lambda child, command, *, env: begin(child, ["sleep", "600"], env=env))
+    monkeypatch.setattr(Kafka, "healthy", lambda kafka: passed[0] > 240)
+    (tmp_path / "kafka" / "data").mkdir(parents=True)
+    (tmp_path / "kafka" / "data" / "meta.properties").touch()
+    kafka = Kafka(tmp_path, Ports(tmp_path))
+    try:
+        kafka.start()
+        assert passed[0] == 250
+    finally:
+        kafka.stop()
+
+
 def test_every_jar_is_locked_and_a_changed_one_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     text = (ROOT / "stack" / "jgo.lock.toml").read_text()
     assert text.count("sha256 = ") == text.count("[[dependencies]]") == len(jars.classpath())
@@ -103,6 +123,26 @@ def test_a_log_over_20_mb_is_set_aside_at_the_next_start(tmp_path: Path) -> None
         child.start(["true"], env={"PATH": os.defpath})
         child.stop()
         assert (aside.exists(), child.log.stat().st_size == 0) == (said, said)
+
+
+@pytest.mark.parametrize(("command", "how"), [("exit 75", "exit code 75"), ("kill -SEGV $$", "SIGSEGV")])
+def test_how_a_process_ended_is_told(tmp_path: Path, command: str, how: str) -> None:
+    child = Child("one", home=tmp_path)
+    assert child.ending == ""
+    child.start(["sh", "-c", command], env={"PATH": os.defpath})
+    with pytest.raises(StackError, match=f"ended with {how} at its start"):
+        child.wait_until(lambda: False, seconds=30)
+    assert child.ending == how
+
+
+def test_a_preparing_command_that_does_not_end_or_fails_is_told_shortly() -> None:
+    env = {"PATH": os.defpath}
+    command = ["sh", "-c", "exec sleep 60", *["long/class/path.jar"] * 100]
+    with pytest.raises(StackError) as slow:
+        run_to_end("kafka could not format", command, env=env, seconds=0.1)
+    assert str(slow.value) == "kafka could not format within 0.1 s: the machine may be too busy"
+    with pytest.raises(StackError, match=r"^kafka could not format:\nno space\n$"):
+        run_to_end("kafka could not format", ["sh", "-c", "echo no space; exit 1"], env=env, seconds=60)
 
 
 def test_this_machine_passes_the_preflight() -> None:

@@ -221,7 +221,7 @@ def test_a_worker_that_leaves_just_when_it_is_told_to_harms_nobody(home: Path, m
 class _Dying:
     """A unit that has died, and lives once it was started again."""
 
-    name, check_seconds, pid = "worker", 1.0, None
+    name, check_seconds, pid, ending = "worker", 1.0, None, "SIGSEGV"
     started = False
 
     def start(self) -> None:
@@ -250,6 +250,7 @@ def test_a_disk_that_takes_no_status_ends_no_watch(
     watch.join(10)
     assert watched
     assert "status.json was not written" in caplog.text
+    assert "worker died (SIGSEGV); restarting in 0.5 s" in caplog.text
 
 
 @pytest.mark.parametrize(
@@ -284,7 +285,8 @@ def test_a_worker_that_cannot_stay_up_is_tried_ever_more_rarely(home: Path) -> N
     control.up(home, plan(home, workers={"worker": [sys.executable, "-c", "exit(75)"]}))
     log = home / "logs" / "supervisor.log"
     until(lambda: log.read_text().count("worker died") >= 3)
-    assert re.findall(r"worker died; restarting in (\S+) s", log.read_text())[:3] == ["0.5", "1", "2"]
+    told = re.findall(r"worker died \(exit code 75\); restarting in (\S+) s", log.read_text())
+    assert told[:3] == ["0.5", "1", "2"]
     assert {name: state for name, state in states(home).items() if name != "worker"} == dict.fromkeys(
         ["postgres", "kafka", "triton"], "healthy"
     )
