@@ -8,7 +8,7 @@ from typing import Annotated, cast
 
 import typer
 from pydantic import ValidationError
-from rich.progress import Progress
+from rich.progress import BarColumn, Progress, TextColumn
 
 from commands.context import UNAVAILABLE, WRONG, console, errors, fail, require_kafka, settings
 from stream.events import Review, Role, Topics
@@ -92,9 +92,19 @@ def send_reviews(file: Annotated[Path, typer.Argument(exists=True, dir_okay=Fals
     require_kafka(using, Topics(using.topic_prefix).reviews_submitted)
     sent = deleted = 0
     try:
-        with ReviewProducer(
-            using.kafka_bootstrap_servers, prefix=using.topic_prefix, **kafka.security(using)
-        ) as producer:
+        with (
+            ReviewProducer(
+                using.kafka_bootstrap_servers, prefix=using.topic_prefix, **kafka.security(using)
+            ) as producer,
+            Progress(
+                TextColumn("{task.description}"),
+                BarColumn(),
+                TextColumn("{task.completed} sent"),  # how many there are would take reading the file once more
+                console=errors,
+                transient=True,
+            ) as progress,
+        ):
+            task = progress.add_task(file.name, total=None)
             for event in read_reviews(file):
                 if isinstance(event, Review):
                     producer.send(event)
@@ -102,6 +112,7 @@ def send_reviews(file: Annotated[Path, typer.Argument(exists=True, dir_okay=Fals
                 else:
                     producer.delete(event.review_id, version=event.version)
                     deleted += 1
+                progress.advance(task)
     except DeliveryError as err:
         fail(with_notes(str(err), err), UNAVAILABLE)
     console.print(f"sent {sent} reviews and {deleted} deletions")

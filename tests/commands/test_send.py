@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import io
 import json
+import sys
 from fractions import Fraction
 from pathlib import Path
 
 import av
 import numpy as np
 import pytest
+from rich.console import Console
 
+import commands.send  # noqa: F401  # the package has a command of this name, too
 from tests.commands.conftest import Run
+from tests.commands.runner import earful
 from tests.workers.pipeline import Pipeline
 from tests.workers.sending import sample
 
+send_module = sys.modules["commands.send"]
 STARTED = ("--started-at", "2026-05-04T10:00:00")
 TALK = sample("calls/card-fee", 0, 6_000)
 
@@ -107,6 +113,33 @@ def test_reviews_edits_and_deletions_arrive(run: Run, pipeline: Pipeline, tmp_pa
     query = "SELECT review_id, text FROM analytics_v1.reviews WHERE starts_with(review_id, 'sent-') ORDER BY 1"
     wanted = [("sent-1", "The battery died."), ("sent-3", "Delivery was late, twice.")]
     pipeline.wait(lambda: pipeline.rows(query) == wanted, "the reviews as they stand at the end")
+
+
+def test_a_terminal_shows_how_many_reviews_are_sent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Kept:
+        """A producer whose reviews nobody needs."""
+
+        def __init__(self, servers: str, **options: object) -> None:
+            self.sent: list[object] = []
+
+        def __enter__(self) -> Kept:
+            return self
+
+        def __exit__(self, *_: object) -> None:
+            pass
+
+        def send(self, event: object) -> None:
+            self.sent.append(event)
+
+    terminal = Console(file=io.StringIO(), force_terminal=True, width=100)
+    monkeypatch.setattr(send_module, "errors", terminal)
+    monkeypatch.setattr(send_module, "ReviewProducer", Kept)
+    monkeypatch.setattr(send_module, "require_kafka", lambda *_: None)
+    (tmp_path / "many.jsonl").write_text("".join(line(f"many-{number}") for number in range(7)))
+    assert earful("send", "reviews", "many.jsonl").out == "sent 7 reviews and 0 deletions\n"
+    shown = terminal.file.getvalue()  # type: ignore[attr-defined]
+    assert "many.jsonl" in shown
+    assert "7 sent" in shown
 
 
 @pytest.mark.parametrize("kind", ["jsonl", "csv"])
