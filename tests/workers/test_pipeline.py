@@ -194,6 +194,15 @@ def test_a_call_without_speech(pipeline: Pipeline) -> None:
     assert utterances(pipeline, "silent") + utterances(pipeline, "nothing") == []
 
 
+def test_a_call_of_which_nothing_can_be_decoded_is_audio_corrupt(pipeline: Pipeline) -> None:
+    broken = [chunk.model_copy(update={"value": chunk.value[:-40]}) for chunk in chunks("corrupt", TALK)[:4]]
+    send(pipeline, [started("corrupt"), *broken, ended("corrupt", 3)])
+    row = finished(pipeline, "corrupt", "no_speech")
+    assert (row["state"], row["gap_ms"], row["duration_ms"]) == ("audio_corrupt", 2_000, 0)
+    shown = "SELECT state, complete FROM analytics_v1.calls WHERE call_id = 'corrupt'"
+    assert pipeline.rows(shown) == [("audio_corrupt", True)]
+
+
 def test_mono_and_fake_stereo(pipeline: Pipeline) -> None:
     mono = TALK[:, :1]
     both = np.concatenate([mono, mono], axis=1)
