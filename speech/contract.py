@@ -219,13 +219,13 @@ class SpeechAnswer:
 
 
 def parse_request(tensors: Mapping[str, NDArray[Any]]) -> SpeechRequest:
-    """The request in `tensors`; InvalidRequest for a wrong type, shape or value, UnsupportedTask for an unknown task."""
+    """The request in `tensors`; InvalidRequest for a wrong type, shape or value, also for a task that no engine has."""
     _check(tensors, INPUTS + EXTRA_INPUTS)
     name = _text(tensors["TASK"], "TASK")
     try:
         task = Task(name)
     except ValueError as err:
-        raise UnsupportedTask(f"unknown task: use {', '.join(Task)}") from err
+        raise InvalidRequest(f"unknown task: use {', '.join(Task)}") from err
     max_tokens = int(tensors["MAX_TOKENS"][0]) if "MAX_TOKENS" in tensors else None
     if max_tokens is not None and max_tokens < 1:
         raise InvalidRequest("MAX_TOKENS must be at least 1")

@@ -23,7 +23,7 @@ def check_request(request: SpeechRequest, limits: Limits) -> None:
     if request.max_tokens is not None and not 1 <= request.max_tokens <= limits.max_new_tokens:
         raise InvalidRequest(f"MAX_TOKENS must be 1 to {limits.max_new_tokens}")
     if request.language is not None and request.language not in LANGUAGES:
-        raise UnsupportedTask(f"phi4 knows the languages {', '.join(LANGUAGES)}")
+        raise InvalidRequest(f"phi4 knows the languages {', '.join(LANGUAGES)}")
     if len(request.text or "") > limits.max_text_characters:
         raise InvalidRequest(f"TEXT is too long: at most {limits.max_text_characters:,} characters")
     text = (request.text or "").strip()

@@ -102,10 +102,11 @@ BAD: list[tuple[SpeechRequest | dict[str, Any], str, str]] = [
     (SpeechRequest(task=Task.TRANSCRIBE, audio=tone(1), max_tokens=10**6), "invalid: ", "MAX_TOKENS"),
     # More than any slot holds: told at once, not after waiting for one.
     (SpeechRequest(task=Task.GENERATE, text="x", max_tokens=4_096), "invalid: ", "fit|tokens"),
-    (SpeechRequest(task=Task.TRANSLATE, audio=tone(1), language="tlh"), "unimplemented: ", "languages"),
+    (SpeechRequest(task=Task.TRANSLATE, audio=tone(1), language="tlh"), "invalid: ", "languages"),
+    (SpeechRequest(task=Task.SUMMARIZE, audio=tone(1), language="de"), "unimplemented: ", "English only"),
     (
         SpeechRequest(task=Task.TRANSCRIBE, audio=tone(1)).tensors() | {"TASK": np.array([b"sing"], np.object_)},
-        "unimplemented: ",
+        "invalid: ",
         "unknown task",
     ),
 ]
