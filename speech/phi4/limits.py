@@ -7,6 +7,9 @@ from dataclasses import asdict, dataclass
 
 __all__ = ["Limits"]
 
+#: Slots for utterances and for summaries where neither a setting nor a GPU's memory plan says how many.
+_SLOTS = (16, 1)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
@@ -16,9 +19,10 @@ class Limits:
     its prompt and its answer.
     """
 
-    utterance_slots: int = 16
+    # null: what a GPU's memory holds (speech/phi4/memory.py), on a CPU 16 and 1.
+    utterance_slots: int | None = None
     utterance_slot_tokens: int = 896  # 40 s of audio are 500, which leaves 9 tokens a second for the answer
-    summary_slots: int = 1
+    summary_slots: int | None = None
     summary_slot_tokens: int = 24_576  # 30 min of audio are 22,500
     # What begins many prompts is kept in slots of its own: a system prompt in each mode, with short and long RoPE factors.
     shared_slots: int = 4
@@ -67,10 +71,9 @@ class Limits:
     @property
     def pools(self) -> list[tuple[int, int]]:
         """Slots and their tokens, the smaller slots first; numbered in this order in the cache, shared slots last."""
-        sizes = [
-            (self.utterance_slots, self.utterance_slot_tokens),
-            (self.summary_slots, self.summary_slot_tokens),
-        ]
+        named = (self.utterance_slots, self.summary_slots)
+        counts = [usual if count is None else count for count, usual in zip(named, _SLOTS, strict=True)]
+        sizes = zip(counts, (self.utterance_slot_tokens, self.summary_slot_tokens), strict=True)
         return sorted(sizes, key=lambda size: size[1])
 
     @property

@@ -101,7 +101,7 @@ class MemoryPlan:
         return tuple(size for size in GRAPH_SIZES if size <= self.utterance_slots + self.summary_slots)
 
     def limits(self, base: Limits) -> Limits:
-        """`base` with this plan's slots, and its graphs where `base` names none."""
+        """`base` with this plan's slots, which are its own where it names some, and graphs where it names none."""
         return replace(
             base,
             utterance_slots=self.utterance_slots,
@@ -134,8 +134,9 @@ def plan(
 ) -> MemoryPlan:
     """The plan for a device with so many bytes in all, of which others use `used_bytes`; two bytes an element.
 
-    Summaries get `summary_share` of the cache and one slot at least, utterances the rest. `merged` None: both copies
-    from 32 GB on. Raises TooSmall under 16 GB, without bf16, or where no slot would be left.
+    As many slots as `limits` names; of those it does not, summaries get `summary_share` of the cache and one slot at
+    least, utterances the rest. `merged` None: both copies from 32 GB on. Raises TooSmall under 16 GB, without bf16, or
+    where the slots do not fit or none would be left.
     """
     if not bf16:
         raise TooSmall("this GPU has no bfloat16: Phi-4 needs one of compute capability 8.0 or later")
@@ -151,12 +152,17 @@ def plan(
     free = device_bytes - used_bytes - weights - work - shared * per_token
     summary = limits.summary_slot_tokens * per_token
     utterance = limits.utterance_slot_tokens * per_token
-    summaries = max(1, int(free * summary_share) // summary)
-    utterances = min(most_utterances, (free - summaries * summary) // utterance)
-    if utterances < 1:
+    summaries, utterances = limits.summary_slots, limits.utterance_slots
+    if summaries is None:
+        left = free - (utterances or 0) * utterance
+        summaries = max(1, min(int(free * summary_share), left) // summary)
+    if utterances is None:
+        utterances = max(1, min(most_utterances, (free - summaries * summary) // utterance))
+    needed = summaries * summary + utterances * utterance
+    if needed > free or not needed:
         raise TooSmall(
-            f"{device_bytes / GB:.1f} GB leave {max(0, free) / GB:.1f} GB for the KV cache: one summary and one utterance "
-            f"take {(summary + utterance) / GB:.1f} GB; make the slots smaller or serve the adapter unmerged"
+            f"{device_bytes / GB:.1f} GB leave {max(0, free) / GB:.1f} GB for the KV cache: slots for summaries ({summaries}) and "
+            f"utterances ({utterances}) take {needed / GB:.1f} GB; make them smaller or fewer, or serve the adapter unmerged"
         )
     return MemoryPlan(
         merged=merged,

@@ -83,6 +83,29 @@ def test_graphs_are_those_that_the_slots_can_fill_unless_a_setting_says_otherwis
     assert f"up to {sizes[-1]} as CUDA graphs" in str(found)
 
 
+def test_slots_are_what_the_memory_holds_unless_a_setting_says_otherwise() -> None:
+    free = plan(80 * GB, limits=Limits())
+    for text, slots in (
+        ('{"utterance_slots":8}', (8, free.summary_slots)),
+        ('{"summary_slots":16}', (69, 16)),  # 16 x 24,576 tokens take 52 of the 60 GB
+        ('{"utterance_slots":64,"summary_slots":0}', (64, 0)),
+    ):
+        limits = Limits.from_json(text)
+        found = plan(80 * GB, limits=limits)
+        assert (found.utterance_slots, found.summary_slots) == slots
+        assert found.weight_bytes + found.work_bytes + found.kv_bytes <= 80 * GB
+        planned = found.limits(limits)
+        assert planned.slot_sizes == [896] * slots[0] + [24_576] * slots[1] + [512] * 4
+        assert max(planned.graph_sizes or ()) <= sum(slots)
+    with pytest.raises(TooSmall, match=r"summaries \(2\) and utterances \(900\) take"):
+        plan(80 * GB, limits=Limits.from_json('{"utterance_slots":900,"summary_slots":2}'))
+
+
+def test_without_a_plan_or_a_setting_the_slots_are_those_of_a_cpu() -> None:
+    assert Limits().pools == [(16, 896), (1, 24_576)]
+    assert Limits.from_json('{"utterance_slots":0}').pools == [(0, 896), (1, 24_576)]
+
+
 def test_a_gpu_that_is_not_there_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     torch = pytest.importorskip("torch")
     from speech.phi4.start import StartOptions, start
