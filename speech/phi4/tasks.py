@@ -135,8 +135,9 @@ class Tasks:
                     after.append(_Piece(half, piece.level + 1, completion, is_capped))
             pieces = after
         result = self._told(request, pieces, everything)
-        if len(everything) > 1:
-            yield Say(text=result.text)
+        # A chain's transcript was told before its translation, which alone is the text.
+        if len(everything) > 1 or request.task is Task.TRANSLATE_CHAIN:
+            yield Say(text=result.text, restart=len(everything) == 1)
         return result
 
     def _told(self, request: SpeechRequest, pieces: Sequence[_Piece], everything: Sequence[Completion]) -> Result:

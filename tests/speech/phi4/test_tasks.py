@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -52,6 +52,15 @@ def make(limits: Limits = LIMITS, *, run: bool = True) -> Speech:
 def _speech() -> Iterator[Speech]:
     with make() as speech:
         yield speech
+
+
+def told(events: Sequence[SpeechEvent]) -> str:
+    """The text of whoever follows the deltas."""
+    text = ""
+    for event in events:
+        assert isinstance(event, SpeechDelta)
+        text = event.text if event.restart else text + event.text
+    return text
 
 
 def transcribe(seconds: float = 1.0, **other: Any) -> SpeechRequest:
@@ -146,11 +155,15 @@ def test_a_chained_translation_is_told_from_its_transcript(monkeypatch: pytest.M
     script = iter([*said, sep, *meant, rig.stop_ids()[0]])
     read = Flight.read
     monkeypatch.setattr(Flight, "read", lambda flight: [(running, (next(script), -0.5)) for running, _ in read(flight)])
-    handle = speech.submit(SpeechRequest(task=Task.TRANSLATE_CHAIN, audio=rig.tone(1.5), language="de"))
+    request = SpeechRequest(task=Task.TRANSLATE_CHAIN, audio=rig.tone(1.5), language="de", stream=True)
+    events: list[SpeechEvent] = []
+    handle = speech.submit(request, on_event=events.append)
     rig.run_all(speech.engine)
     answer = handle.result(0)
     assert answer.details is not None
     assert (answer.details["transcript"], answer.text) == ("Hello there", "Guten Tag")
+    assert told(events[:2]) == "Hello there"[: len(told(events[:2]))] != "", "deltas come while it is written"
+    assert told(events[:-1]) == answer.text, "and together they are the answer's text"
     assert (answer.finish_reason, answer.mean_logprob) == (FinishReason.STOP, -0.5)
 
 
@@ -225,11 +238,7 @@ def test_a_loop_is_retried_in_halves_twice_at_most(bearable: float, splits: int,
     answer = handle.result(0)
     assert answer.details is not None
     assert (answer.details["splits"], answer.finish_reason) == (splits, reason)
-    told = ""
-    for event in events[:-1]:
-        assert isinstance(event, SpeechDelta)
-        told = event.text if event.restart else told + event.text
-    assert told.strip() == answer.text
+    assert told(events[:-1]).strip() == answer.text
     assert any(isinstance(event, SpeechDelta) and event.restart for event in events) == (splits > 0)
     assert speech.metrics.kv_tokens == 0
 
