@@ -27,7 +27,7 @@ from speech.phi4.job import Job
 from speech.phi4.limits import Limits
 from speech.phi4.lora import LoraMode
 from speech.phi4.metrics import Snapshot
-from speech.phi4.model import Narrowband, Phi4Model
+from speech.phi4.model import Clip, Narrowband, Phi4Model
 from speech.phi4.prompts import CHAIN_SEPARATOR, LANGUAGES, Prompts
 from speech.phi4.stream import Vocabulary
 from speech.phi4.summary import Summarizer
@@ -181,6 +181,9 @@ class Speech:
             "token_ids": [token for one in kept for token in one.token_ids],
             "long_rope": any(one.long_rope for one in every),
         }
+        if request.audio is not None:
+            clip = Clip(samples=request.audio, rate=request.rate)
+            details["front_end"] = str(self.engine.model.front_end(clip))
         return SpeechAnswer(
             text=result.text,
             finish_reason=result.finish_reason,

@@ -87,8 +87,6 @@ class Tasks:
         )
         found = yield Ask(generations=[generation], stream=True)
         details: dict[str, Any] = {"method": "phi4-audio-v1"} if request.task is Task.SUMMARIZE else {}
-        if request.audio is not None:
-            details["front_end"] = str(self._model.front_end(Clip(samples=request.audio, rate=request.rate)))
         return Result(
             text=found[0].text.strip(),
             finish_reason=found[0].finish_reason,
@@ -142,10 +140,7 @@ class Tasks:
 
     def _told(self, request: SpeechRequest, pieces: Sequence[_Piece], everything: Sequence[Completion]) -> Result:
         kept = [piece.completion for piece in pieces]
-        details: dict[str, Any] = {
-            "splits": len(pieces) - 1,
-            "front_end": str(self._model.front_end(Clip(samples=pieces[0].audio, rate=request.rate))),
-        }
+        details: dict[str, Any] = {"splits": len(pieces) - 1}
         texts = [one.text for one in kept]
         if request.task is Task.TRANSLATE_CHAIN:
             said, texts = zip(*map(self._parted, kept), strict=True)  # type: ignore[assignment]

@@ -123,9 +123,13 @@ def test_a_transcript_is_what_the_model_says_after_the_bare_prompt(speech: Speec
 
 @pytest.mark.parametrize("rate", [8_000, 16_000, 44_100])
 def test_the_answer_names_the_front_end(speech: Speech, rate: int) -> None:
-    answer = speech.answer(transcribe(audio=rig.tone(0.5, rate=rate), rate=rate, max_tokens=4))
-    assert answer.details is not None
-    assert answer.details["front_end"] == {8_000: "8k-fillzero", 16_000: "16k", 44_100: "resampled-16k"}[rate]
+    audio = rig.tone(0.5, rate=rate)
+    answers = [speech.answer(transcribe(audio=one, rate=rate, max_tokens=4)) for one in (audio, np.zeros_like(audio))]
+    cancelled = speech.submit(transcribe(audio=audio, rate=rate), cancelled=lambda: True).result(30)
+    assert cancelled.finish_reason is FinishReason.CANCELLED
+    for answer in (*answers, cancelled):
+        assert answer.details is not None
+        assert answer.details["front_end"] == {8_000: "8k-fillzero", 16_000: "16k", 44_100: "resampled-16k"}[rate]
 
 
 def test_every_task_and_language_is_answered(speech: Speech) -> None:
