@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from speech.contract import InvalidRequest, SpeechRequest, Task, UnsupportedTask
-from speech.phi4.audio import Clip, check_clip
+from speech.phi4.audio import Clip, check_clip, front_end
 from speech.phi4.limits import Limits
 from speech.phi4.prompts import LANGUAGES
 
@@ -56,11 +56,13 @@ def is_silent(audio: NDArray[np.float32]) -> bool:
 
 
 def _check_audio(audio: NDArray[np.float32], rate: int, *, spoken: bool, limits: Limits) -> None:
+    front_end(rate)
+    # First, as the model's own least is less.
+    if np.ndim(audio) == 1 and (seconds := len(audio) / rate) < limits.min_audio_seconds:
+        raise InvalidRequest(f"audio of {seconds:.3f} s is too short: at least {limits.min_audio_seconds:g} s")
     check_clip(Clip(samples=audio, rate=rate))
     seconds = len(audio) / rate
     most = limits.max_utterance_seconds if spoken else limits.max_summary_seconds
-    if seconds < limits.min_audio_seconds:
-        raise InvalidRequest(f"audio of {seconds:.3f} s is too short: at least {limits.min_audio_seconds:g} s")
     if seconds > most + _ROUNDING_SECONDS:
         advice = "cut it first" if spoken else "transcribe it in pieces and summarize the transcript"
         raise InvalidRequest(f"audio of {seconds:.1f} s is too long: at most {most:g} s, {advice}")

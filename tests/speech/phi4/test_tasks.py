@@ -260,7 +260,8 @@ def test_what_is_longer_than_speech_is_retried_too_but_not_the_callers_own_limit
 
 BAD = [
     (transcribe(audio=np.zeros(0, np.float32)), InvalidRequest, "too short"),
-    (transcribe(audio=np.zeros(100, np.float32)), InvalidRequest, "too short"),
+    (transcribe(audio=np.zeros(100, np.float32)), InvalidRequest, r"0\.006 s is too short: at least 0\.05 s"),
+    (transcribe(audio=rig.tone(0.045)), InvalidRequest, r"0\.045 s is too short: at least 0\.05 s"),
     (transcribe(audio=np.full(16_000, np.nan, np.float32)), InvalidRequest, "NaN"),
     (transcribe(audio=np.full(16_000, 3_000, np.float32)), InvalidRequest, "not scaled"),
     (transcribe(40.2), InvalidRequest, "at most 40 s, cut it first"),
