@@ -220,7 +220,7 @@ class Batch:
             completions_total=1,
             cancelled_total=reason is FinishReason.CANCELLED,
             loops_total=reason is FinishReason.LOOP,
-            audio_seconds_total=running.seconds,
+            audio_seconds_total=0.0 if reason is FinishReason.CANCELLED else running.seconds,
         )
         self._tell(running, completion)
         running.handle.resolve(completion)

@@ -24,7 +24,7 @@ class Snapshot:
     prompt_tokens_total: int = 0
     shared_tokens_total: int = 0  # of the prompts, copied instead of computed
     new_tokens_total: int = 0
-    audio_seconds_total: float = 0.0  # of finished requests
+    audio_seconds_total: float = 0.0  # of requests that were answered, not of those that were cancelled
     steps_total: int = 0
     busy_seconds_total: float = 0.0  # in which at least one request was in the engine
     encode_seconds_total: float = 0.0

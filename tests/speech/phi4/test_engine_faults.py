@@ -70,6 +70,15 @@ def test_a_caller_that_went_away_is_asked_for_every_step() -> None:
     assert (waits.result(0).token_ids, waits.result(0).finish_reason) == ((), FinishReason.CANCELLED)
 
 
+def test_audio_that_nobody_heard_is_not_counted_as_heard() -> None:
+    engine = rig.engine()
+    heard = engine.submit(rig.speech(0.5, new=2))
+    gone = engine.submit(rig.speech(3.0), cancelled=lambda: True)
+    rig.run_all(engine)
+    assert (heard.done, gone.result(0).finish_reason) == (True, FinishReason.CANCELLED)
+    assert engine.metrics.audio_seconds_total == 0.5
+
+
 def test_a_full_queue_refuses_and_says_so() -> None:
     engine = rig.engine(replace(rig.SMALL, queue=2))
     handles = [engine.submit(rig.text(new=3)) for _ in range(2)]
