@@ -16,7 +16,7 @@ from speech.phi4.checkpoint import (
     decoder_shapes,
     open_weights,
 )
-from speech.phi4.config import Phi4Config, read_config
+from speech.phi4.config import CheckpointError, Phi4Config, read_config
 from speech.phi4.decoder import Decoder, Layer
 from speech.phi4.encoder import Encoder
 from speech.phi4.lora import FOLDER, Adapter, LoraMode, ModalLinear, modal_linear, open_adapter
@@ -50,6 +50,8 @@ def check_checkpoint(folder: Path, *, lora: LoraMode = "merged") -> Checked:
     """Checks layout, configuration against shapes, front end and adapter; raises CheckpointError with what to do."""
     config = read_config(folder)
     check_preprocessor(folder)
+    if not (folder / "tokenizer.json").is_file():
+        raise CheckpointError(f"{folder / 'tokenizer.json'} is missing: the download is incomplete")
     weights = open_weights(folder)
     check_shapes(weights.shapes, decoder_shapes(config) | audio_shapes(config), str(folder))
     adapter = None if lora == "off" else open_adapter(folder / FOLDER, decoder_linears(config))

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from speech.phi4.config import CheckpointError
 from speech.phi4.generation import Prompt
 from speech.phi4.stream import Vocabulary
 
@@ -52,14 +53,14 @@ def chain_instruction(language: str) -> str:
 
 
 class Prompts:
-    """Prompts for one tokenizer; ValueError if it lacks the tokens that mark a chat's turns."""
+    """Prompts for one tokenizer; CheckpointError if it lacks the tokens that mark a chat's turns."""
 
     def __init__(self, tokenizer: Any) -> None:
         self._tokenizer = tokenizer
         self._vocabulary = Vocabulary(tokenizer)
         missing = [token for token in _TURNS if tokenizer.token_to_id(token) is None]
         if missing:
-            raise ValueError(f"the tokenizer has no {', '.join(missing)}: it is not Phi-4's")
+            raise CheckpointError(f"the tokenizer has no {', '.join(missing)}: it is not Phi-4's")
         self._system, self._user, self._end, self._assistant = (tokenizer.token_to_id(token) for token in _TURNS)
         added = tokenizer.get_added_tokens_decoder()
         self._added = frozenset(added)

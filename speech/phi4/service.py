@@ -18,7 +18,7 @@ from tokenizers import Tokenizer
 
 from speech.contract import Capabilities, FinishReason, SpeechAnswer, SpeechDelta, SpeechRequest, Task
 from speech.phi4.checks import check_request
-from speech.phi4.config import Phi4Config
+from speech.phi4.config import CheckpointError, Phi4Config
 from speech.phi4.engine import Engine
 from speech.phi4.generation import Completion
 from speech.phi4.grammar import Grammars
@@ -79,7 +79,7 @@ class Speech:
         model = Phi4Model.load(folder, device=device, dtype=dtype, lora=lora, narrowband=narrowband)
         return cls(
             model,
-            Tokenizer.from_file(str(folder / "tokenizer.json")),
+            _tokenizer(folder / "tokenizer.json"),
             limits or Limits(),
             version=weights_version(folder, dtype=str(dtype).removeprefix("torch."), lora=lora),
             stop_ids=read_stop_ids(folder, model.config),
@@ -195,6 +195,13 @@ class Speech:
             version=self.version,
             details=details | result.details,
         )
+
+
+def _tokenizer(path: Path) -> Any:
+    try:
+        return Tokenizer.from_file(str(path))
+    except Exception as err:  # the library raises nothing narrower
+        raise CheckpointError(f"{path} is no tokenizer: {err}") from err
 
 
 def read_stop_ids(folder: Path, config: Phi4Config) -> tuple[int, ...]:

@@ -23,6 +23,7 @@ from speech.phi4.config import CheckpointError, parse_config, read_config  # noq
 from speech.phi4.loading import check_checkpoint  # noqa: E402
 from speech.phi4.model import Clip, Mode, Phi4Model, PrefillRow  # noqa: E402
 from speech.phi4.modes import UnsupportedMode  # noqa: E402
+from speech.phi4.service import Speech  # noqa: E402
 from speech.phi4.tiny import VOCABULARY, make_tiny, special_id  # noqa: E402
 from tests.speech.phi4.reference import noise  # noqa: E402
 
@@ -207,6 +208,19 @@ def test_damaged_and_missing_files_are_one_sentence(copy: Path, tmp_path: Path) 
     (copy / "model.safetensors.index.json").write_text(json.dumps({"weight_map": {"a": "../elsewhere.safetensors"}}))
     with pytest.raises(CheckpointError, match="outside"):
         open_weights(copy)
+
+
+def test_a_tokenizer_that_is_missing_or_another_is_one_sentence(copy: Path) -> None:
+    path = copy / "tokenizer.json"
+    other = json.loads(path.read_text())
+    other["added_tokens"] = [one for one in other["added_tokens"] if one["content"] != "<|assistant|>"]
+    for text, sentence in ((json.dumps(other), r"no <\|assistant\|>: it is not Phi-4's"), ("{", "is no tokenizer")):
+        path.write_text(text)
+        with pytest.raises(CheckpointError, match=sentence):
+            Speech.load(copy)
+    path.unlink()
+    with pytest.raises(CheckpointError, match=r"tokenizer\.json is missing: the download is incomplete"):
+        check_checkpoint(copy)
 
 
 def test_another_front_end_is_refused(copy: Path) -> None:

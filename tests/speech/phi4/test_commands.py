@@ -44,7 +44,9 @@ def test_check_names_what_a_checkpoint_holds_and_needs(tiny: Path) -> None:
     ]  # fmt: skip
 
 
-@pytest.mark.parametrize("missing", ["config.json", "model.safetensors", "speech-lora/adapter_config.json"])
+@pytest.mark.parametrize(
+    "missing", ["config.json", "model.safetensors", "tokenizer.json", "speech-lora/adapter_config.json"]
+)
 def test_check_refuses_what_is_incomplete(tiny: Path, tmp_path: Path, missing: str) -> None:
     shutil.copytree(tiny, tmp_path / "w")
     (tmp_path / "w" / missing).unlink()
