@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from commands.context import errors, fail
 from commands.engines import Options
-from commands.recognition import Line, Recording, Said, lines_of, role_of
+from commands.recognition import Line, Pcm, Recording, Said, lines_of, role_of
 from speech.contract import SpeechAnswer, SpeechRequest, Task
 from speech.phi4.config import CheckpointError
 from speech.phi4.handle import Handle
@@ -55,13 +55,14 @@ class Phi4:
         return [None if handle is None else self._said(handle.result()) for handle in handles]
 
     def wholes(self, recordings: Sequence[Recording], roles: Sequence[str]) -> list[Said]:
-        """One channel is asked about as it sounds; two are transcribed first, so that it stays known who said what."""
+        """One channel is asked about as it sounds. Two are transcribed first, so that it stays known who said what; so is what
+        the model does not take as sound: over half an hour, or a summary in another language than English."""
         spoken = Phi4(
             self._speech, replace(self._options, task="transcribe", language=None, max_tokens=None, prompt=None)
         )
-        wide = [number for number, (pcm, _) in enumerate(recordings) if pcm.shape[1] > 1]
-        heard, _ = lines_of([recordings[number] for number in wide], spoken, Segmenter())
-        lines = dict(zip(wide, heard, strict=True))
+        written = [number for number, recording in enumerate(recordings) if self._by_text(*recording)]
+        heard, _ = lines_of([recordings[number] for number in written], spoken, Segmenter())
+        lines = dict(zip(written, heard, strict=True))
         handles = []
         for number, (pcm, rate) in enumerate(recordings):
             if number in lines:
@@ -70,6 +71,10 @@ class Phi4:
                 request = self._about_sound(pcm[:, 0].astype(np.float32) / np.float32(32768), rate)
             handles.append(self._speech.submit(request))
         return [self._said(handle.result()) for handle in handles]
+
+    def _by_text(self, pcm: Pcm, rate: int) -> bool:
+        foreign = Task(self._options.task) is Task.SUMMARIZE and self._options.language not in (None, "en")
+        return pcm.shape[1] > 1 or foreign or len(pcm) > self._speech.limits.max_summary_seconds * rate
 
     def _about_sound(self, audio: NDArray[np.float32], rate: int) -> SpeechRequest:
         task, prompt, most = Task(self._options.task), self._options.prompt, self._options.max_tokens

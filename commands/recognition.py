@@ -15,7 +15,18 @@ from speech.pieces import Piece, cut_pieces
 from speech.segment import Segmenter
 from speech.whisper import RATE, DecodeOptions, Recognizer, resample
 
-__all__ = ["LONGEST_SECONDS", "Engine", "Line", "Recording", "Said", "Whisper", "lines_of", "role_of", "texts_of"]
+__all__ = [
+    "LONGEST_SECONDS",
+    "Engine",
+    "Line",
+    "Pcm",
+    "Recording",
+    "Said",
+    "Whisper",
+    "lines_of",
+    "role_of",
+    "texts_of",
+]
 
 #: What engines are made for; a longer clip is cut into utterances first.
 LONGEST_SECONDS = 30.0

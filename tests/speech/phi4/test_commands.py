@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import soundfile
 torch = pytest.importorskip("torch", reason="phi4 runs in .venv-torch")
 
 from commands.phi4_verify import first_difference  # noqa: E402
+from speech.phi4.limits import Limits  # noqa: E402
 from speech.phi4.stock import StockAnswer  # noqa: E402
 from speech.phi4.tiny import make_tiny  # noqa: E402
 from tests.commands.runner import earful  # noqa: E402
@@ -119,6 +121,35 @@ def test_summaries_of_one_channel_and_of_two(tiny: Path, samples: Path, tmp_path
     assert call["method"] == "phi4-json-v1"
     assert set(json.loads(call["text"])) == {"method", "issue", "outcome", "actions", "summary", "evidence"}
     assert earful("transcribe", *both, *options, "--vtt").code == 2
+
+
+def test_what_is_too_long_to_be_heard_as_one_is_transcribed_and_then_summarized(
+    tiny: Path, samples: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So is what shall be told in another language than English, which the model was not trained for with audio."""
+    soundfile.write(tmp_path / "mono.wav", sample("calls/card-fee", 0, 5_000)[:, 1], 8_000)
+    words = (
+        "transcribe",
+        str(tmp_path / "mono.wav"),
+        "--engine",
+        "phi4",
+        "--weights",
+        str(tiny),
+        "--task",
+        "summarize",
+    )
+    options = ("--max-tokens", "60", "--json")
+
+    def method(*more: str) -> str:
+        done = earful(*words, *more, *options)
+        assert done.code == 0, done.err
+        found: str = done.json()[0]["method"]
+        return found
+
+    assert method("--language", "en") == "phi4-audio-v1"
+    assert method("--language", "de") == "phi4-json-v1"
+    monkeypatch.setattr("commands.phi4_engine.Limits", partial(Limits, max_summary_seconds=4.0))
+    assert method() == "phi4-json-v1"
 
 
 def test_free_text_about_one_channel_and_about_two(tiny: Path, samples: Path, tmp_path: Path) -> None:
