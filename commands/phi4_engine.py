@@ -96,7 +96,12 @@ class Phi4:
             finish_reason=answer.finish_reason,
             tokens=answer.tokens_out,
             mean_logprob=answer.mean_logprob,
-            more=answer.details or {},
+            more={
+                **(answer.details or {}),
+                "tokens_in": answer.tokens_in,
+                "model": answer.model,
+                "version": answer.version,
+            },
         )
 
 

@@ -67,6 +67,8 @@ def test_transcribe_takes_all_files_and_gives_token_ids(tiny: Path, samples: Pat
     for line in (line for result in both for line in result["lines"]):
         assert 0 < len(line["token_ids"]) <= 9
         assert line["task"] == "transcribe"
+        assert line["tokens_in"] > len(line["token_ids"])
+        assert (line["model"], line["version"].split("-")[:3]) == ("phi4", ["phi4", "float32", "merged"])
     again = earful("transcribe", files[1], "--engine", "phi4", "--weights", str(tiny), "--max-tokens", "9", "--vtt")
     assert again.code == 0, again.err
     assert again.out.startswith("WEBVTT")
