@@ -59,8 +59,7 @@ def run(
             try:
                 figures = _speech(model, flight, mix=mix, graphs=graphs)
             except (RuntimeError, EngineFailed) as err:  # out of memory, a graph or a kernel that fails
-                why = repr(err.__cause__ or err)[:300]
-                yield {"scenario": "mix" if mix else "30s", "flight": flight, "rtfx": 0.0, "why": why}
+                yield {"scenario": "mix" if mix else "30s", "flight": flight, "rtfx": 0.0, "why": _why(err)}
                 continue
             finally:
                 _forget(model)  # the cache of one number in flight before that of the next
@@ -148,19 +147,24 @@ def _summaries(model: Phi4Model, *, seconds: float) -> Iterator[Figures]:
     slot = int(seconds * 12.5) + 1_024
     for count in (1, 16):
         try:
-            with _Engine(model, 0, summaries=min(count, 16), summary_tokens=slot) as engine:
+            with _Engine(model, 0, summaries=count, summary_tokens=slot) as engine:
                 begun = time.perf_counter()
                 _done([engine.ask(long) for _ in range(count)])
                 yield {"scenario": f"{count} summaries", "seconds": time.perf_counter() - begun}
-        except torch.OutOfMemoryError:
-            yield {"scenario": f"{count} summaries", "seconds": None, "why": "out of memory"}
+        except (RuntimeError, EngineFailed) as err:  # out of memory, a kernel that fails
+            yield {"scenario": f"{count} summaries", "seconds": None, "why": _why(err)}
         _forget(model)
+    scenario = "4 summaries beside 32 streams"
     gaps: list[float] = []
-    with _Engine(model, 32, summaries=4, summary_tokens=slot) as engine:
-        streams = [engine.ask(clip, gaps=gaps) for clip in clips(96, mix=False)]
-        _done([*streams, *(engine.ask(long) for _ in range(4))])
+    try:
+        with _Engine(model, 32, summaries=4, summary_tokens=slot) as engine:
+            streams = [engine.ask(clip, gaps=gaps) for clip in clips(96, mix=False)]
+            _done([*streams, *(engine.ask(long) for _ in range(4))])
+    except (RuntimeError, EngineFailed) as err:
+        yield {"scenario": scenario, "longest_gap_ms": None, "why": _why(err)}
+        return
     yield {
-        "scenario": "4 summaries beside 32 streams", "longest_gap_ms": 1e3 * max(gaps), "deltas": len(gaps),
+        "scenario": scenario, "longest_gap_ms": 1e3 * max(gaps), "deltas": len(gaps),
         "gap_ms_p99": 1e3 * sorted(gaps)[len(gaps) * 99 // 100],
     }  # fmt: skip
 
@@ -213,7 +217,12 @@ class _Engine:
         return self
 
     def __exit__(self, *error: object) -> None:
-        self.engine.close()
+        self.engine.close(timeout=0 if error[0] is not None else None)  # nobody waits for what is left after an error
+
+
+def _why(error: Exception) -> str:
+    """What the card or the kernel said, where the engine's own error stands for it."""
+    return repr(error.__cause__ or error)[:300]
 
 
 def _done(handles: Sequence[Handle[Completion]]) -> list[Completion]:

@@ -12,9 +12,13 @@ import pytest
 
 pytest.importorskip("torch", reason="phi4 runs in .venv-torch")
 
+from bench.phi4 import engine
 from bench.phi4.__main__ import targets
 from bench.phi4.roofline import Rates, Work
-from speech.phi4.synthetic import published_config
+from bench.phi4.work import SIZES
+from speech.phi4.model import Phi4Model
+from speech.phi4.refusals import EngineFailed
+from speech.phi4.synthetic import published_config, synthetic
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -38,6 +42,22 @@ def test_one_command_measures_both_sides(tmp_path: Path) -> None:
     assert sum(shares[f"{part}_share"] for part in ("encoder", "prefill", "decode")) == pytest.approx(1)
     assert all(one["rtfx"] > 0 for one in (*found["engine"][2:4], *found["baseline"]))
     assert {one["met"] for one in found["targets"]} == {"not measured"}
+
+
+def test_what_does_not_fit_is_said_and_the_rest_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A card without room for 16 summaries tells so in a step, as the request's own error."""
+
+    def full(handles: object) -> None:
+        raise EngineFailed("OutOfMemoryError while computing")
+
+    overrides, rank = SIZES["tiny"]
+    model = Phi4Model.build(synthetic(published_config(**overrides), rank=rank))
+    monkeypatch.setattr(engine, "_done", full)
+    found = list(engine._summaries(model, seconds=2.0))
+    assert [one["scenario"] for one in found] == ["1 summaries", "16 summaries", "4 summaries beside 32 streams"]
+    assert all("OutOfMemoryError" in one["why"] for one in found)
+    card = {"scenario": "card", "device": "NVIDIA H200"}
+    assert {one["met"] for one in targets([card, *found], [])} == {"missed"}
 
 
 def test_the_roofline_is_the_arithmetic_of_the_design() -> None:
