@@ -63,6 +63,21 @@ def test_the_references_differ_so_the_test_can_fail() -> None:
     assert rig.alone(other) != rig.wanted(3)[1]
 
 
+def test_the_references_are_what_transformers_gives_one_at_a_time() -> None:
+    """So the running batch above is compared with transformers, not with this engine alone."""
+    import torch
+
+    from tests.speech.phi4.reference import Reference, Request
+
+    reference = Reference(rig.checkpoint(), torch.float64)
+    for number in range(10):
+        generation, tokens = rig.wanted(number)
+        prompt = generation.prompt
+        request = Request(before=prompt.before, after=prompt.after, samples=prompt.audio)
+        found = reference.answer(request, generation.max_new_tokens).tokens
+        assert tuple(token for token in found if token not in rig.stop_ids()) == tokens
+
+
 def test_requests_join_a_batch_that_runs() -> None:
     engine = rig.engine()
     first = engine.submit(rig.text(new=40, forced=True))
