@@ -26,7 +26,11 @@ evaluate = typer.Typer(no_args_is_help=True, help="Measure the models against a 
 AsJson = Annotated[bool, typer.Option("--json", help="For programs")]
 Weights = Annotated[
     Path | None,
-    typer.Option(file_okay=False, envvar="PHI4_WEIGHTS", help="phi4: the checkpoint's folder, see `earful phi4 fetch`"),
+    typer.Option(
+        file_okay=False,
+        envvar="PHI4_WEIGHTS",
+        help="phi4: the checkpoint's folder, see `earful phi4 fetch`; or hub:NAME@REVISION",
+    ),
 ]
 Lora = Annotated[
     Literal["auto", "merged", "unmerged"], typer.Option(help="phi4: unmerged takes less memory and more time")

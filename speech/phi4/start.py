@@ -1,4 +1,4 @@
-"""From a checkpoint's folder to a running engine: which device, which precision, how many slots.
+"""From a checkpoint to a running engine: which device, which precision, how many slots.
 
 `auto` means: the GPU where there is one, in bfloat16, with slots planned from its memory; else the CPU, in the
 precision in which the weights are stored, with the slots of `Limits`.
@@ -15,6 +15,7 @@ from typing import Literal
 import torch
 
 from speech.phi4.config import CheckpointError
+from speech.phi4.hub import local_folder
 from speech.phi4.limits import Limits
 from speech.phi4.lora import LoraMode
 from speech.phi4.memory import TooSmall, plan
@@ -38,13 +39,15 @@ class StartOptions:
 
 
 def start(
-    folder: Path, options: StartOptions | None = None, *, tell: Callable[[str], None] = lambda line: None
+    weights: Path | str, options: StartOptions | None = None, *, tell: Callable[[str], None] = lambda line: None
 ) -> Speech:
     """Loads the weights and starts the engine; `tell` gets the memory plan and what was chosen.
 
-    Raises CheckpointError for the folder, TooSmall for the GPU, both with the sentence that helps.
+    `weights`: a folder, or a revision of the hub (speech/phi4/hub.py). Raises CheckpointError for them, TooSmall for the
+    GPU, both with the sentence that helps.
     """
     options = options or StartOptions()
+    folder = local_folder(weights)
     if not (folder / "config.json").is_file():
         raise CheckpointError(f"{folder} holds no config.json: `earful phi4 fetch DIR` gets the weights")
     device = options.device

@@ -9,7 +9,6 @@ import threading
 from collections.abc import Mapping
 from dataclasses import asdict
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -47,7 +46,7 @@ class TritonPythonModel:
         }
         weights = parameters["weights"] or os.environ.get("PHI4_WEIGHTS", "")
         if not weights:
-            raise pb_utils.TritonModelException("PHI4_WEIGHTS names no folder with weights: see docs/phi4.md")
+            raise pb_utils.TritonModelException("PHI4_WEIGHTS names no weights: see docs/phi4.md")
         try:
             options = StartOptions(
                 device=parameters["device"],
@@ -56,7 +55,7 @@ class TritonPythonModel:
                 narrowband=Narrowband(parameters["narrowband"]),
                 limits=Limits.from_json(parameters["limits"]),
             )
-            speech = start(Path(weights), options, tell=pb_utils.Logger.log_info)
+            speech = start(weights, options, tell=pb_utils.Logger.log_info)
         except (CheckpointError, TooSmall) as err:
             raise pb_utils.TritonModelException(str(err)) from err
         said, able = json.loads(parameters["capabilities"]), capabilities(speech)
