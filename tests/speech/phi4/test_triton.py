@@ -24,11 +24,14 @@ from tritonclient.grpc import InferenceServerClient
 
 from errors import Permanent, Transient
 from speech.contract import EXTRA_INPUTS, EXTRA_OUTPUTS, INPUTS, OUTPUTS, SpeechAnswer, SpeechRequest, Task
+from speech.phi4.prompts import TRANSCRIBE, Prompts
 from speech.phi4.start import StartOptions, start
 from speech.phi4.summary import GRAMMAR_METHOD
 from speech.phi4.transcript import Utterance, dump_transcript
 from stack.process import StackError
-from tests.speech.phi4.rig import checkpoint, tone
+from tests.speech.phi4.reference import Reference, Request, noise
+from tests.speech.phi4.rig import checkpoint, stop_ids, tokenizer, tone
+from tests.speech.phi4.test_parity import SECONDS, TOKENS
 from tests.speech.phi4.triton_rig import LIMITS, HttpTriton, Refused, ask, asked, metrics, responses, serving, until
 from workers.deadline import Deadline
 from workers.extractive import TranscriptLine
@@ -84,6 +87,34 @@ async def test_the_server_says_what_the_engine_says(server: HttpTriton) -> None:
     )
     found = await asked(server, [*requests()])
     assert [told(one) if isinstance(one, SpeechAnswer) else one for one in found] == wanted
+
+
+@pytest.mark.timeout(600)
+async def test_batches_of_mixed_clips_and_texts_give_the_tokens_of_transformers_one_at_a_time() -> None:
+    """As test_parity.py, through the server: 0.05 to 40 s, every fifth a text; at most 1, 5 and 32 of them at once."""
+    import torch
+
+    prompts, reference = Prompts(tokenizer()), Reference(checkpoint(), torch.float64)
+    asks: list[SpeechRequest] = []
+    wanted: list[list[int]] = []
+    for number, seconds in enumerate(SECONDS):
+        if number % 5 == 4:
+            text = f"say {number}"
+            asks.append(SpeechRequest(task=Task.GENERATE, text=text, max_tokens=TOKENS))
+            prompt = prompts.free(text)
+        else:
+            audio = noise(seconds, seed=number)
+            asks.append(SpeechRequest(task=Task.TRANSCRIBE, audio=audio, max_tokens=TOKENS))
+            prompt = prompts.bare(TRANSCRIBE, audio, 16_000)
+        request = Request(before=prompt.before, after=prompt.after, samples=prompt.audio)
+        tokens = reference.answer(request, TOKENS).tokens
+        wanted.append([token for token in tokens if token not in stop_ids()])
+    assert len({str(tokens) for tokens in wanted}) > len(wanted) * 3 // 4, "or nothing is compared"
+    wide = replace(LIMITS, utterance_slots=32, utterance_slot_tokens=1_024, queue=64)
+    with serving(checkpoint(), wide) as server:
+        for most in (1, 5, 32):
+            found = await asked(server, asks, most=most)
+            assert [isinstance(one, SpeechAnswer) and (one.details or {})["token_ids"] for one in found] == wanted
 
 
 BAD: list[tuple[SpeechRequest | dict[str, Any], str, str]] = [

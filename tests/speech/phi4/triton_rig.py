@@ -9,7 +9,7 @@ import shutil
 import tempfile
 import urllib.error
 import urllib.request
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from time import monotonic
@@ -142,10 +142,18 @@ async def ask(client: triton.InferenceServerClient, request: SpeechRequest | dic
     return parse_answer(last)
 
 
-async def asked(server: Triton, requests: list[SpeechRequest | dict[str, Any]]) -> list[SpeechAnswer | Refused]:
-    """All at once over one client; each one's answer or refusal."""
+async def asked(
+    server: Triton, requests: Sequence[SpeechRequest | dict[str, Any]], *, most: int = 1 << 20
+) -> list[SpeechAnswer | Refused]:
+    """All over one client, at most so many at once; each one's answer or refusal."""
+    room = asyncio.Semaphore(most)
+
+    async def one(client: triton.InferenceServerClient, request: SpeechRequest | dict[str, Any]) -> SpeechAnswer:
+        async with room:
+            return await ask(client, request)
+
     async with triton.InferenceServerClient(server.address) as client:
-        found = await asyncio.gather(*(ask(client, request) for request in requests), return_exceptions=True)
+        found = await asyncio.gather(*(one(client, request) for request in requests), return_exceptions=True)
     for one in found:
         if not isinstance(one, SpeechAnswer | Refused):
             raise one
