@@ -1,4 +1,4 @@
-"""python -m bench [names...] [--quick] [--minutes N]: a table on the screen, and bench.json in the current folder."""
+"""python -m bench [names...] [--quick] [--minutes N] [--percents N...] [--of NAME]: a table, and bench.json in this folder."""
 
 from __future__ import annotations
 
@@ -56,6 +56,8 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument("--quick", action="store_true", help="tiny sizes: does it work? The figures mean nothing")
     parser.add_argument("--minutes", type=float, help="how long `memory` loads the workers (default 4, in full 10)")
+    parser.add_argument("--percents", type=int, nargs="+", help="arrival rates of `load`, of capacity; bench-load.json")
+    parser.add_argument("--of", choices=FULL.load_of, help="what `load` sends; bench-load.json")
     chosen = parser.parse_args(arguments)
     unknown = sorted(set(chosen.names) - set(NAMES))
     if unknown:
@@ -63,6 +65,12 @@ def main(arguments: list[str] | None = None) -> int:
     size = QUICK if chosen.quick else FULL
     if chosen.minutes:
         size = replace(size, memory_minutes=chosen.minutes)
+    if chosen.percents or chosen.of:  # a part: not for the drawings
+        size = replace(size, load_workers=(), load_file=QUICK.load_file)
+    if chosen.percents:
+        size = replace(size, load_percents=tuple(chosen.percents))
+    if chosen.of:
+        size = replace(size, load_of=(chosen.of,))
     screen, progress = Console(width=max(Console().width, WIDTH)), Console(stderr=True)
     begun = time.monotonic()
 

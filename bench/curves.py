@@ -47,6 +47,8 @@ def load(rig: Rig, size: Size, say: Say) -> Iterator[Result]:
         (LiveCalls(lines=size.load_lines), size.load_calls),
     )
     for source, number in sources:
+        if source.name not in size.load_of:
+            continue
         points: list[dict[str, Any]] = []
         scales: list[dict[str, Any]] = []
         found[source.name] = {"unit": source.unit, "arrivals": points, "workers": scales}

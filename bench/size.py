@@ -21,6 +21,7 @@ class Size:
     poison_reviews: int  # each of four times
     poison_calls: int
     padded_calls: int
+    load_of: tuple[str, ...]
     load_percents: tuple[int, ...]  # arrival rates of `load`, of capacity
     load_seconds: float
     load_workers: tuple[int, ...]  # and as many partitions
@@ -42,6 +43,7 @@ FULL = Size(
     poison_reviews=2_000,
     poison_calls=12,
     padded_calls=20,
+    load_of=("reviews", "calls"),
     load_percents=(10, 40, 70, 90, 100, 120),
     load_seconds=15,
     load_workers=(1, 2, 4),
@@ -61,6 +63,7 @@ QUICK = Size(
     poison_reviews=200,
     poison_calls=2,
     padded_calls=3,
+    load_of=("reviews", "calls"),
     load_percents=(20, 120),
     load_seconds=6,
     load_workers=(1, 2),
