@@ -85,6 +85,11 @@ def test_every_service_is_bounded_watched_and_local(name: str) -> None:
         assert not theirs or how.get("required") is False or mine <= theirs
 
 
+def test_where_cores_are_short_the_models_come_first() -> None:
+    shares = {name: service["cpu_shares"] for name, service in SERVICES.items() if "cpu_shares" in service}
+    assert shares == {"triton-cpu": 8192, "triton-gpu": 8192}, "1024 is what a container has that says nothing"
+
+
 def test_secrets_come_from_the_environment_and_say_changeme() -> None:
     def walk(value: Any, path: str = "") -> Iterator[tuple[str, str]]:
         if isinstance(value, dict):
