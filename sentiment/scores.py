@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -55,6 +56,14 @@ def arts(probabilities: Floats, items: Sequence[Sentence]) -> dict[str, float]:
     return scores
 
 
+@lru_cache(maxsize=8)
+def _draws(seed: int, draws: int, seeds: int, sizes: tuple[int, ...]) -> tuple[Floats, list[NDArray[np.int16]]]:
+    """Shares of the seeds [draws, seeds]; per set, how often each group is drawn [draws, groups]. Kept: tables ask often."""
+    rng = np.random.default_rng(seed)
+    by_seed = rng.multinomial(seeds, [1 / seeds] * seeds, size=draws) / seeds
+    return by_seed, [rng.multinomial(n, [1 / n] * n, size=draws).astype(np.int16) for n in sizes]
+
+
 def paired_bootstrap(
     differences: Sequence[Floats], *, draws: int = 10_000, seed: int = 0
 ) -> tuple[float, float, float]:
@@ -63,13 +72,10 @@ def paired_bootstrap(
     Both the seeds and the groups are drawn anew with replacement; a seed's pair of runs and a group's pair of answers
     stay together, and one draw of seeds serves every set.
     """
-    rng = np.random.default_rng(seed)
-    seeds = differences[0].shape[0]
-    by_seed = rng.multinomial(seeds, [1 / seeds] * seeds, size=draws) / seeds  # [draws, seeds]
+    sizes = tuple(d.shape[1] for d in differences)
+    by_seed, by_group = _draws(seed, draws, differences[0].shape[0], sizes)
     total = np.zeros(draws)
-    for d in differences:
-        n = d.shape[1]
-        by_group = rng.multinomial(n, [1 / n] * n, size=draws) / n
-        total += ((by_seed @ d) * by_group).sum(axis=1) / len(differences)
+    for d, counts in zip(differences, by_group, strict=True):
+        total += np.einsum("rg,rg->r", by_seed @ d, counts) / (d.shape[1] * len(differences))
     low, high = np.quantile(total, [0.025, 0.975])
     return float(np.mean([d.mean() for d in differences])), float(low), float(high)

@@ -82,14 +82,14 @@ def test_whole_products_and_pronouns_are_unmarked() -> None:
     assert [s.text[m.start : m.end] for m in parts_only(s).mentions] == ["great screen"]
 
 
-def cell(arm: str, seed: int, flags: str, accuracy: float) -> dict[str, object]:
+def cell(arm: str, seed: int, flags: str, accuracy: float, name: str = "LAP14") -> dict[str, object]:
     tests = {
-        "LAP14": {"accuracy": accuracy, "macro_f1": 0.5, "ece": 0.1},
-        "ARTS-LAP14": {"accuracy": 0.6, "macro_f1": 0.5, "ars": flags.count("1") / len(flags), "groups_right": flags},
+        name: {"accuracy": accuracy, "macro_f1": 0.5, "ece": 0.1},
+        f"ARTS-{name}": {"accuracy": 0.6, "macro_f1": 0.5, "ars": flags.count("1") / len(flags), "groups_right": flags},
     }
     config = {"arm": arm, "input": "pair", "epochs": 5, "seed": seed}
     log = [{"epoch": 5, "prune_rates": [0.25, 0.5]}] if arm == "cvib" else [{"epoch": 5}]
-    return {"kind": "cvib-grid", "set": "LAP14", "encoder": "tiny", "preset": "improved", "config": config, "log": log,
+    return {"kind": "cvib-grid", "set": name, "encoder": "tiny", "preset": "improved", "config": config, "log": log,
             "tests": tests, "training": {"cpu_s": 10}}  # fmt: skip
 
 
@@ -127,6 +127,39 @@ def test_an_ablation_has_the_twin_of_its_preset_and_one_that_trained_longer(tmp_
     assert "| tiny, pressed, kl=1.0, gates=last, cvib | LAP14 | 1 | 5 | +75.0 |" in text
     assert "| tiny, pressed, kl=1.0, gates=last, cvib | LAP14 | 1 | 5, twin 10 | +50.0 |" in text
     assert "| tiny, improved, cvib | LAP14 | 1 | 5, twin 10 | +25.0 |" in text
+
+
+def test_the_mean_of_both_domains_is_of_seeds_that_all_four_have(tmp_path: Path) -> None:
+    """By hand: no_contrast less twin on seed 0 is 1/2 and 0, on seed 3 0 and 1/4; seed 4 lacks a set, seed 5 a twin."""
+    right = {  # arm, seed: flags on REST14 (two groups) and LAP14 (four groups)
+        ("no_contrast", 0): ("11", "1000"), ("plain", 0): ("10", "1000"),
+        ("no_contrast", 3): ("10", "1100"), ("plain", 3): ("10", "1000"),
+        ("no_contrast", 4): ("11", ""), ("plain", 4): ("00", ""),
+        ("no_contrast", 5): ("11", "1111"),
+    }  # fmt: skip
+    for (arm, seed), sets in right.items():
+        for name, flags in zip(("REST14", "LAP14"), sets, strict=True):
+            if flags:
+                one = cell(arm, seed, flags, 0.8 if arm == "plain" else 0.7, name)
+                (tmp_path / f"{arm}{seed}{name}.json").write_text(json.dumps(one), encoding="utf-8")
+    cells = load([*tmp_path.iterdir()])
+    row, twin = (("tiny", "improved", arm, "pair", 5) for arm in ("no_contrast", "plain"))
+    both = compare(cells, row, twin, "REST14", "LAP14")
+    assert both is not None
+    assert (both["n"], both["ars"], both["clean"]) == (
+        2.0,
+        pytest.approx((0.5 + 0 + 0 + 0.25) / 4),
+        pytest.approx(-0.1),
+    )
+    assert both["low"] <= both["ars"] <= both["high"]
+    fresh = compare(cells, row, twin, "REST14", "LAP14", since=3)
+    assert fresh is not None
+    assert (fresh["n"], fresh["ars"]) == (1.0, 0.125)
+    assert compare(cells, row, twin, "REST14", "LAP14", since=4) is None
+    text = render(cells)
+    assert "| tiny, improved, no_contrast | all | 2 | 5 | +18.8 |" in text
+    assert "| tiny, improved, no_contrast | from 3 on | 1 | 5 | +12.5 |" in text
+    assert "| tiny, improved, no_contrast | REST14 | 3 | 5 | +50.0 |" in text, "each set alone has its own seeds"
 
 
 @pytest.mark.skipif(not RESULTS, reason="no results yet")
