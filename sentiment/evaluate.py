@@ -5,7 +5,8 @@
     python -m sentiment.evaluate threshold --model DIR --absa DIR --to docs/results/NAME.json
     python -m sentiment.evaluate table docs/results/*.json
 
-`threshold` chooses the extractor's least confidence on the selection set; nothing else here chooses anything.
+`threshold` chooses the extractor's least confidence on the selection set; nothing else here chooses anything. `cvib` also scores
+the selection set, by which a polarity model may be chosen, and the samples, which are neither blind nor real.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +24,7 @@ from sentiment.corpora import file_hash, parts_only, shipped
 from sentiment.data import Sentence, read_arts
 from sentiment.metrics import span_scores
 from sentiment.report import report
+from sentiment.samples import sample_calls, sample_reviews
 from sentiment.scores import arts, plain_test
 from sentiment.serve import AspectModel, PolarityModel
 
@@ -123,6 +125,10 @@ def main() -> None:
     }
     if args.kind == "cvib":
         model = PolarityModel(args.model)
+        others: dict[str, Callable[[], list[Sentence]]] = {
+            "selection": lambda: shipped(args.absa).dev, "sample-reviews": sample_reviews, "sample-calls": sample_calls,
+        }  # fmt: skip
+        chosen |= {k: read() for k, read in others.items() if args.sets is None or k in args.sets}
         for name, sentences in chosen.items():
             sets[name] = polarity_scores(model, sentences)
         for name, file in ARTS.items():

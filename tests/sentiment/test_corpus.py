@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from collections import Counter
 from pathlib import Path
 
@@ -23,6 +25,7 @@ from sentiment.data import (
     read_semeval14,
     read_twitter,
 )
+from sentiment.samples import SAMPLES, sample_calls, sample_reviews
 
 ABSA = Path(__file__).resolve().parents[3] / "shared" / "data" / "absa"
 needs_absa = pytest.mark.skipif(
@@ -101,6 +104,23 @@ def test_lowered_moves_the_spans_along() -> None:
 def test_clauses_without_aspect_hold_none() -> None:
     s = parse_marked("The [food|+] was great, but we had to wait outside for an hour, sadly.", "x", "1")
     assert [c.text for c in clauses_without_aspect([s], 0)] == ["but we had to wait outside for an hour"]
+
+
+def test_sample_reviews_and_calls_have_the_labels_of_their_files() -> None:
+    rows = [json.loads(line) for line in (SAMPLES / "reviews.truth.jsonl").read_text("utf-8").splitlines()]
+    got = [[(s.text[m.start : m.end], m.polarity) for m in s.mentions] for s in sample_reviews()]
+    assert got == [[(term, polarity) for term, polarity in row["aspects"]] for row in rows]
+    labels = [a for path in sorted((SAMPLES / "calls").glob("*.json")) for a in json.loads(path.read_text())["aspects"]]
+    calls = sample_calls()
+    spoken = [(s.text[m.start : m.end].casefold(), m.polarity) for s in calls for m in s.mentions]
+    assert spoken == [(term.casefold(), polarity) for term, polarity in labels], "each is said in some utterance"
+
+
+def test_own_sentences_stand_in_no_sample() -> None:
+    samples = [*sample_reviews(), *sample_calls()]
+    pieces = {normalise(piece) for s in samples for piece in [s.text, *re.split(r"(?<=[.!?])\s+", s.text)]}
+    assert len(pieces) > 500
+    assert [s.text for s in read_own(OWN) if normalise(s.text) in pieces] == []
 
 
 @needs_absa
