@@ -28,6 +28,7 @@ from sentiment.data import Sentence, drop_leaks, read_arts, read_semeval14, read
 from sentiment.encode import TextEncoder
 from sentiment.metrics import softmax
 from sentiment.model import PolarityNet, load_polarity, minilm_dir
+from sentiment.precision import precision
 from sentiment.recipe import ARMS, CHANGES, INPUTS, PAPER_SETS, PRESETS, Change, Config, change
 from sentiment.report import report
 from sentiment.scores import arts, group_right, plain_test
@@ -135,7 +136,7 @@ def run_cell(args: argparse.Namespace, config: Config, source: Path) -> None:
         "kind": "cvib-grid", "cell": cell, "set": args.set, "encoder": args.encoder_name, "preset": args.preset,
         "changes": {name: _shown(value) for name, value in args.change},
         "config": dataclasses.asdict(config), "examples": len(examples), "dropped_leaks": len(read) - len(kept), "files": files,
-        "training": trained, "device": args.device, "torch": torch.__version__, "log": log,
+        "training": trained, "device": args.device, "precision": precision(args.device), "torch": torch.__version__, "log": log,
         "tests": _rounded(_test(net, encoder, args.absa, args.set, second)),
     }  # fmt: skip
     args.to.mkdir(parents=True, exist_ok=True)

@@ -28,6 +28,7 @@ from sentiment.data import Sentence, drop_leaks
 from sentiment.encode import TextEncoder
 from sentiment.metrics import fit_temperature, span_scores
 from sentiment.model import TagNet, load_encoder, minilm_dir
+from sentiment.precision import autocast, precision
 from sentiment.report import report
 from sentiment.spans import Found, decode, without_overlaps
 
@@ -103,7 +104,7 @@ def train(
     nets = {"net": net, "best": best_net}
     same = {
         "epochs": epochs, "seed": seed, "lr": lr, "examples": digest(examples), "dev": digest(dev),
-        "encoder": fingerprint(net.encoder), **(identity or {}),
+        "encoder": fingerprint(net.encoder), "precision": precision(device), **(identity or {}),
     }  # fmt: skip
     best, step, spent, log = -1.0, 0, 0.0, list[dict[str, object]]()
     found = restore(state, nets, optimizer, rng, same) if state else None
@@ -115,7 +116,7 @@ def train(
         batches = list(length_batches(lengths, 32, rng))
         for index in tqdm(batches, desc=f"epoch {len(log) + 1}", disable=not bar, mininterval=10):
             batch = tag_batch([examples[i] for i in index], encoder.pad_id)
-            with torch.autocast(device, dtype=torch.bfloat16):
+            with autocast(device):
                 logits = net(batch.ids.to(device), batch.mask.to(device))
             labels = batch.labels.flatten().to(device)
             loss = F.cross_entropy(logits.float().flatten(0, 1), labels, ignore_index=IGNORED)
@@ -184,6 +185,7 @@ def main() -> None:
         "arguments": {k: str(v) for k, v in vars(args).items() if k not in ("absa", "out", "encoder")}, "log": log,
         "sentences": {"public": len(public), "own": len(own), "clauses": len(clauses), "spoken": len(spoken), "pool": len(pool)},
         "dev": len(selection), "temperature": temperature, "files": splits.files, "encoder": source.name,
+        "precision": precision(args.device),
     }  # fmt: skip
     (args.out / "train.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
 

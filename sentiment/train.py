@@ -35,6 +35,7 @@ from sentiment.gates import places
 from sentiment.losses import self_contrast
 from sentiment.metrics import classification, fit_temperature
 from sentiment.model import PolarityNet, load_encoder, minilm_dir
+from sentiment.precision import autocast, precision
 from sentiment.recipe import ARMS, INPUTS, PRESETS, Config
 from sentiment.report import report
 
@@ -151,7 +152,7 @@ def train(
     step, spent = 0, 0.0
     same = {
         "config": dataclasses.asdict(config), "examples": digest(examples), "dev": digest(dev),
-        "encoder": fingerprint(sub.encoder), **(identity or {}),
+        "encoder": fingerprint(sub.encoder), "precision": precision(device), **(identity or {}),
     }  # fmt: skip
     found = restore(state, nets, optimizer, rng, same) if state else None
     if found:
@@ -164,7 +165,7 @@ def train(
         for n, index in enumerate(tqdm(batches, desc=f"epoch {len(log) + 1}", disable=not bar, mininterval=10)):
             batch = pair_batch([examples[i] for i in index], pad_id, device)
             pressure = min(1.0, (step + 1) / (config.kl_warmup * total)) if config.kl_warmup else 1.0
-            with torch.autocast(device, dtype=torch.bfloat16):
+            with autocast(device):
                 loss = step_loss(main, sub, batch.inputs, batch.labels, config, pressure)
             (loss / config.accumulate).backward()
             losses.append(loss.item())
@@ -249,6 +250,7 @@ def main() -> None:
             "temperature": fit_temperature(logits, np.array([p.label for p in dev])),
             "files": splits.files,
             "encoder": source.name,
+            "precision": precision(args.device),
             "log": log,
         }
         (args.out / "train.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")

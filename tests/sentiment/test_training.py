@@ -18,6 +18,7 @@ from sentiment import grid  # noqa: E402
 from sentiment.checkpoint import StaleCheckpoint, digest  # noqa: E402
 from sentiment.model import PolarityNet, minilm_dir  # noqa: E402
 from sentiment.planted import examples, measure, tiny_encoder  # noqa: E402
+from sentiment.precision import autocast, precision  # noqa: E402
 from sentiment.recipe import PRESETS, Config  # noqa: E402
 from sentiment.train import train  # noqa: E402
 
@@ -54,6 +55,18 @@ def test_same_seed_same_weights(source: Path) -> None:
     first = run(source, None)
     assert equal(first, run(source, None))
     assert not equal(first, run(source, None, seed=4))
+
+
+@pytest.mark.parametrize(("native", "kind"), [(True, "bfloat16"), (False, "float32")])
+def test_a_processor_computes_in_bfloat16_only_where_it_has_it(
+    native: bool, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Emulated on AVX2 one step of MiniLM took 21.7 CPU seconds, in float32 1.6."""
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx2": True, "avx512_bf16": native})
+    assert precision("cpu") == kind
+    assert precision("cuda") == "bfloat16"
+    with autocast("cpu"):
+        assert torch.nn.Linear(2, 2)(torch.ones(1, 2)).dtype == getattr(torch, kind)
 
 
 def test_a_killed_training_goes_on_to_the_same_weights(source: Path, tmp_path: Path) -> None:
