@@ -23,8 +23,8 @@ import psutil
 __all__ = ["MARK", "START_SECONDS", "Child", "StackError", "as_user", "end", "marked", "run_to_end", "set_aside"]
 
 MARK = "STACK_OF_EARFUL"
-# A server that lives has so long until it must answer. All are there within 15 s, but where forty others wanted each core
-# Kafka needed more than 60 s, and was ended shortly before it was ready for as long as that lasted. Death is seen at once.
+# A server that lives has so long until it must answer. All are there within 15 s; where twenty others wanted each core Kafka
+# was not within 60, and was ended and started anew sixteen times. Death is seen at once.
 START_SECONDS = 300.0
 _POLL_SECONDS = 0.05
 _TRACKER_SECONDS = 3.0
