@@ -2,8 +2,7 @@
 
 faust calls `seek_to_committed` after every rebalance (faust/tables/recovery.py, faust/transport/consumer.py); that is the one
 place where a partition's start can be decided, so it is the one that is overridden. The other thing that faust does not let
-one set is how long Kafka may hold an answer back until there is more to say. And it hands over each record in a race with a
-rebalance, which costs four tasks: where the record need not wait, there is nothing to race.
+one set is how long Kafka may hold an answer back until there is more to say.
 """
 
 from __future__ import annotations
@@ -45,15 +44,6 @@ class WatermarkConsumer(driver.Consumer):
 
     def _new_consumer_thread(self) -> Any:
         return PatientThread(self, loop=self.loop, beacon=self.beacon)
-
-    async def wait_first(self, *coros: Any, timeout: Any = None) -> Any:
-        """With two, faust wants to hand over a record, unless a rebalance comes first."""
-        app: Any = self.app
-        if len(coros) == 2 and app.flow_control.is_active() and not any(topic.queue.full() for topic in app.topics):
-            handing_over, rebalance = coros
-            rebalance.close()
-            return await handing_over  # waits for nothing
-        return await super().wait_first(*coros, timeout=timeout)
 
     async def seek_to_committed(self) -> Mapping[TP, int]:
         async def log_starts() -> Mapping[int, int]:
