@@ -36,6 +36,7 @@ _LOG = logging.getLogger("stack")
 _CHECK_SECONDS = 2.0
 _MISSES = 2
 _PREPARE_SECONDS = 300.0
+_POLL_SECONDS = 0.5
 _START_SECONDS = 6.0  # a start in progress when all is stopped is given so long
 # A worker finishes the batch in hand on SIGTERM; longer than that and it is killed, which is harmless by design.
 _WORKER_PATIENCE_SECONDS = 15.0
@@ -84,6 +85,7 @@ class Supervisor:
         self._plan = plan
         self._workers = [Worker(name, command, self._stack, plan.env) for name, command in plan.workers.items()]
         self._stopping = threading.Event()
+        self._started = threading.Event()  # the servers, or their start has failed
         self._lock = threading.Lock()
         self._state = "starting"
         self._error: str | None = None
@@ -104,7 +106,7 @@ class Supervisor:
             return 1
         self._write()  # without this one nobody would find us to stop us
         try:
-            self._stack.start()
+            self._start_servers()
             for server in self._stack.servers:
                 self._report(server, "healthy", restarts=0)
             self._prepare()
@@ -118,8 +120,9 @@ class Supervisor:
                 self._report_state("ready")
             self._stopping.wait()
         except Exception as err:  # noqa: BLE001 - told to whoever waits for the start, and everything is stopped
-            _LOG.error("%s", err)
-            self._error = str(err) or repr(err)
+            if not self._stopping.is_set():  # else it is what stopping does to a start
+                _LOG.error("%s", err)
+                self._error = str(err) or repr(err)
         finally:
             self._stopping.set()
             self._report_state("stopping", self._error)
@@ -135,6 +138,19 @@ class Supervisor:
             self._units.clear()
             self._report_state("failed" if self._error else "stopped", self._error)
         return 1 if self._error else 0
+
+    def _start_servers(self) -> None:
+        threading.Thread(target=self._cut_off_start, name="cut-off", daemon=True).start()
+        try:
+            self._stack.start()
+        finally:
+            self._started.set()
+
+    def _cut_off_start(self) -> None:
+        """Who tells us to stop while servers start does not wait for them: a start may take minutes."""
+        self._stopping.wait()
+        while not self._started.wait(_POLL_SECONDS):
+            end(marked(self._stack.home))
 
     def _join(self, unit: Server) -> None:
         """Waits until nobody watches the unit any more: a check takes its time, a start is cut off."""

@@ -319,6 +319,21 @@ def test_a_start_that_is_interrupted_leaves_nothing_running(home: Path, moment: 
     assert control.status(home)["state"] == "stopped"
 
 
+def test_who_stops_a_stack_does_not_wait_for_a_server_that_only_starts(home: Path) -> None:
+    models = home / "models"
+    shutil.copytree(MODELS / "aspects", models / "aspects")
+    (models / "aspects" / "1" / "model.py").write_text("import threading\nthreading.Event().wait(600)\n")
+
+    def interrupt(state: str) -> None:
+        if marked(home, "triton"):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        control.up(home, plan(home, model_repositories=[str(models)]), tick=interrupt)
+    assert control.status(home)["state"] == "stopped", "it was killed, because it did not stop"
+    assert marked(home) == []
+
+
 def test_a_model_that_does_not_load_is_told(home: Path) -> None:
     models = home / "models"
     shutil.copytree(MODELS / "aspects", models / "aspects")
