@@ -44,9 +44,8 @@ class Chaos(Pipeline):
 
     def doomed(self, stage: str, dooms: Sequence[dict[str, str]], number: int = 0, **settings: object) -> Worker:
         """A worker that meets each of these fates, one life after the other, and then lives on."""
-        first, *rest = dooms
-        made = self.worker(stage, number, module=ENTRY, env=first, **settings)
-        self._dooms[made.name] = rest
+        made = self.worker(stage, number, module=ENTRY, env=dooms[0], **settings)
+        self._dooms[made.name] = list(dooms)
         return made
 
     def send(self, items: list[Item]) -> None:
@@ -62,7 +61,10 @@ class Chaos(Pipeline):
             self.exits.append((worker.name, code))
             self.disturbed()
             fates = self._dooms.get(worker.name, [])
-            worker.start(**(fates.pop(0) if fates else {"FAULT_STEP": ""}))
+            # One that left by itself has its death still before it; one that was stopped has met its fate.
+            if fates and (code == -signal.SIGKILL or "FAULT_SIGNAL" in fates[0]):
+                del fates[0]
+            worker.start(**(fates[0] if fates else {"FAULT_STEP": ""}))
 
     def unmet(self) -> int:
         """Fates that no worker has met yet."""
