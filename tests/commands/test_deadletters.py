@@ -53,6 +53,7 @@ def test_list_and_show_never_print_a_payload(run: Run, pipeline: Pipeline) -> No
     assert letter["dead_letter_id"] in run("deadletters", "list").out
 
 
+@pytest.mark.proof(10)
 def test_a_record_is_replayed_once(run: Run, pipeline: Pipeline) -> None:
     [place] = pipeline.produce([poison(pipeline, "again")])
     letter = letter_at(run, pipeline, "reviewer", place)

@@ -122,6 +122,13 @@ DELIVERY: tuple[Mutant, ...] = (
         tests=(TEST_LOOP + "test_a_gap_in_the_delivery_is_no_progress",),
     ),
     Mutant(
+        name="no_seek",
+        text="no seek to the watermark: reading begins where Kafka believes the group to be",
+        proofs=(12,),
+        edits=(NO_SEEK,),
+        tests=("tests/faults/test_restore.py::test_postgres_restored_to_an_older_state",),
+    ),
+    Mutant(
         name="commit_again",
         text="an unknown outcome of COMMIT is tried again in place",
         proofs=(3, 8),

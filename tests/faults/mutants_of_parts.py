@@ -249,6 +249,19 @@ PARTS: tuple[Mutant, ...] = (
         tests=("tests/faults/test_triton.py::test_an_ill_triton_is_replaced",),
     ),
     Mutant(
+        name="busy_is_ill",
+        text="a canary that waits in a full queue is an illness, although others get answers",
+        proofs=(9,),
+        edits=(
+            Edit(
+                "stack/canary.py",
+                "        return sound if sound is not None else before >= 0 and self.succeeded > before",
+                "        return bool(sound)",
+            ),
+        ),
+        tests=("tests/faults/test_triton.py::test_a_full_queue_is_no_illness",),
+    ),
+    Mutant(
         name="dropped",
         text="what can never succeed is dropped instead of becoming a dead letter",
         proofs=(10, 11),
@@ -260,6 +273,16 @@ PARTS: tuple[Mutant, ...] = (
             ),
         ),
         tests=("tests/faults/test_poison.py::test_poison_few_many_and_within",),
+    ),
+    Mutant(
+        name="replayed_again",
+        text="a dead letter is replayed as often as somebody asks",
+        proofs=(10,),
+        edits=(
+            Edit("commands/deadletters.py", "    if one.replayed_at is not None:", "    if False:"),
+            Edit("commands/deadletters.py", "locked is None or locked.replayed_at is not None", "locked is None"),
+        ),
+        tests=("tests/commands/test_deadletters.py::test_a_record_is_replayed_once",),
     ),
     Mutant(
         name="no_limit",

@@ -73,3 +73,28 @@ def test_an_older_worker_refuses_the_newer_schema(stack: Stack, small: Load, fig
         p.disturbed()
         p.wait(p.settled, "everything is done", 100)
         p.verify(figures, f"{small.reviews} reviews", "a schema of the future", seed=small.seed)
+
+
+@pytest.mark.chaos
+@pytest.mark.proof(16)
+@pytest.mark.timeout(300)
+def test_running_workers_outlive_an_additive_migration(
+    stack: Stack, small: Load, small_content: list[str], figures: Figures
+) -> None:
+    """Columns, a table and an index of a later Earful come under their feet: they go on. (A restart would refuse the schema.)"""
+    with Chaos(stack) as p:
+        p.expects_deaths = False
+        p.start()
+        first, second = small.slices(p.topics, 2)
+        p.send(first)
+        p.wait(lambda: halfway(p), "work is going on")
+        with psycopg.connect(p.url, autocommit=True) as admin:
+            for name in ("ledger", "verdicts", "outbox", "calls", "utterances", "reviews", "aspect_mentions"):
+                admin.execute(f"ALTER TABLE ingest.{name} ADD COLUMN later int DEFAULT 7")  # type: ignore[call-overload]
+            admin.execute("CREATE TABLE ingest.later (n int)")
+            admin.execute("CREATE INDEX ON ingest.calls (later)")
+            admin.execute("UPDATE ingest.schema_version SET version_num = '9999'")
+        p.send(second)
+        p.wait_until_settled(150)
+        p.verify(figures, small, "columns, a table and an index more; the version of the future", small_content)
+        assert not p.exits

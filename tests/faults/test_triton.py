@@ -14,8 +14,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import psutil
 import pytest
+from tritonclient.grpc import InferenceServerClient, InferInput
+from tritonclient.utils import InferenceServerException
 
 from stack import control
 from stack.plan import Plan
@@ -25,9 +28,12 @@ from tests.faults import ills
 from tests.faults.chaos import Chaos
 from tests.faults.load import Load
 from tests.faults.results import Figures
+from tests.faults.sending import reviews
 
 #: As the issue asks. A start of Triton is part of the second.
 SEEN_SECONDS, RESTARTED_SECONDS = 10.0, 30.0
+#: A canary's patience is 5 s, and two misses are an illness.
+QUEUED, QUEUED_SECONDS, CROWD = 60, 30.0, "turtle"
 
 
 @pytest.fixture(scope="module")
@@ -108,6 +114,41 @@ def test_an_ill_triton_is_replaced(supervised: Stack, small: Load, small_content
         p.send(next(slices))
         p.wait_until_settled(120)
         check(p, patient, figures, small, small_content)
+
+
+@pytest.mark.chaos
+@pytest.mark.proof(9)
+@pytest.mark.timeout(300)
+def test_a_full_queue_is_no_illness(supervised: Stack, figures: Figures) -> None:
+    """So much is asked that canaries wait for longer than their patience, again and again. Others get their answers
+    meanwhile, so the server is left alone, and what workers asked is done when the queue is short again."""
+    home = supervised.home
+    with Chaos(supervised, partitions=1) as p:
+        p.start(["reviewer"])
+        patient = Patient(p)
+        p.wait(lambda: patient.unit["state"] == "healthy", "a healthy Triton")
+        before, began = patient.unit["restarts"], time.monotonic()
+        answers: list[InferenceServerException | None] = []
+        client = InferenceServerClient(supervised.endpoints["triton"])
+        try:
+            with ills.ailing(home, "aspects", "slow", seconds=QUEUED_SECONDS / QUEUED, **{"if": CROWD}):
+                for _ in range(QUEUED):
+                    client.async_infer("aspects", [asking(CROWD)], lambda _, error: answers.append(error))
+                p.send(reviews(p, 0, 20))
+                p.wait(lambda: len(answers) == QUEUED, "all that queued was answered", 3 * QUEUED_SECONDS)
+        finally:
+            client.close()
+        assert time.monotonic() - began > QUEUED_SECONDS
+        assert answers == [None] * QUEUED
+        assert patient.unit["restarts"] == before
+        p.disturbed()
+        p.verify(figures, "20 reviews", f"{QUEUED} requests before them, {QUEUED_SECONDS:g} s of work")
+
+
+def asking(text: str) -> InferInput:
+    made = InferInput("TEXT", [1], "BYTES")
+    made.set_data_from_numpy(np.array([text.encode()], np.object_))
+    return made
 
 
 @pytest.mark.slow

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import time
 from collections.abc import Callable
 
 import psutil
@@ -19,6 +20,8 @@ from tests.workers.worker import Worker
 
 STEPS = ("4:inferred", "5:written")
 ZOMBIES, RATE, BATCH = 10, 40, 16
+#: Two session timeouts of the workers here.
+STOPPED_SECONDS = 12.0
 
 
 def stopped(worker: Worker) -> bool:
@@ -40,7 +43,8 @@ def test_a_zombie_of_each_stage(
         for stage in STAGES:
             p.wait(lambda stage=stage: stopped(zombies[stage]), f"the {stage} stops")  # type: ignore[misc]
             p.worker(stage, 1)  # takes over when the session times out: after 6 s
-        p.wait(p.settled, "the successors do everything", 200)
+        until = time.monotonic() + STOPPED_SECONDS
+        p.wait(lambda: p.settled() and time.monotonic() > until, "the successors do everything", 200)
         before = content(p)
         for zombie in zombies.values():
             zombie.signal(signal.SIGCONT)
@@ -78,8 +82,8 @@ def test_ten_zombies_under_load(stack: Stack, figures: Figures) -> None:
         zombie, codes = fated(0), []
         for number in range(1, ZOMBIES + 1):
             until(lambda: stopped(zombie), f"zombie {number} stops")  # noqa: B023 - asked at once
-            heir, before = fated(number), done()
-            until(lambda: done() > before + 2 * BATCH, "its successor works")  # noqa: B023
+            heir, before, over = fated(number), done(), time.monotonic() + STOPPED_SECONDS
+            until(lambda: done() > before + 2 * BATCH and time.monotonic() > over, "its successor works")  # noqa: B023
             zombie.signal(signal.SIGCONT)
             seen = zombie.log.read_text().count("partitions.assigned")
             until(
