@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import random
+import signal
+from collections import Counter
 
 import pytest
 
@@ -15,31 +17,40 @@ from tests.workers.pipeline import STAGES
 
 SEED = 20_261_123
 SLICES = 24  # at least; more where there are more faults
-WORKER_KILLS = 6
+SERVERS = ("kafka", "postgres", "triton")
+ANY = "worker"  # of whichever stage
+FEW, MANY = [*SERVERS, *[ANY] * 6], [*SERVERS, *STAGES] * 16
 
 
 def storm(
-    stack: Stack, load: Load, figures: Figures, *, partitions: int, instances: int, kills: int, expected: list[str]
+    stack: Stack,
+    load: Load,
+    figures: Figures,
+    *,
+    partitions: int,
+    instances: int,
+    kills: list[str],
+    expected: list[str],
 ) -> None:
-    dice = random.Random(load.seed)
-    faults = ["kafka", "postgres", "triton", *["worker"] * kills]
+    """`kills`: of each server and stage as often as its name stands there."""
+    dice, faults = random.Random(load.seed), list(kills)
     dice.shuffle(faults)
     slices = max(SLICES, 2 * len(faults))
     schedule = dict(zip(sorted(dice.sample(range(2, slices), len(faults))), faults, strict=True))
     print(f"seed {load.seed}: {schedule}")
     with Chaos(stack, partitions=partitions, audio_batch=32, review_batch=32, utterance_batch=8) as p:
         p.start(STAGES, instances=instances)
-        victims = list(p.workers)
+        victims = {name: [one for one in p.workers if name in (ANY, one.name.split("-")[1])] for name in (ANY, *STAGES)}
         for number, items in enumerate(load.slices(p.topics, slices)):
             p.send(items)
             # A kill before anything is done is one of a process that only just starts.
             p.wait(lambda: p.tend() or p.rows("SELECT 1 FROM ingest.verdicts LIMIT 1"), "the first verdict")
             p.tend()
             fault = schedule.get(number)
-            if fault == "worker":
-                dice.choice(victims).kill()
-            elif fault:
+            if fault in SERVERS:
                 kill_server(stack, fault)
+            elif fault:
+                dice.choice(victims[fault]).kill()
         # What was sent at once is work for longer than a minute where it is much.
         patience = LAG_SECONDS if load.reviews <= 1_500 else 150 + load.reviews / 50
         p.wait(p.settled, "everything is done", patience)
@@ -47,13 +58,17 @@ def storm(
         p.verify(
             figures,
             f"{load}; {partitions} partitions, {instances} workers a stage",
-            f"{kills} SIGKILLs of workers; of Kafka, Postgres and Triton one each",
+            "SIGKILLs: " + ", ".join(f"{name} {count}" for name, count in sorted(Counter(kills).items())),
             expected,
             seed=load.seed,
             content=content_hash(expected)[:8],
             lag_seconds=patience,
         )
-        assert sum(code == -9 for _, code in p.exits) >= kills - 1  # one may hit a worker that is down already
+        died = Counter(name.split("-")[1] for name, code in p.exits if code == -signal.SIGKILL)
+        wanted = Counter(name for name in kills if name in STAGES)
+        assert died >= wanted, (died, wanted)
+        # One may hit a worker that leaves by itself.
+        assert died.total() >= sum(name not in SERVERS for name in kills) - 1
 
 
 @pytest.mark.proof(1)
@@ -61,14 +76,14 @@ def storm(
 def test_storm(own_stack: Stack, figures: Figures) -> None:
     load = Load(seed=SEED, reviews=1_500, calls=20)
     expected = undisturbed(own_stack, load, partitions=6)
-    storm(own_stack, load, figures, partitions=6, instances=2, kills=WORKER_KILLS, expected=expected)
+    storm(own_stack, load, figures, partitions=6, instances=2, kills=FEW, expected=expected)
 
 
 @pytest.mark.slow
 @pytest.mark.proof(1)
 @pytest.mark.timeout(5_400)
 def test_long_storm(own_stack: Stack, figures: Figures) -> None:
-    """20,000 records of reviews and calls, 16 kills of each stage in the mean. The patience grows with the load."""
+    """20,000 records of reviews and calls, 16 kills of each stage and of each server. The patience grows with the load."""
     load = Load(seed=SEED, reviews=18_500, calls=80)
     expected = undisturbed(own_stack, load, partitions=16, seconds=1_200)
-    storm(own_stack, load, figures, partitions=16, instances=4, kills=64, expected=expected)
+    storm(own_stack, load, figures, partitions=16, instances=4, kills=MANY, expected=expected)
