@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from stack.stack import Stack
-from tests.faults.chaos import ENTRY, Chaos
+from tests.faults.chaos import ENTRY, LAG_SECONDS, Chaos
 from tests.faults.results import Figures
 from tests.faults.sending import arrivals
 from tests.faults.takes import redelivered
@@ -89,12 +89,17 @@ def test_sigterms(stack: Stack, figures: Figures, tmp_path: Path, times: int) ->
             worker.start()
             if len(codes) == times:
                 break
-        p.wait(p.settled, "everything is done", 120)
+        # It works for a part of each life only, so much has gathered: a minute, and a second for each hundred.
+        behind = p.lag("reviewer")
+        patience = LAG_SECONDS + behind / 100
+        p.wait(p.settled, "everything is done", patience)
         again = redelivered(takes)
         p.verify(
             figures,
             f"{RATE} reviews/s",
             f"{times} SIGTERMs",
+            lag_seconds=patience,
+            largest_lag=behind,
             redelivered=again,
             longest_stop_seconds=round(longest, 1),
         )
