@@ -3,13 +3,14 @@
     EarfulError
     ├── Permanent   can never succeed: the record becomes a dead letter with its reason
     └── Transient   may succeed later: retried inside the batch's deadline
+        └── Undelivered   Kafka did not take what a stage made: retried, and no record's fault
 
 Anything else is unknown: the worker leaves without acknowledging, and whoever owns the partition next tries again.
 """
 
 from __future__ import annotations
 
-__all__ = ["EarfulError", "Permanent", "Transient"]
+__all__ = ["EarfulError", "Permanent", "Transient", "Undelivered"]
 
 
 class EarfulError(Exception):
@@ -33,3 +34,7 @@ class Permanent(EarfulError):
 
 class Transient(EarfulError):
     """A dependency did not answer in time or is away; the same request may succeed later."""
+
+
+class Undelivered(Transient):
+    """Kafka did not take what was made of these records; however often that happens, it speaks against none of them."""

@@ -14,14 +14,16 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from kafka import KafkaAdminClient
 from kafka.errors import KafkaError
 
-from errors import Transient
+from errors import EarfulError, Transient, Undelivered
 from settings import Settings
 from stream.records import Message
 from workers import lenient
 
 __all__ = [
+    "ProducerBroken",
     "admin",
     "aio_options",
+    "check_producer",
     "credentials",
     "first_offset_from",
     "only_markers",
@@ -79,21 +81,47 @@ def credentials(settings: Settings) -> Any:
     return faust.SSLCredentials(context=context) if context else None
 
 
+class ProducerBroken(EarfulError):
+    """Whatever this producer sends is refused from now on: leave, the next start has another one."""
+
+
+#: The client and the broker disagree for ever about what was sent. aiokafka gets there when a message that has its number
+#: already is given up, because its partition has no leader for as long as a request may take: the numbers have a gap then.
+_BROKEN = (
+    aiokafka.errors.OutOfOrderSequenceNumber,
+    aiokafka.errors.InvalidProducerEpoch,
+    aiokafka.errors.ProducerFenced,
+)
+
+
+def check_producer(err: aiokafka.errors.KafkaError) -> None:
+    """Raises ProducerBroken if this is an error of the producer's own, and not of a message, a topic or the broker."""
+    # The bare class is what everybody gets whose message was with a sender that died of an error in itself.
+    if isinstance(err, _BROKEN) or type(err) is aiokafka.errors.KafkaError:
+        raise ProducerBroken(f"Kafka takes nothing more of this producer ({type(err).__name__}: {err})") from err
+
+
 def producer(settings: Settings) -> AIOKafkaProducer:
     """Idempotent; its default partitioner is murmur2, as Java's."""
     return AIOKafkaProducer(**aio_options(settings), enable_idempotence=True, acks="all", linger_ms=5)
 
 
 async def produce(producer: AIOKafkaProducer, messages: Sequence[Message], partition: int | None = None) -> None:
-    """Produce in order, to their keys' partitions or to this one, and wait for the broker. Raises Transient without answer."""
+    """Produce in order, to their keys' partitions or to this one, and wait for the broker.
+
+    Raises Undelivered without its consent, Transient for a message that is too large, ProducerBroken where no other will do.
+    """
     try:
         pending = [
             await producer.send(one.topic, key=one.key, value=one.value, headers=list(one.headers), partition=partition)
             for one in messages
         ]
         await asyncio.gather(*pending)
+    except aiokafka.errors.MessageSizeTooLargeError as err:
+        raise Transient("Kafka did not take it: it is too large for its topic") from err
     except aiokafka.errors.KafkaError as err:
-        raise Transient(f"Kafka did not take it ({type(err).__name__})") from err
+        check_producer(err)
+        raise Undelivered(f"Kafka did not take it ({type(err).__name__})") from err
 
 
 def admin(settings: Settings) -> KafkaAdminClient:

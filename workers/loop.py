@@ -24,7 +24,7 @@ from faust.types import EventT
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from errors import EarfulError, Permanent, Transient
+from errors import EarfulError, Permanent, Transient, Undelivered
 from store import dead_letters, ledger, outbox
 from stream.records import Record
 from stream.topics import Topics
@@ -201,8 +201,9 @@ class Loop(Generic[P]):
                 )
                 await asyncio.sleep(pause * (0.5 + self._jitter() / 2))
                 pause = min(LONGEST_PAUSE, pause * 2)
-                # Only work that fails beside healthy dependencies speaks against the records: not a full outbox, a lock.
-                if working:
+                # Only work that fails beside healthy dependencies speaks against the records: not a full outbox, a lock,
+                # or a broker that answers but takes nothing.
+                if working and not isinstance(err, Undelivered):
                     tries = tries + 1 if await self._healthy() else 0
         return False
 

@@ -19,6 +19,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from errors import Transient
 from store import outbox
 from store.outbox import StoredMessage
+from workers.kafka import check_producer
 from workers.metrics import OUTBOX_DEPTH, RELAY_FAILURES
 from workers.reading import reading
 from workers.together import together
@@ -101,8 +102,9 @@ class Relay:
         headers = [*row.headers, ("outbox_id", str(row.id).encode())]
         try:
             await self._producer.send_and_wait(row.topic, key=row.key, value=row.value, headers=headers)
-        except KafkaError:
+        except KafkaError as err:
             RELAY_FAILURES.labels(topic=row.topic).inc()
+            check_producer(err)
             raise
 
 

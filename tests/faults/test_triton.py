@@ -133,7 +133,7 @@ def test_a_full_queue_is_no_illness(supervised: Stack, figures: Figures) -> None
         try:
             with ills.ailing(home, "aspects", "slow", seconds=QUEUED_SECONDS / QUEUED, **{"if": CROWD}):
                 for _ in range(QUEUED):
-                    client.async_infer("aspects", [asking(CROWD)], lambda _, error: answers.append(error))
+                    client.async_infer("aspects", [asking(CROWD)], lambda result, error: answers.append(error))
                 p.send(reviews(p, 0, 20))
                 p.wait(lambda: len(answers) == QUEUED, "all that queued was answered", 3 * QUEUED_SECONDS)
         finally:

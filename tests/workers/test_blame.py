@@ -12,7 +12,7 @@ import psycopg
 import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from errors import Transient
+from errors import Transient, Undelivered
 from store.engine import create
 from tests.workers.histories import Died
 from tests.workers.rig import TOPIC_ID, Log, Owner, ask, make_table, seen
@@ -114,6 +114,20 @@ async def test_a_death_counts_against_no_record_of_another_partition(engine: Asy
         "SELECT l.partition, v.kind, v.reason FROM ingest.verdicts v JOIN ingest.ledger l USING (ledger_id) ORDER BY 1"
     )
     assert ask(database, judged_by) == [(0, "dead_letter", "kills_worker"), (1, "result", None)]
+
+
+async def test_what_kafka_does_not_take_speaks_against_no_record(engine: AsyncEngine, database: str) -> None:
+    """Though everything else works, and for more tries than a record that is too slow gets."""
+    owner = Owner(engine, LOG)
+    await owner.own()
+
+    def fail(batch: Batch) -> None:
+        if len(owner.stage.batches) < 12:
+            raise Undelivered("Kafka did not take it")
+
+    owner.stage.fail = fail
+    await owner.take([0, 1])
+    assert verdicts(database) == [(0, 1, "result", None)]
 
 
 async def test_a_record_that_is_always_too_slow_is_buried_alone(engine: AsyncEngine, database: str) -> None:
