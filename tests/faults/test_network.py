@@ -145,6 +145,8 @@ def test_latency_resets_and_silence(
         slices = small.slices(p.topics, 4)
         for weather, seconds in ((FAIR, 0), (Weather(latency_seconds=2), 30), (Weather(resets=0.5), 20)):
             wires.weather(weather, name)
+            if weather.resets:  # else who has a connection keeps it, and none that begins is there to be reset
+                wires.proxies[name].cut(1)
             p.send(next(slices))
             until = time.monotonic() + seconds
             p.wait(lambda until=until: p.tend() or time.monotonic() > until, "the weather", seconds + 5)  # type: ignore[misc]
