@@ -89,6 +89,7 @@ class ProducerBroken(EarfulError):
 #: already is given up, because its partition has no leader for as long as a request may take: the numbers have a gap then.
 _BROKEN = (
     aiokafka.errors.OutOfOrderSequenceNumber,
+    aiokafka.errors.UnknownProducerId,
     aiokafka.errors.InvalidProducerEpoch,
     aiokafka.errors.ProducerFenced,
 )

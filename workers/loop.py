@@ -36,7 +36,7 @@ from workers.ownership import Owned, Ownership
 from workers.reading import reading
 from workers.stage import Batch, Stage, Work
 
-__all__ = ["CommitUnknown", "Fenced", "Loop", "OffsetsBroken"]
+__all__ = ["CommitUnknown", "Fenced", "Loop", "NothingTaken", "OffsetsBroken"]
 
 P = TypeVar("P")
 log = structlog.get_logger()
@@ -47,6 +47,8 @@ FIRST_PAUSE, LONGEST_PAUSE = 0.2, 5.0
 #: After so many deaths or failures beside healthy dependencies a batch goes record by record; after so many more of a
 #: single record it is a dead letter. Deaths are counted only where a former owner may have died: a clean stop clears them.
 SUSPECT_AFTER, GIVE_UP_AFTER = 3, 5
+#: After so many tries in a row that a healthy broker does not take another producer is due: some 20 s of pauses.
+REFUSED_AFTER = 8
 
 
 #: Batches side by side, at most; whoever holds all places is alone.
@@ -59,6 +61,10 @@ class Fenced(EarfulError):
 
 class CommitUnknown(EarfulError):
     """Postgres may or may not have committed: leave; whoever owns the partition next reads the ledger."""
+
+
+class NothingTaken(EarfulError):
+    """Kafka answers and yet takes nothing from here: leave, the next start has another producer."""
 
 
 class Suspect(Exception):
@@ -165,7 +171,7 @@ class Loop(Generic[P]):
 
         Raises Suspect for what should go `alone` and does not.
         """
-        pause, tries, whole = FIRST_PAUSE, 0, False
+        pause, tries, refused, whole = FIRST_PAUSE, 0, 0, False
         deaths: int | None = None  # how many workers died with the first record in hand
         while self._ownership.generation == owned.generation:
             self.tries += 1
@@ -202,8 +208,12 @@ class Loop(Generic[P]):
                 await asyncio.sleep(pause * (0.5 + self._jitter() / 2))
                 pause = min(LONGEST_PAUSE, pause * 2)
                 # Only work that fails beside healthy dependencies speaks against the records: not a full outbox, a lock,
-                # or a broker that answers but takes nothing.
-                if working and not isinstance(err, Undelivered):
+                # or a broker that answers but takes nothing. That speaks against the producer.
+                if isinstance(err, Undelivered):
+                    refused = refused + 1 if await self._healthy() else 0
+                    if refused >= REFUSED_AFTER:
+                        raise NothingTaken(f"{refused} times: {err}") from err
+                elif working:
                     tries = tries + 1 if await self._healthy() else 0
         return False
 

@@ -16,7 +16,7 @@ from errors import Transient, Undelivered
 from store.engine import create
 from tests.workers.histories import Died
 from tests.workers.rig import TOPIC_ID, Log, Owner, ask, make_table, seen
-from workers.loop import OffsetsBroken
+from workers.loop import REFUSED_AFTER, NothingTaken, OffsetsBroken
 from workers.ownership import Ownership
 from workers.stage import Batch
 
@@ -122,12 +122,32 @@ async def test_what_kafka_does_not_take_speaks_against_no_record(engine: AsyncEn
     await owner.own()
 
     def fail(batch: Batch) -> None:
-        if len(owner.stage.batches) < 12:
+        if len(owner.stage.batches) < REFUSED_AFTER:
             raise Undelivered("Kafka did not take it")
 
     owner.stage.fail = fail
     await owner.take([0, 1])
     assert verdicts(database) == [(0, 1, "result", None)]
+
+
+async def test_a_broker_that_answers_and_takes_nothing_makes_the_worker_leave(
+    engine: AsyncEngine, database: str
+) -> None:
+    """The next start has another producer. While it is away nobody leaves."""
+    owner = Owner(engine, LOG)
+    await owner.own()
+    owner.healthy = False
+
+    def fail(batch: Batch) -> None:
+        owner.healthy = len(owner.stage.batches) > 2 * REFUSED_AFTER
+        raise Undelivered("Kafka did not take it")
+
+    owner.stage.fail = fail
+    with pytest.raises(NothingTaken, match="8 times: Kafka did not take it"):
+        await owner.take([0])
+    assert len(owner.stage.batches) == 3 * REFUSED_AFTER
+    assert verdicts(database) == []
+    assert owner.acked == []
 
 
 async def test_a_record_that_is_always_too_slow_is_buried_alone(engine: AsyncEngine, database: str) -> None:
