@@ -30,13 +30,14 @@ from stream.records import Record
 from stream.topics import Topics
 from workers.dead_letter import for_topic
 from workers.deadline import Deadline
+from workers.kafka import ProducerBroken
 from workers.limit import check_limit
 from workers.metrics import BATCH_RETRIES, BATCH_SECONDS, RECORDS
 from workers.ownership import Owned, Ownership
 from workers.reading import reading
 from workers.stage import Batch, Stage, Work
 
-__all__ = ["CommitUnknown", "Fenced", "Loop", "NothingTaken", "OffsetsBroken"]
+__all__ = ["CommitUnknown", "Fenced", "Loop", "OffsetsBroken"]
 
 P = TypeVar("P")
 log = structlog.get_logger()
@@ -61,10 +62,6 @@ class Fenced(EarfulError):
 
 class CommitUnknown(EarfulError):
     """Postgres may or may not have committed: leave; whoever owns the partition next reads the ledger."""
-
-
-class NothingTaken(EarfulError):
-    """Kafka answers and yet takes nothing from here: leave, the next start has another producer."""
 
 
 class Suspect(Exception):
@@ -212,7 +209,7 @@ class Loop(Generic[P]):
                 if isinstance(err, Undelivered):
                     refused = refused + 1 if await self._healthy() else 0
                     if refused >= REFUSED_AFTER:
-                        raise NothingTaken(f"{refused} times: {err}") from err
+                        raise ProducerBroken(f"{refused} times, beside a healthy broker: {err}") from err
                 elif working:
                     tries = tries + 1 if await self._healthy() else 0
         return False

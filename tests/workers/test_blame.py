@@ -16,7 +16,8 @@ from errors import Transient, Undelivered
 from store.engine import create
 from tests.workers.histories import Died
 from tests.workers.rig import TOPIC_ID, Log, Owner, ask, make_table, seen
-from workers.loop import REFUSED_AFTER, NothingTaken, OffsetsBroken
+from workers.kafka import ProducerBroken
+from workers.loop import REFUSED_AFTER, OffsetsBroken
 from workers.ownership import Ownership
 from workers.stage import Batch
 
@@ -143,7 +144,7 @@ async def test_a_broker_that_answers_and_takes_nothing_makes_the_worker_leave(
         raise Undelivered("Kafka did not take it")
 
     owner.stage.fail = fail
-    with pytest.raises(NothingTaken, match="8 times: Kafka did not take it"):
+    with pytest.raises(ProducerBroken, match="8 times, beside a healthy broker: Kafka did not take it"):
         await owner.take([0])
     assert len(owner.stage.batches) == 3 * REFUSED_AFTER
     assert verdicts(database) == []

@@ -55,7 +55,7 @@ async def test_the_relay_leaves(broken: AIOKafkaProducer, pipeline: Pipeline, en
         await Relay(engine, broken, limit=10).run()
 
 
-async def test_a_broker_that_is_away_is_waited_for(pipeline: Pipeline) -> None:
+async def test_what_its_topic_does_not_take_is_no_fault_of_the_producer(pipeline: Pipeline) -> None:
     producer = kafka.producer(Settings(kafka_bootstrap_servers=pipeline.stack.endpoints["kafka"]))
     await producer.start()
     try:
