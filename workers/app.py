@@ -23,6 +23,10 @@ from workers.stage import Stage
 __all__ = ["Left", "ended", "log_ends", "make_app"]
 
 
+#: A group's leader that assigns before a returning broker tells its topics gives nobody a partition (faust: "Ignoring missing
+#: topic"), and tries again when it sees the topic. So it looks again after this, and not after aiokafka's five minutes.
+METADATA_SECONDS = 10
+
 #: So many times what is worked on may be in hand, within the bound on bytes: then it is of all partitions.
 AHEAD = 8
 
@@ -56,6 +60,7 @@ def make_app(
         topic_allow_declare=False,
         topic_disable_leader=True,
         consumer_auto_offset_reset="earliest",
+        consumer_metadata_max_age_ms=1000 * METADATA_SECONDS,
         consumer_group_instance_id=settings.instance_id,
         broker_commit_interval=1.0,
         broker_session_timeout=settings.session_timeout_seconds,

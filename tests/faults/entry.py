@@ -2,7 +2,8 @@
 
 FAULT_STEP names a step of workers.loop at which it ends itself with FAULT_SIGNAL (default KILL) at the FAULT_NTH time;
 "5:commit" is inside COMMIT: sent, its answer never read. FAULT_TAKES names a file to which each delivery goes as a line
-`partition first last`. FAULT_TASKS names a file that holds how many asyncio tasks there were at the last batch.
+`partition first last`. FAULT_TOPICLESS: Kafka tells no topic while this worker assigns its group's partitions for the first time.
+FAULT_TASKS names a file that holds how many asyncio tasks there were at the last batch.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from aiokafka.cluster import ClusterMetadata
+from aiokafka.consumer.group_coordinator import GroupCoordinator
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 import workers.loop
@@ -80,6 +83,21 @@ def note_tasks(path: str) -> None:
     before_takes(note)
 
 
+def assign_without_topics() -> None:
+    """As when a broker is just back: the group's leader sees no topic, and remembers that it saw none."""
+    whole, told = GroupCoordinator._perform_assignment, ClusterMetadata.partitions_for_topic
+
+    async def perform(self: Any, response: Any) -> Any:
+        GroupCoordinator._perform_assignment = whole
+        ClusterMetadata.partitions_for_topic = lambda self, topic: None
+        try:
+            return await whole(self, response)
+        finally:
+            ClusterMetadata.partitions_for_topic = told
+
+    GroupCoordinator._perform_assignment = perform
+
+
 if __name__ == "__main__":
     settings = load()
     configure(settings.log_level)
@@ -87,6 +105,8 @@ if __name__ == "__main__":
         note_takes(takes)
     if tasks := os.environ.get("FAULT_TASKS"):
         note_tasks(tasks)
+    if os.environ.get("FAULT_TOPICLESS"):
+        assign_without_topics()
     step, nth = os.environ.get("FAULT_STEP", ""), int(os.environ.get("FAULT_NTH", "1"))
     on_step = doom(step, nth, signal.Signals[f"SIG{os.environ.get('FAULT_SIGNAL', 'KILL')}"])
     if step == "5:commit":

@@ -9,9 +9,10 @@ import time
 import pytest
 
 from stack.stack import Stack
-from tests.faults.chaos import Chaos, undisturbed
+from tests.faults.chaos import ENTRY, Chaos, undisturbed
 from tests.faults.load import Load
 from tests.faults.results import Figures
+from tests.faults.sending import reviews
 from tests.workers.pipeline import STAGES
 
 LOAD = Load(seed=5, reviews=200, calls=4)
@@ -42,6 +43,19 @@ def test_hard_restart(own_stack: Stack, figures: Figures) -> None:
         for items in slices:
             p.send(items)
         finish(p, figures, expected, "SIGKILL of the broker; a second worker of each stage starts while it is away")
+
+
+@pytest.mark.chaos
+@pytest.mark.proof(5)
+@pytest.mark.timeout(200)
+def test_a_broker_that_tells_its_topics_late(stack: Stack, figures: Figures) -> None:
+    """The group's leader assigned nothing to anybody, because it saw no topic; it looks again, and all goes on."""
+    with Chaos(stack) as p:
+        p.expects_deaths = False
+        reviewer = p.worker("reviewer", module=ENTRY, env={"FAULT_TOPICLESS": "1"})
+        p.wait(lambda: "Ignoring missing topic" in reviewer.log.read_text(), "it assigns nothing")
+        p.send(reviews(p, 0, 20))
+        p.verify(figures, "20 reviews", "no topic is seen while the group's partitions are assigned")
 
 
 def kill_broker(stack: Stack) -> None:
