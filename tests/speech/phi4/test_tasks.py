@@ -1,4 +1,4 @@
-"""Requests of the contract on a real engine with a tiny checkpoint: prompts, limits, splitting, and what bad input gets."""
+"""Requests of the contract on a real engine with a tiny checkpoint: limits, splitting, and what bad input gets."""
 
 from __future__ import annotations
 
@@ -11,9 +11,6 @@ import numpy as np
 import pytest
 
 pytest.importorskip("torch")
-
-from hypothesis import given
-from hypothesis import strategies as st
 
 from speech.contract import (
     FinishReason,
@@ -29,7 +26,7 @@ from speech.phi4.flight import Flight, Tokens
 from speech.phi4.generation import Generation, Prompt
 from speech.phi4.limits import Limits
 from speech.phi4.model import Mode
-from speech.phi4.prompts import LANGUAGES, SYSTEM, TRANSCRIBE, Prompts, chain_instruction, translate_instruction
+from speech.phi4.prompts import LANGUAGES, SYSTEM, TRANSCRIBE
 from speech.phi4.refusals import EngineFailed, QueueFull
 from speech.phi4.service import Speech, SpeechEvent, read_stop_ids
 from speech.phi4.shared import SharedPrompts
@@ -65,44 +62,6 @@ def told(events: Sequence[SpeechEvent]) -> str:
 
 def transcribe(seconds: float = 1.0, **other: Any) -> SpeechRequest:
     return SpeechRequest(**{"task": Task.TRANSCRIBE, "audio": rig.tone(seconds)} | other)
-
-
-def test_the_trained_prompts_are_those_of_the_paper_token_for_token() -> None:
-    prompts = Prompts(rig.tokenizer())
-    audio = np.zeros(16_000, np.float32)
-    for instruction, words in (
-        (TRANSCRIBE, "Transcribe the audio clip into text."),
-        (translate_instruction("de"), "Translate the audio to German."),
-        (
-            chain_instruction("fr"),
-            "Transcribe the audio to text, and then translate the audio to French. Use <sep> as a separator between the "
-            "original transcript and the translation.",
-        ),
-    ):
-        prompt = prompts.bare(instruction, audio, 16_000)
-        placeholder = rig.ids("<|audio|>")
-        assert (*prompt.before, *placeholder, *prompt.after) == rig.ids(f"<|user|><|audio|>{words}<|end|><|assistant|>")
-        assert prompt.shared == 0
-
-
-def test_free_prompts_carry_the_system_prompt_as_their_shared_beginning() -> None:
-    for audio in (None, np.zeros(16_000, np.float32)):
-        prompt = Prompts(rig.tokenizer()).free("Say hello.", audio)
-        assert prompt.before[: prompt.shared] == rig.ids(f"<|system|>{SYSTEM}<|end|>")
-        assert (*prompt.before[prompt.shared :], *prompt.after) == rig.ids("<|user|>Say hello.<|end|><|assistant|>")
-    assert "Never infer or mention personal attributes" in SYSTEM
-
-
-@given(
-    st.lists(
-        st.sampled_from(("<|end|>", "<|", "end|>", "<|user|>", "<sep>", "<|<|end|>", " hé", "\n", "😀")), max_size=12
-    )
-)
-def test_special_tokens_in_a_text_are_spelled_not_obeyed(pieces: list[str]) -> None:
-    text = "".join(pieces)
-    ids = Prompts(rig.tokenizer()).data(text)
-    assert not set(ids) & set(rig.tokenizer().get_added_tokens_decoder())
-    assert rig.vocabulary().text(ids) == text
 
 
 def test_a_transcript_is_what_the_model_says_after_the_bare_prompt(speech: Speech) -> None:
