@@ -253,26 +253,27 @@ async def set_run_state(
     return result.rowcount == 1
 
 
-async def give_up_run(conn: AsyncConnection, run_id: UUID, call_id: str, reason: str | None) -> bool:
-    """A transcribed call of a run that can never be analysed becomes dead_lettered; any other stays. Whether it did."""
-    result = await conn.execute(
+async def give_up_run(conn: AsyncConnection, run_id: UUID, call_id: str, reason: str | None) -> None:
+    """A transcribed call of a run that can never be analysed becomes dead_lettered, with the last reason; any other stays."""
+    await conn.execute(
         sa.text(
             "UPDATE ingest.call_runs SET state = 'dead_lettered', reason = :reason, finished_at = clock_timestamp()"
-            " WHERE call_id = :call_id AND run_id = :run_id AND state = 'transcribed'"
+            " WHERE call_id = :call_id AND run_id = :run_id AND state IN ('transcribed', 'dead_lettered')"
         ),
         {"call_id": call_id, "run_id": run_id, "reason": reason},
     )
-    return result.rowcount == 1
 
 
 async def reopen_runs(conn: AsyncConnection, run_id: UUID, ids: Iterable[str]) -> None:
     """Dead-lettered calls of a run whose dead letter is replayed are transcribed again: a replay alone leaves that state."""
+    if not (wanted := sorted(set(ids))):
+        return
     await conn.execute(
         sa.text(
             "UPDATE ingest.call_runs SET state = 'transcribed', reason = NULL, finished_at = NULL"
             " WHERE run_id = :run_id AND call_id = ANY(CAST(:ids AS text[])) AND state = 'dead_lettered'"
         ),
-        {"run_id": run_id, "ids": sorted(set(ids))},
+        {"run_id": run_id, "ids": wanted},
     )
 
 

@@ -71,7 +71,6 @@ class SummarizerStage(Stateless):
     async def write(self, connection: AsyncConnection, batch: Batch, work: Work[Plan]) -> None:
         plan = work.plan
         first: list[Done] = []
-        await self._give_up(connection, batch, work)
         replayed = [done.event.call_id for done in plan.done if REPLAY_OF in dict(done.record.headers)]
         await calls.reopen_runs(connection, self.run_id, replayed)
         # calls.transcribed comes at least once; analysed may follow analysed, so the state before tells.
@@ -90,6 +89,7 @@ class SummarizerStage(Stateless):
         work.outbox += [outgoing(insight(done).to_message(self._topics)) for done in first]
         for record, _ in plan.silent:
             work.verdicts[record.offset] = ("control", None)
+        await self._give_up(connection, batch, work)  # last: of a record that came twice a result counts more
 
     def nothing(self) -> Plan:
         return Plan()

@@ -235,6 +235,34 @@ async def test_a_call_that_can_never_be_summarized_says_so_until_its_replay(engi
         assert connection.execute(shown).fetchall() == [("analysed", None, True, True)], "what is there stays"
 
 
+async def test_of_a_call_that_came_twice_a_result_counts_more_than_a_refusal(
+    engine: AsyncEngine, database: str
+) -> None:
+    class RefusingOnce(Deaf):
+        refused = False
+
+        async def aspects(self, text: str, deadline: Deadline) -> tuple[list[Any], str]:
+            if not self.refused:
+                self.refused = True
+                raise Permanent("invalid_input", "no")
+            return await super().aspects(text, deadline)
+
+    run_id = await opened(engine)
+    heard = TranscriberStage(topics=TOPICS, run_id=run_id, inference=Ears(), engine=engine)  # type: ignore[arg-type]
+    await take(engine, heard, 0, [utterance()])
+    async with engine.begin() as connection:
+        await calls.upsert_many(connection, [CALL])
+        row = CallRun(call_id="c", run_id=run_id, call_started_at=STARTED, state="transcribed", utterances=1)
+        await calls.close_run(connection, row, [UUID(int=4)])
+    stage = SummarizerStage(topics=TOPICS, run_id=run_id, inference=RefusingOnce(), engine=engine)  # type: ignore[arg-type]
+    message = CallTranscribed(call_id="c", call_started_at=STARTED, run_id=run_id, state="transcribed").to_message(
+        TOPICS
+    )
+    assert await take(engine, stage, 0, [message, message]) == ["dead_letter", "result"]
+    async with engine.connect() as connection:
+        assert (await calls.get_runs(connection, run_id, ["c"]))["c"].state == "analysed"
+
+
 async def test_a_call_that_the_loop_gives_up_says_so_too(engine: AsyncEngine, database: str) -> None:
     """Nothing of the batch is kept then, not even what it was about."""
     run_id = await opened(engine)
