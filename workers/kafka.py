@@ -90,9 +90,13 @@ class ProducerBroken(EarfulError):
 _BROKEN = (
     aiokafka.errors.OutOfOrderSequenceNumber,
     aiokafka.errors.UnknownProducerId,
-    aiokafka.errors.InvalidProducerEpoch,
     aiokafka.errors.ProducerFenced,
 )
+#: A message that says too much: whoever made it is at fault, and no other producer will do.
+_TOO_LARGE = (aiokafka.errors.MessageSizeTooLargeError, aiokafka.errors.RecordListTooLargeError)
+#: A healthy broker takes a message within milliseconds. An idempotent producer tries for ever, so somebody must stop waiting, and
+#: well before a batch's deadline, which would speak against the records.
+TAKEN_SECONDS = 8.0
 
 
 def check_producer(err: aiokafka.errors.KafkaError) -> None:
@@ -110,15 +114,20 @@ def producer(settings: Settings) -> AIOKafkaProducer:
 async def produce(producer: AIOKafkaProducer, messages: Sequence[Message], partition: int | None = None) -> None:
     """Produce in order, to their keys' partitions or to this one, and wait for the broker.
 
-    Raises Undelivered without its consent, Transient for a message that is too large, ProducerBroken where no other will do.
+    Raises Undelivered without its consent, Transient for messages that are too large, ProducerBroken where no other will do.
     """
     try:
-        pending = [
-            await producer.send(one.topic, key=one.key, value=one.value, headers=list(one.headers), partition=partition)
-            for one in messages
-        ]
-        await asyncio.gather(*pending)
-    except aiokafka.errors.MessageSizeTooLargeError as err:
+        async with asyncio.timeout(TAKEN_SECONDS):
+            pending = [
+                await producer.send(
+                    one.topic, key=one.key, value=one.value, headers=list(one.headers), partition=partition
+                )
+                for one in messages
+            ]
+            await asyncio.gather(*pending)
+    except TimeoutError as err:
+        raise Undelivered(f"Kafka did not take it within {TAKEN_SECONDS:g} s") from err
+    except _TOO_LARGE as err:
         raise Transient("Kafka did not take it: it is too large for its topic") from err
     except aiokafka.errors.KafkaError as err:
         check_producer(err)

@@ -210,7 +210,9 @@ class Loop(Generic[P]):
                     refused = refused + 1 if await self._healthy() else 0
                     if refused >= REFUSED_AFTER:
                         raise ProducerBroken(f"{refused} times, beside a healthy broker: {err}") from err
-                elif working:
+                    continue
+                refused = 0
+                if working:
                     tries = tries + 1 if await self._healthy() else 0
         return False
 

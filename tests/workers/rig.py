@@ -175,6 +175,12 @@ class Owner:
         return SimpleNamespace(message=message, ack=ack)
 
 
+def like(owner: Owner, **other: Any) -> Any:
+    """The owner's stage, but for these methods."""
+    names = ("name", "portion", "work", "write", "committed")
+    return SimpleNamespace(**{name: getattr(owner.stage, name) for name in names} | other)
+
+
 def ask(url: str, sql: str) -> list[tuple[int, ...]]:
     with psycopg.connect(url, autocommit=True) as connection:
         return connection.execute(sql).fetchall()  # type: ignore[arg-type]

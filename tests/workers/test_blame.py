@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable
-from types import SimpleNamespace
 from typing import Any
 
 import psycopg
@@ -15,7 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from errors import Transient, Undelivered
 from store.engine import create
 from tests.workers.histories import Died
-from tests.workers.rig import TOPIC_ID, Log, Owner, ask, make_table, seen
+from tests.workers.rig import TOPIC_ID, Log, Owner, ask, like, make_table, seen
 from workers.kafka import ProducerBroken
 from workers.loop import REFUSED_AFTER, OffsetsBroken
 from workers.ownership import Ownership
@@ -34,12 +33,6 @@ def verdicts(url: str) -> list[tuple[Any, ...]]:
 @pytest.fixture(autouse=True)
 def _table(database: str) -> None:
     make_table(database)
-
-
-def like(owner: Owner, **other: Any) -> Any:
-    """The owner's stage, but for these methods."""
-    names = ("name", "portion", "work", "write", "committed")
-    return SimpleNamespace(**{name: getattr(owner.stage, name) for name in names} | other)
 
 
 def watermark_or_none(url: str) -> int | None:

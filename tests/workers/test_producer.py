@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from dataclasses import replace
 
+import psycopg
 import pytest
 from aiokafka import AIOKafkaProducer, TopicPartition
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from errors import Undelivered
+from errors import Transient, Undelivered
 from settings import Settings
 from store import outbox
 from store.outbox import OutboxMessage
 from stream.events import Message
 from tests.workers.pipeline import Pipeline
+from tests.workers.rig import Log, Owner, like, make_table
 from workers import kafka
+from workers.deadline import Deadline
 from workers.kafka import ProducerBroken
+from workers.loop import GIVE_UP_AFTER
 from workers.relay import Relay
+from workers.stage import Batch, Work
 
 
 @pytest.fixture
@@ -55,11 +61,40 @@ async def test_the_relay_leaves(broken: AIOKafkaProducer, pipeline: Pipeline, en
         await Relay(engine, broken, limit=10).run()
 
 
-async def test_what_its_topic_does_not_take_is_no_fault_of_the_producer(pipeline: Pipeline) -> None:
+async def test_a_topic_that_takes_nothing_buries_nothing(
+    pipeline: Pipeline, engine: AsyncEngine, database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The client would wait for longer than a batch may take; the broker answers all else, for more tries than a record gets."""
+    monkeypatch.setattr(kafka, "TAKEN_SECONDS", 0.3)
+    make_table(database)
+    owner = Owner(engine, Log(range(1)), deadline_seconds=3)
+    await owner.own()
+    whole, tries = owner.stage.work, 0
+
+    async def work(batch: Batch, deadline: Deadline) -> Work[None]:
+        nonlocal tries
+        tries += 1
+        topic = f"{pipeline.topics.prefix}nowhere" if tries <= GIVE_UP_AFTER else pipeline.topics.insights
+        await kafka.produce(producer, [Message(topic=topic, key=b"k", value=b"v")])
+        return await whole(batch, deadline)
+
+    owner.loop._stage = like(owner, work=work)
     producer = kafka.producer(Settings(kafka_bootstrap_servers=pipeline.stack.endpoints["kafka"]))
     await producer.start()
     try:
-        with pytest.raises(Undelivered):
-            await kafka.produce(producer, [Message(topic="there is no such topic", key=b"k", value=b"v")])
+        await owner.take([0])
+    finally:
+        await producer.stop()
+    with psycopg.connect(database) as connection:
+        assert connection.execute("SELECT kind FROM ingest.verdicts").fetchall() == [("result",)]
+
+
+async def test_messages_that_are_too_large_are_no_fault_of_the_producer(pipeline: Pipeline) -> None:
+    producer = kafka.producer(Settings(kafka_bootstrap_servers=pipeline.stack.endpoints["kafka"]))
+    await producer.start()
+    try:
+        with pytest.raises(Transient, match="too large") as found:
+            await kafka.produce(producer, [replace(message(pipeline), value=bytes(2 << 20))])
+        assert not isinstance(found.value, Undelivered), "it would be tried with ever new producers"
     finally:
         await producer.stop()
