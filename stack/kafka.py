@@ -16,7 +16,7 @@ from kafka.errors import KafkaError
 
 from stack.jars import classpath
 from stack.ports import Ports
-from stack.process import START_SECONDS, Child, run_to_end
+from stack.process import START_SECONDS, Child, OfOneChild
 
 __all__ = ["Kafka"]
 
@@ -32,7 +32,7 @@ _LOGGING = (
 _FORMAT_SECONDS = 120.0
 
 
-class Kafka:
+class Kafka(OfOneChild):
     """Kafka's broker and controller in one process, on loopback, its data in home/kafka."""
 
     name = "kafka"
@@ -53,16 +53,6 @@ class Kafka:
     def bootstrap(self) -> str:
         """host:port for clients."""
         return f"127.0.0.1:{self._ports['kafka']}"
-
-    @property
-    def pid(self) -> int | None:
-        """The broker's process id while it runs."""
-        return self._child.pid
-
-    @property
-    def ending(self) -> str:
-        """How it ended: exit code or signal; empty while it runs."""
-        return self._child.ending
 
     def start(self, seconds: float = START_SECONDS) -> None:
         """Starts and returns when the broker answers. Raises StackError otherwise."""
@@ -143,4 +133,5 @@ class Kafka:
         cluster = urlsafe_b64encode(raw).decode().rstrip("=")
         command = [*java, "kafka.tools.StorageTool", "format", "--standalone", "-t", cluster, "-c", str(config)]
         command += [part for user in self._scram for part in ("--add-scram", user)]
-        run_to_end(f"kafka could not format its folder {self._folder}", command, env=env, seconds=_FORMAT_SECONDS)
+        what = f"kafka could not format its folder {self._folder}"
+        self._child.run_to_end(what, command, env=env, seconds=_FORMAT_SECONDS)

@@ -14,7 +14,7 @@ from pathlib import Path
 import psycopg
 
 from stack.ports import Ports
-from stack.process import START_SECONDS, Child, StackError, as_user, run_to_end
+from stack.process import START_SECONDS, Child, OfOneChild, StackError
 
 __all__ = ["Postgres"]
 
@@ -35,7 +35,7 @@ _SETTINGS = {
 }
 
 
-class Postgres:
+class Postgres(OfOneChild):
     """A PostgreSQL server with its data in home/postgres and one database, `earful`."""
 
     name = "postgres"
@@ -54,16 +54,6 @@ class Postgres:
     def url(self) -> str:
         """postgresql://... with the password, for the database `earful`, as the superuser."""
         return self._url("earful")
-
-    @property
-    def pid(self) -> int | None:
-        """The server's process id while it runs."""
-        return self._child.pid
-
-    @property
-    def ending(self) -> str:
-        """How it ended: exit code or signal; empty while it runs."""
-        return self._child.ending
 
     def start(self, seconds: float = START_SECONDS) -> None:
         """Starts and returns when it answers queries. Raises StackError otherwise."""
@@ -122,7 +112,7 @@ class Postgres:
         command += ["--auth=scram-sha-256", "--encoding=UTF8", "--locale=C.UTF-8", "--no-instructions"]
         try:
             what = f"postgres could not make its folder {self._data}"
-            run_to_end(what, as_user(self._user, command), env=self._env(), cwd=self._data, seconds=_INITDB_SECONDS)
+            self._child.run_to_end(what, command, env=self._env(), cwd=self._data, seconds=_INITDB_SECONDS)
         except StackError:
             shutil.rmtree(self._data, ignore_errors=True)
             raise

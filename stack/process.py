@@ -20,7 +20,7 @@ from pathlib import Path
 
 import psutil
 
-__all__ = ["MARK", "START_SECONDS", "Child", "StackError", "as_user", "end", "marked", "run_to_end", "set_aside"]
+__all__ = ["MARK", "START_SECONDS", "Child", "OfOneChild", "StackError", "end", "marked", "set_aside"]
 
 MARK = "STACK_OF_EARFUL"
 # A server that lives has so long until it must answer. All are there within 15 s; where twenty others wanted each core Kafka
@@ -35,7 +35,7 @@ class StackError(RuntimeError):
     """A server did not start or did not stop. The text says which, and the end of its log."""
 
 
-def as_user(user: str | None, command: Sequence[str | Path]) -> list[str]:
+def _as_user(user: str | None, command: Sequence[str | Path]) -> list[str]:
     """The command, run as `user` if one is given.
 
     Not subprocess's own `user`: that takes fork() instead of vfork(), and gRPC's fork handlers in this process then
@@ -53,18 +53,6 @@ def set_aside(log: Path) -> None:
     """Before a start writes to it: a log over 20 MB becomes NAME.log.1, in place of an older one."""
     if log.exists() and log.stat().st_size > _LOG_LIMIT_BYTES:
         log.rename(log.with_suffix(".log.1"))
-
-
-def run_to_end(
-    what: str, command: Sequence[str | Path], *, env: Mapping[str, str], seconds: float, cwd: Path | None = None
-) -> None:
-    """Runs a command that ends by itself. Raises StackError that says `what` could not be done, and why."""
-    try:
-        done = subprocess.run(command, env=env, cwd=cwd, capture_output=True, text=True, timeout=seconds, check=False)
-    except subprocess.TimeoutExpired as err:  # its text is the whole command, for Kafka 5 kB of class path
-        raise StackError(f"{what} within {seconds:g} s: the machine may be too busy") from err
-    if done.returncode != 0:
-        raise StackError(f"{what}:\n{done.stdout}{done.stderr}")
 
 
 def marked(home: Path, name: str = "") -> list[psutil.Process]:
@@ -161,7 +149,12 @@ class Child:
         code = self.returncode
         if code is None:
             return ""
-        return f"exit code {code}" if code >= 0 else signal.Signals(-code).name
+        if code >= 0:
+            return f"exit code {code}"
+        try:
+            return signal.Signals(-code).name
+        except ValueError:  # most real-time signals have no name
+            return f"signal {-code}"
 
     def start(self, command: Sequence[str | Path], *, env: Mapping[str, str], cwd: Path | None = None) -> None:
         """Starts the command, after an end of whatever an earlier one of this name left behind."""
@@ -171,14 +164,39 @@ class Child:
         with self.log.open("ab") as log:
             self._log_start = log.tell()
             self._popen = subprocess.Popen(
-                as_user(self._user, command),
+                _as_user(self._user, command),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
-                env={**env, MARK: f"{self.home}:{self.name}"},
+                env=self._marked(env),
                 cwd=cwd or self.home,
                 start_new_session=True,  # Ctrl-C in the terminal is the owner's to handle, not the servers'
             )
+
+    def run_to_end(
+        self,
+        what: str,
+        command: Sequence[str | Path],
+        *,
+        env: Mapping[str, str],
+        seconds: float,
+        cwd: Path | None = None,
+    ) -> None:
+        """Runs a command that prepares the child and ends by itself. Raises StackError: `what` could not be done, and why."""
+        try:
+            done = subprocess.run(
+                _as_user(self._user, command),
+                env=self._marked(env),
+                cwd=cwd or self.home,
+                capture_output=True,
+                text=True,
+                timeout=seconds,
+                check=False,
+            )
+        except subprocess.TimeoutExpired as err:  # its text is the whole command, for Kafka 5 kB of class path
+            raise StackError(f"{what} within {seconds:g} s: the machine may be too busy") from err
+        if done.returncode != 0:
+            raise StackError(f"{what}:\n{done.stdout}{done.stderr}")
 
     def wait_until(self, ready: Callable[[], bool], *, seconds: float) -> None:
         """Returns when ready() says so. Raises StackError if the process ends or the time is over first."""
@@ -201,9 +219,28 @@ class Child:
                 self._popen.wait()
         end(marked(self.home, self.name))
 
+    def _marked(self, env: Mapping[str, str]) -> dict[str, str]:
+        return {**env, MARK: f"{self.home}:{self.name}"}
+
     def _last_lines(self) -> str:
         with self.log.open("rb") as file:
             file.seek(max(self._log_start, self.log.stat().st_size - 64_000))
             lines = file.read().decode(errors="replace").splitlines()
         lines = [line for line in lines if self._telling.search(line)] or lines
         return f"from {self.log}:\n" + "\n".join(line[:500] for line in lines[-15:])
+
+
+class OfOneChild:
+    """A server or a worker that is one child process."""
+
+    _child: Child
+
+    @property
+    def pid(self) -> int | None:
+        """Its process id while it runs."""
+        return self._child.pid
+
+    @property
+    def ending(self) -> str:
+        """How it ended: exit code or signal; empty while it runs or before it was started."""
+        return self._child.ending

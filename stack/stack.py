@@ -64,6 +64,7 @@ class Stack:
         self.kafka = Kafka(self.home, ports)
         self.postgres = Postgres(self.home, ports)
         self.triton = Triton(self.home, ports, model_repositories, extra_env=triton_env)
+        self._starting: set[str] = set()
         self._lock: int | None = None
 
     @property
@@ -91,14 +92,26 @@ class Stack:
         if self._lock is None:
             self.own()
         try:
+            self._starting = {server.name for server in self.servers}
             with ThreadPoolExecutor(len(self.servers)) as pool:
-                started = [pool.submit(server.start) for server in self.servers]
+                started = [pool.submit(self._start, server) for server in self.servers]
             for result in started:
                 result.result()
             write_json(self.home / "endpoints.json", self.endpoints)
         except BaseException:
             self.stop()
             raise
+
+    def _start(self, server: Server) -> None:
+        try:
+            server.start()
+        finally:
+            self._starting.discard(server.name)
+
+    def cut_off(self) -> None:
+        """Kills, from another thread, the servers that start() has not seen healthy yet; it raises StackError then."""
+        for name in tuple(self._starting):
+            end(marked(self.home, name))
 
     def stop(self) -> None:
         """Stops all servers. Leaves no process and no shared memory behind; data and logs stay."""

@@ -27,7 +27,7 @@ import psutil
 from stack.home import write_json
 from stack.pause import Pause
 from stack.plan import Plan
-from stack.process import MARK, Child, StackError, end, marked, set_aside
+from stack.process import MARK, Child, OfOneChild, StackError, end, marked, set_aside
 from stack.stack import Server, Stack
 
 __all__ = ["Supervisor"]
@@ -42,7 +42,7 @@ _START_SECONDS = 6.0  # a start in progress when all is stopped is given so long
 _WORKER_PATIENCE_SECONDS = 15.0
 
 
-class Worker:
+class Worker(OfOneChild):
     """A worker process as the supervisor sees it: healthy while it is alive."""
 
     check_seconds = 1.0
@@ -53,16 +53,6 @@ class Worker:
         self._stack = stack
         self._env = env
         self._child = Child(name, home=stack.home, patience_seconds=_WORKER_PATIENCE_SECONDS)
-
-    @property
-    def pid(self) -> int | None:
-        """Its process id while it runs."""
-        return self._child.pid
-
-    @property
-    def ending(self) -> str:
-        """How it ended: exit code or signal."""
-        return self._child.ending
 
     def start(self) -> None:
         """Starts it with the endpoints as they are now, in our folder: what reads `.env` there reads the caller's."""
@@ -85,7 +75,7 @@ class Supervisor:
         self._plan = plan
         self._workers = [Worker(name, command, self._stack, plan.env) for name, command in plan.workers.items()]
         self._stopping = threading.Event()
-        self._started = threading.Event()  # the servers, or their start has failed
+        self._prepared = threading.Event()  # servers and topics, or that has failed
         self._lock = threading.Lock()
         self._state = "starting"
         self._error: str | None = None
@@ -106,10 +96,7 @@ class Supervisor:
             return 1
         self._write()  # without this one nobody would find us to stop us
         try:
-            self._start_servers()
-            for server in self._stack.servers:
-                self._report(server, "healthy", restarts=0)
-            self._prepare()
+            self._start_servers_and_prepare()
             if not self._stopping.is_set():
                 for worker in self._workers:
                     worker.start()
@@ -139,18 +126,22 @@ class Supervisor:
             self._report_state("failed" if self._error else "stopped", self._error)
         return 1 if self._error else 0
 
-    def _start_servers(self) -> None:
-        threading.Thread(target=self._cut_off_start, name="cut-off", daemon=True).start()
+    def _start_servers_and_prepare(self) -> None:
+        threading.Thread(target=self._cut_off, name="cut-off", daemon=True).start()
         try:
             self._stack.start()
+            for server in self._stack.servers:
+                self._report(server, "healthy", restarts=0)
+            self._prepare()
         finally:
-            self._started.set()
+            self._prepared.set()
 
-    def _cut_off_start(self) -> None:
-        """Who tells us to stop while servers start does not wait for them: a start may take minutes."""
+    def _cut_off(self) -> None:
+        """Who tells us to stop meanwhile does not wait for it: a start may take minutes, and so may a migration."""
         self._stopping.wait()
-        while not self._started.wait(_POLL_SECONDS):
-            end(marked(self._stack.home))
+        while not self._prepared.wait(_POLL_SECONDS):
+            self._stack.cut_off()
+            end(marked(self._stack.home, "prepare"))
 
     def _join(self, unit: Server) -> None:
         """Waits until nobody watches the unit any more: a check takes its time, a start is cut off."""
@@ -183,7 +174,7 @@ class Supervisor:
                 raise StackError(f"`{' '.join(command)}` ended with {done.returncode}; the end of {log}:\n{text}")
 
     def _watch(self, unit: Server) -> None:
-        restarts, misses, pause = 0, 0, Pause()
+        restarts, misses, pause, failed = 0, 0, Pause(), ""
         pause.started()
         while not self._stopping.wait(_CHECK_SECONDS):
             if unit.pid is not None and _healthy(unit):
@@ -195,10 +186,10 @@ class Supervisor:
             if unit.pid is not None and misses < _MISSES:
                 self._report(unit, "failing", restarts=restarts)
                 continue
-            why = f"died ({unit.ending})" if unit.pid is None else "failed its health check"
+            why = failed or (f"died ({unit.ending})" if unit.pid is None else "failed its health check")
             seconds = pause.failed()
             self._report(unit, "restarting", restarts=restarts, error=why)
-            _LOG.warning("%s %s; restarting in %g s", unit.name, why, seconds)
+            _LOG.warning("%s: %s; restarting in %g s", unit.name, why, seconds)
             unit.stop()
             if self._stopping.wait(seconds):
                 return
@@ -207,10 +198,11 @@ class Supervisor:
                 self._start_again(unit)
             except Exception as err:  # noqa: BLE001 - whatever it was, trying again is this loop's work
                 _LOG.error("%s did not start: %s", unit.name, err if isinstance(err, StackError) else repr(err))
-                self._report(unit, "failing", restarts=restarts, error=str(err).partition("\n")[0])
+                failed = str(err).partition("\n")[0] or repr(err)
+                self._report(unit, "failing", restarts=restarts, error=failed)
                 misses = _MISSES
                 continue
-            misses = 0
+            misses, failed = 0, ""
             pause.started()
             self._report(unit, "healthy", restarts=restarts)
 

@@ -17,7 +17,7 @@ from stack.canary import COUNT_SECONDS, Canary
 from stack.home import remove_shared_memory, shm_prefix
 from stack.ports import Ports
 from stack.preflight import libpython_folder
-from stack.process import Child, StackError
+from stack.process import Child, OfOneChild, StackError
 from stack.served import environment_of, exit_seconds, link, served, start_seconds
 
 __all__ = ["Triton"]
@@ -34,7 +34,7 @@ _LEAVING_SECONDS = 5
 _PYTHON_VARIABLES = ("PYTHONHOME", "PYTHONPATH", "VIRTUAL_ENV", "PYTHONSTARTUP")
 
 
-class Triton:
+class Triton(OfOneChild):
     """A Triton server that serves the models of the given repositories (stack/served.py), its files in home/triton.
 
     The server comes from `environment` (made by `make setup`: numpy < 2, and this Python's version), where the models
@@ -72,16 +72,6 @@ class Triton:
     def metrics_url(self) -> str:
         """Where Prometheus reads the server's metrics."""
         return f"http://127.0.0.1:{self._ports['triton_metrics']}/metrics"
-
-    @property
-    def pid(self) -> int | None:
-        """The server's process id while it runs."""
-        return self._child.pid
-
-    @property
-    def ending(self) -> str:
-        """How it ended: exit code or signal; empty while it runs."""
-        return self._child.ending
 
     @property
     def models(self) -> list[str]:

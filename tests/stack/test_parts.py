@@ -20,7 +20,7 @@ from stack.canary import Canary
 from stack.kafka import Kafka
 from stack.pause import Pause
 from stack.ports import Ports
-from stack.process import Child, StackError, run_to_end
+from stack.process import Child, StackError
 from stack.stack import Stack
 from stack.triton import Triton
 
@@ -125,7 +125,9 @@ def test_a_log_over_20_mb_is_set_aside_at_the_next_start(tmp_path: Path) -> None
         assert (aside.exists(), child.log.stat().st_size == 0) == (said, said)
 
 
-@pytest.mark.parametrize(("command", "how"), [("exit 75", "exit code 75"), ("kill -SEGV $$", "SIGSEGV")])
+@pytest.mark.parametrize(
+    ("command", "how"), [("exit 75", "exit code 75"), ("kill -SEGV $$", "SIGSEGV"), ("kill -40 $$", "signal 40")]
+)
 def test_how_a_process_ended_is_told(tmp_path: Path, command: str, how: str) -> None:
     child = Child("one", home=tmp_path)
     assert child.ending == ""
@@ -135,14 +137,14 @@ def test_how_a_process_ended_is_told(tmp_path: Path, command: str, how: str) -> 
     assert child.ending == how
 
 
-def test_a_preparing_command_that_does_not_end_or_fails_is_told_shortly() -> None:
-    env = {"PATH": os.defpath}
+def test_a_preparing_command_that_does_not_end_or_fails_is_told_shortly(tmp_path: Path) -> None:
+    child, env = Child("kafka", home=tmp_path), {"PATH": os.defpath}
     command = ["sh", "-c", "exec sleep 60", *["long/class/path.jar"] * 100]
     with pytest.raises(StackError) as slow:
-        run_to_end("kafka could not format", command, env=env, seconds=0.1)
+        child.run_to_end("kafka could not format", command, env=env, seconds=0.1)
     assert str(slow.value) == "kafka could not format within 0.1 s: the machine may be too busy"
     with pytest.raises(StackError, match=r"^kafka could not format:\nno space\n$"):
-        run_to_end("kafka could not format", ["sh", "-c", "echo no space; exit 1"], env=env, seconds=60)
+        child.run_to_end("kafka could not format", ["sh", "-c", "echo no space; exit 1"], env=env, seconds=60)
 
 
 def test_this_machine_passes_the_preflight() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -16,6 +17,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import psutil
+import psycopg
 import pytest
 
 from stack import control
@@ -223,8 +225,12 @@ class _Dying:
 
     name, check_seconds, pid, ending = "worker", 1.0, None, "SIGSEGV"
     started = False
+    wrong = ""
 
     def start(self) -> None:
+        if self.wrong:
+            wrong, self.wrong = self.wrong, ""
+            raise StackError(wrong)
         self.started = True
         self.pid = os.getpid()  # type: ignore[assignment]
 
@@ -235,22 +241,37 @@ class _Dying:
         return True
 
 
+def watched(home: Path, unit: _Dying) -> bool:
+    """Whether the unit's watch goes on when it has started again. status.json cannot be written: every write is an OSError."""
+    supervisor = Supervisor(home, plan(home))
+    supervisor._order = [unit.name]
+    (home / "status.new").mkdir()  # where it is written first
+    watch = threading.Thread(target=supervisor._watch, args=(unit,))
+    watch.start()
+    until(lambda: unit.started or not watch.is_alive(), seconds=20)
+    alive = watch.is_alive()
+    supervisor.stop()
+    watch.join(10)
+    return alive
+
+
 def test_a_disk_that_takes_no_status_ends_no_watch(
     home: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(Stack, "endpoints", {})
-    supervisor, unit = Supervisor(home, plan(home)), _Dying()
-    supervisor._order = [unit.name]
-    (home / "status.new").mkdir()  # where status.json is written first: every write is an OSError
-    watch = threading.Thread(target=supervisor._watch, args=(unit,))
-    watch.start()
-    until(lambda: unit.started or not watch.is_alive(), seconds=20)
-    watched = watch.is_alive()
-    supervisor.stop()
-    watch.join(10)
-    assert watched
+    assert watched(home, _Dying())
     assert "status.json was not written" in caplog.text
-    assert "worker died (SIGSEGV); restarting in 0.5 s" in caplog.text
+    assert "worker: died (SIGSEGV); restarting in 0.5 s" in caplog.text
+
+
+def test_a_start_that_failed_is_why_the_next_one_is_made(
+    home: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(Stack, "endpoints", {})
+    unit = _Dying()
+    unit.wrong = "no room\nand a long log"
+    assert watched(home, unit)
+    assert "worker: no room; restarting in 1 s" in caplog.text
 
 
 @pytest.mark.parametrize(
@@ -284,8 +305,8 @@ def _commands(pids: set[int]) -> list[str]:
 def test_a_worker_that_cannot_stay_up_is_tried_ever_more_rarely(home: Path) -> None:
     control.up(home, plan(home, workers={"worker": [sys.executable, "-c", "exit(75)"]}))
     log = home / "logs" / "supervisor.log"
-    until(lambda: log.read_text().count("worker died") >= 3)
-    told = re.findall(r"worker died \(exit code 75\); restarting in (\S+) s", log.read_text())
+    until(lambda: log.read_text().count("worker: died") >= 3)
+    told = re.findall(r"worker: died \(exit code 75\); restarting in (\S+) s", log.read_text())
     assert told[:3] == ["0.5", "1", "2"]
     assert {name: state for name, state in states(home).items() if name != "worker"} == dict.fromkeys(
         ["postgres", "kafka", "triton"], "healthy"
@@ -325,11 +346,26 @@ def test_who_stops_a_stack_does_not_wait_for_a_server_that_only_starts(home: Pat
     (models / "aspects" / "1" / "model.py").write_text("import threading\nthreading.Event().wait(600)\n")
 
     def interrupt(state: str) -> None:
-        if marked(home, "triton"):
-            raise KeyboardInterrupt
+        with contextlib.suppress(OSError, LookupError, psycopg.OperationalError):  # not there yet
+            psycopg.connect(Stack(home, model_repositories=[]).postgres.url).close()
+            if marked(home, "triton"):
+                raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         control.up(home, plan(home, model_repositories=[str(models)]), tick=interrupt)
+    assert control.status(home)["state"] == "stopped", "it was killed, because it did not stop"
+    assert marked(home) == []
+    assert "database system is shut down" in (home / "logs" / "postgres.log").read_text(), "a healthy server was killed"
+
+
+def test_who_stops_a_stack_does_not_wait_for_its_preparation(home: Path) -> None:
+    def interrupt(state: str) -> None:
+        if marked(home, "prepare"):
+            raise KeyboardInterrupt
+
+    endless = [sys.executable, "-c", "import threading; threading.Event().wait(600)"]
+    with pytest.raises(KeyboardInterrupt):
+        control.up(home, plan(home, prepare=[endless]), tick=interrupt)
     assert control.status(home)["state"] == "stopped", "it was killed, because it did not stop"
     assert marked(home) == []
 
