@@ -9,10 +9,11 @@ from typing import Annotated
 import typer
 
 from commands.context import UNAVAILABLE, WRONG, console, errors, fail
-from commands.phi4_fetch import REPOSITORY, FetchError, HubAway, download, listing, missing_bytes
+from commands.phi4_fetch import REPOSITORY, download, listing, missing_bytes
 from commands.torch_needed import need_torch
 from errors import EarfulError
 from settings import PROJECT
+from speech.phi4.hub import FetchError, HubAway
 
 __all__ = ["phi4"]
 

@@ -6,36 +6,20 @@ that a later run goes on with exactly the same files. Every file's hash is compa
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import shutil
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from speech.phi4.config import NATIVE_REVISION
+from speech.phi4.hub import FetchError, explained, wanted
 
-__all__ = ["REPOSITORY", "FetchError", "HubAway", "Listing", "RemoteFile", "download", "listing", "missing_bytes"]
+__all__ = ["REPOSITORY", "Listing", "RemoteFile", "download", "listing", "missing_bytes"]
 
 REPOSITORY = "microsoft/Phi-4-multimodal-instruct"
-_ADAPTER = "speech-lora/"
-_NAMES = ("REVISION", "README.md")
-_ENDINGS = (".json", ".safetensors", ".txt")
 _BLOCK = 1 << 22
-_AWAY = "the hub does not answer; HF_ENDPOINT names another one. What is there already stays"
-#: Errors of a file, not of a connection: full, too large, not ours, read only, not a folder, broken.
-_DISK = frozenset(
-    {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EIO}
-)
-
-
-class FetchError(Exception):
-    """The files cannot be had, or are not what the hub says they are; the sentence says what to do."""
-
-
-class HubAway(FetchError):
-    """The hub does not answer."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,11 +60,11 @@ def listing(folder: Path, *, repository: str = REPOSITORY, revision: str | None 
     kept = folder / "REVISION"
     if revision is None:
         revision = kept.read_text().strip() if kept.is_file() else NATIVE_REVISION
-    with _explained(repository, revision):
+    with explained(repository, revision):
         found = HfApi().model_info(repository, revision=revision, files_metadata=True)
     files, left_out = [], []
     for one in found.siblings or ():
-        if not _wanted(one.rfilename):
+        if not wanted(one.rfilename):
             left_out.append(one.rfilename)
             continue
         sha256 = one.lfs.sha256 if one.lfs is not None else None
@@ -109,7 +93,7 @@ def download(found: Listing, folder: Path, *, tell: Callable[[str], None] = lamb
     """
     from huggingface_hub import hf_hub_download
 
-    with _explained(found.repository, found.commit):
+    with explained(found.repository, found.commit):
         folder.mkdir(parents=True, exist_ok=True)
         free = shutil.disk_usage(folder).free
         missing = missing_bytes(found, folder)
@@ -120,7 +104,7 @@ def download(found: Listing, folder: Path, *, tell: Callable[[str], None] = lamb
         if file.is_at(folder):
             continue
         tell(f"{file.name}  {file.size / 1e6:,.1f} MB")
-        with _explained(found.repository, found.commit):
+        with explained(found.repository, found.commit):
             hf_hub_download(found.repository, file.name, revision=found.commit, local_dir=folder)
     wrong = [file for file in found.files if not _same(file, folder)]
     for file in wrong:
@@ -133,12 +117,6 @@ def download(found: Listing, folder: Path, *, tell: Callable[[str], None] = lamb
         shutil.rmtree(notes, ignore_errors=True)
         with suppress(OSError):  # somebody else's, too
             notes.parent.rmdir()
-
-
-def _wanted(name: str) -> bool:
-    if "/" in name:
-        return name.startswith(_ADAPTER)
-    return name in _NAMES or name.startswith("LICENSE") or name.endswith(_ENDINGS)
 
 
 def _same(file: RemoteFile, folder: Path) -> bool:
@@ -156,30 +134,3 @@ def _digest(path: Path, digest: hashlib._Hash) -> str:
         while block := content.read(_BLOCK):
             digest.update(block)
     return digest.hexdigest()
-
-
-@contextmanager
-def _explained(repository: str, revision: str) -> Iterator[None]:
-    """The hub's many errors as two, and the disk's."""
-    from httpx import HTTPError
-    from huggingface_hub.errors import (
-        EntryNotFoundError,
-        HfHubHTTPError,
-        LocalEntryNotFoundError,
-        RepositoryNotFoundError,
-        RevisionNotFoundError,
-    )
-
-    try:
-        yield
-    except LocalEntryNotFoundError as err:  # one of the next kind by its class, but it is the hub that did not answer
-        raise HubAway(_AWAY) from err
-    except (RepositoryNotFoundError, RevisionNotFoundError, EntryNotFoundError) as err:
-        raise FetchError(f"the hub has no {repository} at {revision}, or not for you") from err
-    except (HTTPError, HfHubHTTPError, OSError) as err:
-        if isinstance(err, OSError) and err.errno in _DISK:
-            raise FetchError(f"{err.filename or 'the disk'}: {err.strerror}; what is there stays") from err
-        status = err.response.status_code if isinstance(err, HfHubHTTPError) else None
-        if status is not None and status < 500:
-            raise FetchError(f"the hub refuses {repository} at {revision}: status {status}") from err
-        raise HubAway(_AWAY) from err

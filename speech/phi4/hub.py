@@ -1,21 +1,77 @@
-"""Weights by a revision of the hub, `hub:OWNER/NAME@REVISION`: what the speech path needs of it, in the hub's own cache.
+"""The hub: which files of a checkpoint there the speech path needs, its errors in a sentence, and weights by revision.
 
-`earful phi4 fetch` is for a folder of one's own, and compares hashes; this is for machines that share such a cache. What the
-cache holds needs no hub.
+`hub:OWNER/NAME@REVISION` is kept in the hub's own cache, for machines that share one; what that holds needs no hub.
+`earful phi4 fetch` is for a folder of one's own, and compares hashes.
 """
 
 from __future__ import annotations
 
+import errno
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 from speech.phi4.config import NATIVE_REVISION, CheckpointError, read_config
 
-__all__ = ["local_folder"]
+__all__ = ["FetchError", "HubAway", "explained", "local_folder", "wanted"]
 
 _NAME = re.compile(r"hub:([\w.-]+/[\w.-]+)(?:@([\w./-]+))?")
-_WANTED = ["*.json", "*.safetensors", "*.txt", "LICENSE*", "README.md"]
-_UNWANTED = ["vision-lora/*"]
+_TOP = ("*.json", "*.safetensors", "*.txt", "LICENSE*", "README.md")
+_ADAPTER = "speech-lora/*"
+_AWAY = "the hub does not answer; HF_ENDPOINT names another one. What is there already stays"
+#: Errors of a file, not of a connection: full, too large, not ours, read only, not a folder, broken.
+_DISK = frozenset(
+    {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EIO}
+)
+
+
+class FetchError(Exception):
+    """The files cannot be had, or are not what the hub says they are; the sentence says what to do."""
+
+
+class HubAway(FetchError):
+    """The hub does not answer."""
+
+
+def wanted(name: str) -> bool:
+    """Whether the speech path needs this file: neither vision nor code."""
+    return any(fnmatchcase(name, one) for one in ([_ADAPTER] if "/" in name else _TOP))
+
+
+@contextmanager
+def explained(repository: str, revision: str) -> Iterator[None]:
+    """The hub's many errors and the disk's as FetchError, or HubAway."""
+    from httpx import HTTPError
+    from huggingface_hub.errors import (
+        EntryNotFoundError,
+        HfHubHTTPError,
+        LocalEntryNotFoundError,
+        RepositoryNotFoundError,
+        RevisionNotFoundError,
+    )
+
+    def refused_or_away(err: BaseException | None) -> FetchError:
+        status = err.response.status_code if isinstance(err, HfHubHTTPError) else 500
+        return (
+            FetchError(f"the hub refuses {repository} at {revision}: status {status}")
+            if status < 500
+            else HubAway(_AWAY)
+        )
+
+    try:
+        yield
+    except (
+        LocalEntryNotFoundError
+    ) as err:  # one of the next kind by its class, but it is the hub that did not answer, or so
+        raise refused_or_away(err.__cause__) from err
+    except (RepositoryNotFoundError, RevisionNotFoundError, EntryNotFoundError) as err:
+        raise FetchError(f"the hub has no {repository} at {revision}, or not for you") from err
+    except (HTTPError, HfHubHTTPError, OSError) as err:
+        if isinstance(err, OSError) and err.errno in _DISK:
+            raise FetchError(f"{err.filename or 'the disk'}: {err.strerror}; what is there stays") from err
+        raise refused_or_away(err) from err
 
 
 def local_folder(weights: str | Path) -> Path:
@@ -30,21 +86,25 @@ def local_folder(weights: str | Path) -> Path:
     if name is None:
         raise CheckpointError(f"{weights} is no revision of the hub: write hub:OWNER/NAME@REVISION")
     repository, revision = name[1], name[2] or NATIVE_REVISION
-    folder = _download(repository, revision, ["config.json"])
     try:
-        read_config(folder)
-    except CheckpointError as err:
-        raise CheckpointError(str(err).replace(str(folder), f"{repository} at {revision}")) from err
-    return _download(repository, folder.name, _WANTED)  # of the commit that was resolved
+        folder = _download(repository, revision, ("config.json",))
+        try:
+            read_config(folder)
+        except CheckpointError as err:
+            raise CheckpointError(str(err).replace(str(folder), f"{repository} at {revision}")) from err
+        commit = folder.name  # what the revision was resolved to
+        _download(repository, commit, (_ADAPTER,))
+        return _download(repository, commit, _TOP)
+    except FetchError as err:
+        raise CheckpointError(str(err)) from err
 
 
-def _download(repository: str, revision: str, wanted: list[str]) -> Path:
+def _download(repository: str, revision: str, patterns: tuple[str, ...]) -> Path:
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, RepositoryNotFoundError, RevisionNotFoundError
 
-    try:
-        return Path(snapshot_download(repository, revision=revision, allow_patterns=wanted, ignore_patterns=_UNWANTED))
-    except (RepositoryNotFoundError, RevisionNotFoundError) as err:
-        raise CheckpointError(f"the hub has no {repository} at {revision}, or not for you") from err
-    except (HfHubHTTPError, OSError) as err:
-        raise CheckpointError(f"the hub does not answer; HF_ENDPOINT names another one ({type(err).__name__})") from err
+    # The hub's own patterns cross folders: "*.json" would take those of every adapter.
+    others = None if patterns == (_ADAPTER,) else ["*/*"]
+    with explained(repository, revision):
+        return Path(
+            snapshot_download(repository, revision=revision, allow_patterns=list(patterns), ignore_patterns=others)
+        )

@@ -21,12 +21,13 @@ class Hub:
     """`files` by name; those ending in .safetensors are told with sha256, the rest with git's hash.
 
     A download of `breaks` stops after half of it, once. `lies` are sent with other content of the same size.
-    `asked` are the downloads, with the Range that was wanted.
+    `refuses` is the status that whoever asks gets. `asked` are the downloads, with the Range that was wanted.
     """
 
     repository: str
     files: dict[str, bytes]
     breaks: str | None = None
+    refuses: int | None = None
     lies: set[str] = field(default_factory=set)
     asked: list[tuple[str, str | None]] = field(default_factory=list)
     url: str = ""
@@ -57,6 +58,9 @@ def serving(hub: Hub) -> Iterator[Hub]:
 
         def do_GET(self) -> None:
             path = unquote(urlsplit(self.path).path)
+            if hub.refuses is not None:
+                self.answer(hub.refuses, b"", {})
+                return
             if path in (f"/api/models/{hub.repository}/revision/{rev}" for rev in ("refs/pr/70", COMMIT)):
                 self.answer(200, json.dumps(hub.info()).encode(), {"Content-Type": "application/json"})
                 return

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -26,7 +27,12 @@ FILES = {
     "model.safetensors": b"m",
     "speech-lora/adapter_model.safetensors": b"a",
 }
-OTHER = {"vision-lora/adapter_model.safetensors": b"v", "modeling_phi4mm.py": b"code"}
+OTHER = {
+    "vision-lora/adapter_model.safetensors": b"v",
+    "modeling_phi4mm.py": b"code",
+    "onnx/config.json": b"{}",
+    "runs/README.md": b"notes",
+}
 SCRIPT = """
 import sys
 from speech.phi4.config import CheckpointError
@@ -57,7 +63,7 @@ def test_a_revision_is_a_folder_with_what_speech_needs(hub: Hub, tmp_path: Path)
     folder = Path(ask(hub, tmp_path))
     assert {name: (folder / name).read_bytes() for name in FILES} == FILES
     assert folder.name == COMMIT
-    assert sorted(name for name, _ in hub.asked) == sorted(FILES), "each once, and neither vision nor code"
+    assert sorted(name for name, _ in hub.asked) == sorted(FILES), "each once, and nothing else"
     hub.asked.clear()
     assert ask(hub, tmp_path) == str(folder)
     assert hub.asked == []
@@ -93,6 +99,14 @@ def test_what_the_hub_has_not_is_one_sentence(hub: Hub, tmp_path: Path) -> None:
     assert ask(hub, tmp_path, "hub:some/one@main") == "refused: the hub has no some/one at main, or not for you"
     hub.url = "http://127.0.0.1:9"
     assert ask(hub, tmp_path).startswith("refused: the hub does not answer; HF_ENDPOINT names another one")
+
+
+def test_a_hub_that_refuses_and_a_disk_that_does_are_told_as_that(hub: Hub, tmp_path: Path) -> None:
+    hub.refuses = 403
+    assert ask(hub, tmp_path) == "refused: the hub refuses some/one at refs/pr/70: status 403"
+    hub.refuses = None
+    (tmp_path / "hub").write_text("a file where the cache's folder should be")
+    assert re.fullmatch(r"refused: .*/hub.*: (Not a directory|File exists); what is there stays", ask(hub, tmp_path))
 
 
 def test_folders_stay_what_they_are_and_names_are_checked(tmp_path: Path) -> None:
