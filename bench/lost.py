@@ -11,17 +11,22 @@ import argparse
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 from rich.console import Console
 
 from bench.result import Result, table, write
-from speech.pieces import cut_pieces
+from speech.pieces import cut_channels
 from speech.segment import Segmenter
 from speech.whisper import find_weights, resample
 from stream.files import read_file
+
+if TYPE_CHECKING:
+    from faster_whisper import WhisperModel
 
 __all__ = ["Lost", "count", "lost", "main"]
 
@@ -55,12 +60,11 @@ def lost(files: Sequence[Path]) -> Iterator[Result]:
     segmenter = Segmenter()
     for file in files:
         pcm, rate = read_file(file)
-        pieces = cut_pieces(pcm, rate, segmenter)
-        for channel in sorted({piece.channel for piece in pieces}):
+        for channel, cuts in enumerate(cut_channels(pcm, rate, segmenter)):
             words = words_of(resample(pcm[:, channel].astype(np.float32) / np.float32(32768), rate))
             if not words:
                 continue
-            spans = [(one.start_ms / 1000, one.end_ms / 1000) for one in pieces if one.channel == channel]
+            spans = [(cut.start_sample / rate, cut.end_sample / rate) for cut in cuts]
             found, name, unit = count(words, spans), f"{file.stem}_{channel}", f"% of {len(words)} words"
             share = 100 * found.untouched / found.words
             target = f"at most {MOST:g}"
@@ -70,13 +74,17 @@ def lost(files: Sequence[Path]) -> Iterator[Result]:
 
 def words_of(audio: NDArray[np.float32]) -> list[Span]:
     """Of float32 [n] at 16 kHz."""
-    from faster_whisper import WhisperModel
-
-    model = WhisperModel(str(find_weights()), device="cpu", compute_type="int8", local_files_only=True)
-    segments, _ = model.transcribe(
+    segments, _ = _model().transcribe(
         audio, beam_size=1, temperature=0.0, condition_on_previous_text=False, word_timestamps=True
     )
     return [(word.start, word.end) for segment in segments for word in segment.words or ()]
+
+
+@cache
+def _model() -> WhisperModel:
+    from faster_whisper import WhisperModel
+
+    return WhisperModel(str(find_weights()), device="cpu", compute_type="int8", local_files_only=True)
 
 
 def main(arguments: list[str] | None = None) -> int:

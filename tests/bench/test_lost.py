@@ -36,5 +36,9 @@ def test_each_channel_in_which_words_are_heard_is_told(tmp_path: Path, monkeypat
     whole, middle = lost.lost([tmp_path / "talk.wav"])
     assert (whole.name, whole.value, whole.unit, whole.met) == ("words_lost_talk_0", 50.0, "% of 2 words", False)
     assert (middle.name, middle.value, middle.met) == ("words_lost_middle_talk_0", 50.0, None)
+    soundfile.write(tmp_path / "talk.wav", quiet, rate)
+    assert [one.value for one in lost.lost([tmp_path / "talk.wav"])] == [100.0, 100.0], (
+        "nothing was cut of this channel"
+    )
     monkeypatch.setattr(lost, "words_of", lambda audio: [])
     assert list(lost.lost([tmp_path / "talk.wav"])) == []
