@@ -25,6 +25,8 @@ Cells = dict[Row, dict[str, dict[int, Mapping[str, Any]]]]  # row -> training se
 BOTH = ("REST14", "LAP14")  # the domains that ARTS has
 #: Arms that were picked after looking at earlier seeds: the least seed that was trained after that.
 FRESH = {"no_contrast": 3}
+#: What a result was trained in that does not say.
+_UNSAID = "bfloat16"
 SETS = ("REST14", "LAP14", "REST15", "REST16", "MAMS", "Twitter")
 # The paper's best test scores (accuracy / macro-F1), chosen on the test sets: anchors, not a like comparison.
 PAPER = {
@@ -95,11 +97,12 @@ def twins(cells: Cells, row: Row) -> list[Row]:
 def compare(cells: Cells, row: Row, twin_row: Row, *names: str, since: int = 0) -> dict[str, float] | None:
     """A row less its plain twin on ARTS, mean of the named sets: difference of ARS with its interval, and of clean accuracy.
 
-    Of seeds that both rows have on all of these sets, `since` being the least.
+    Of seeds that both rows have on all of these sets, in one precision; `since` is the least.
     """
     mine, twin = ([cells.get(r, {}).get(name, {}) for name in names] for r in (row, twin_row))
-    seeds = sorted(s for s in set.intersection(*(set(runs) for runs in [*mine, *twin])) if s >= since)
-    if not seeds or any(f"ARTS-{name}" not in runs[seeds[0]]["tests"] for name, runs in zip(names, mine, strict=True)):
+    runs = [*mine, *twin]
+    seeds = sorted(s for s in set.intersection(*map(set, runs)) if s >= since and _alike([one[s] for one in runs]))
+    if not seeds or any(f"ARTS-{name}" not in one[seeds[0]]["tests"] for name, one in zip(names, mine, strict=True)):
         return None
 
     def flags(runs: Mapping[int, Mapping[str, Any]], name: str) -> np.ndarray:
@@ -113,18 +116,18 @@ def compare(cells: Cells, row: Row, twin_row: Row, *names: str, since: int = 0) 
     return {"n": float(len(seeds)), "ars": mean, "low": low, "high": high, "clean": float(np.mean(clean))}
 
 
-def _differences(cells: Cells, *names: str, since: Mapping[str, int] | None = None) -> list[tuple[Row, list[str]]]:
-    """By row that is no twin, and by its twins: n, epochs, ARS, interval, clean accuracy. `since`: by arm, the least seed."""
+def _alike(runs: Sequence[Mapping[str, Any]]) -> bool:
+    return len({run.get("precision", _UNSAID) for run in runs}) == 1
+
+
+def _differences(cells: Cells, row: Row, *names: str, since: int = 0) -> list[list[str]]:
+    """A row less each of its twins: n, epochs, ARS, interval, clean accuracy. Of a twin itself nothing."""
     out = []
-    for row in cells:
-        if row[2] == "plain" or (since is not None and row[2] not in since):
-            continue
-        for twin in twins(cells, row):
-            d = compare(cells, row, twin, *names, since=since[row[2]] if since else 0)
-            if d:
-                ars, low, high, clean = (f"{100 * d[k]:+.1f}" for k in ("ars", "low", "high", "clean"))
-                epochs = str(row[4]) if row[4] == twin[4] else f"{row[4]}, twin {twin[4]}"
-                out.append((row, [f"{d['n']:.0f}", epochs, ars, f"{low} to {high}", clean]))
+    for twin in twins(cells, row) if row[2] != "plain" else []:
+        if d := compare(cells, row, twin, *names, since=since):
+            ars, low, high, clean = (f"{100 * d[k]:+.1f}" for k in ("ars", "low", "high", "clean"))
+            epochs = str(row[4]) if row[4] == twin[4] else f"{row[4]}, twin {twin[4]}"
+            out.append([f"{d['n']:.0f}", epochs, ars, f"{low} to {high}", clean])
     return out
 
 
@@ -144,19 +147,21 @@ def render(cells: Cells) -> str:
         for scores in (("accuracy", "macro_f1"), ("ars",), ("revtgt_accuracy", "revnon_accuracy", "adddiff_accuracy")):
             columns.append(lambda sets, t=t, scores=scores: _cell(sets.get(t), f"ARTS-{t}", *scores))  # type: ignore[misc]
     out.append(_table(head, [*([name, *values] for name, values in ARTS_PAPER.items()), *_by_row(cells, columns)]))
-    by_set = {t: _differences(cells, t) for t in BOTH}
     out.append(
         "**CVIB, and each of its ablations, less the plain twin**, in points; interval: paired bootstrap over ARTS groups"
         " and seeds (no claim on n < 3):\n"
     )
-    one = [[_name(row), t, *values] for r in cells for t in BOTH for row, values in by_set[t] if row == r]
+    one = [[_name(row), t, *values] for row in cells for t in BOTH for values in _differences(cells, row, t)]
     out.append(_table(["", "set", "n", "epochs", "ARS", "95 % interval", "clean accuracy"], one))
     out.append(
         "**The same on the mean of REST14 and LAP14**, of the seeds that both sets have; one draw of seeds serves both sets:\n"
     )
-    mean = [[_name(row), "all", *values] for row, values in _differences(cells, *BOTH)]
+    mean = [[_name(row), "all", *values] for row in cells for values in _differences(cells, row, *BOTH)]
+    fresh = [(row, FRESH[row[2]]) for row in cells if row[2] in FRESH]
     mean += [
-        [_name(row), f"from {FRESH[row[2]]} on", *values] for row, values in _differences(cells, *BOTH, since=FRESH)
+        [_name(row), f"from {since} on", *values]
+        for row, since in fresh
+        for values in _differences(cells, row, *BOTH, since=since)
     ]
     out.append(_table(["", "seeds", "n", "epochs", "ARS", "95 % interval", "clean accuracy"], mean))
     out.append(

@@ -66,6 +66,15 @@ class Chaos(Pipeline):
                 del fates[0]
             worker.start(**(fates[0] if fates else {"FAULT_STEP": ""}))
 
+    def strike(self, worker: Worker) -> None:
+        """SIGKILL. Who left by itself in that very moment is started again, and struck then."""
+        while True:
+            self.tend()
+            worker.kill()
+            self.wait(lambda: worker.returncode is not None, "the end of a killed worker")
+            if worker.returncode == -signal.SIGKILL:
+                return
+
     def unmet(self) -> int:
         """Fates that no worker has met yet."""
         return sum(len(fates) for fates in self._dooms.values())

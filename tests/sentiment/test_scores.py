@@ -117,6 +117,20 @@ def test_files_of_several_machines_make_one_table(tmp_path: Path) -> None:
     assert "25.0 50.0" in text
 
 
+def test_runs_of_another_precision_are_no_pair(tmp_path: Path) -> None:
+    made = [cell(arm, seed, flags, 0.7) for seed in (0, 1, 2) for arm, flags in (("cvib", "11"), ("plain", "10"))]
+    for n, said in ((2, "float32"), (3, "float32"), (5, "float32")):  # seed 0 does not say, seed 2 says two things
+        made[n]["precision"] = said
+    for n, one in enumerate(made):
+        (tmp_path / f"{n}.json").write_text(json.dumps(one), encoding="utf-8")
+    cells = load([*tmp_path.iterdir()])
+    difference = compare(
+        cells, ("tiny", "improved", "cvib", "pair", 5), ("tiny", "improved", "plain", "pair", 5), "LAP14"
+    )
+    assert difference is not None
+    assert difference["n"] == 2
+
+
 def test_an_ablation_has_the_twin_of_its_preset_and_one_that_trained_longer(tmp_path: Path) -> None:
     changed = cell("cvib", 0, "1111", 0.9) | {"preset": "pressed", "changes": {"kl": "1.0", "gates": "last"}}
     longer = cell("plain", 0, "1100", 0.8)
