@@ -33,7 +33,8 @@ SELECT l.stage, l.run_id, l.partition, v.kind, v.reason, min(v.first_offset) AS 
  GROUP BY 1, 2, 3, 4, 5 ORDER BY 1, 2, 4"""
 
 
-#: How far the stages are in a partition; a call has the same one in each topic, which all have as many.
+#: How far the stages are in a partition. A call has the same one in each topic where its producer chose it by murmur2 of the
+#: call's id, as Java's and ours do; the later stages' is another where not.
 DONE = """
 SELECT DISTINCT ON (stage) stage, run_id, topic, partition, next_offset, updated_at FROM ingest.ledger
  WHERE stage = ANY(%(stages)s) AND partition = %(partition)s
@@ -96,7 +97,7 @@ def call(call_id: str, as_json: AsJson = False) -> None:
         current = next((run for run in found["runs"] if run["current"]), None)
         state = current["state"] if current else found["state"]
         held = state == "streaming" and found["paused"]
-        found["waits_for"] = WAITS_FOR.get("paused" if held else state, "nothing")
+        found["waits_for"] = WAITS_FOR.get("paused" if held else state) or of_a_replay(state, letters)
     show(found, as_json)
 
 
@@ -127,8 +128,15 @@ def review(review_id: str, as_json: AsJson = False) -> None:
         for run in found["runs"][-1:]:
             key = {"stages": ["reviewer"], "partition": run["source_partition"]}
             found["stages_of_its_partition"] = connection.execute(DONE, key).fetchall()
-        found["waits_for"] = "the reviewer, in the current run" if found["state"] == "submitted" else "nothing"
+        submitted = found["state"] == "submitted"
+        found["waits_for"] = "the reviewer, in the current run" if submitted else of_a_replay(found["state"], letters)
     show(found, as_json)
+
+
+def of_a_replay(state: str, letters: list[dict[str, Any]]) -> str:
+    """What one waits for that nothing but a replay can help."""
+    replayed = state == "dead_lettered" and letters and letters[-1]["replayed_at"] is not None
+    return "its replay, which no stage has reached yet" if replayed else "nothing"
 
 
 def show(found: dict[str, Any], as_json: bool) -> None:

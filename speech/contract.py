@@ -87,7 +87,7 @@ class InvalidRequest(Permanent):
 
 
 class UnsupportedTask(Permanent):
-    """The engine does not offer this task or language: ask another engine."""
+    """The engine does not offer this task or language, though it knows its name: ask another engine."""
 
     def __init__(self, detail: str) -> None:
         super().__init__("unsupported_task", detail)

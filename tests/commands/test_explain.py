@@ -115,3 +115,6 @@ def test_a_record_that_was_buried(run: Run, pipeline: Pipeline) -> None:
     [letter] = told["dead_letters"]
     assert (letter["reason"], letter["offset"], told["waits_for"]) == ("invalid_json", place.offset, "nothing")
     assert told["state"] == "dead_lettered"
+    replayed = "UPDATE ingest.dead_letters SET replayed_at = now() WHERE dead_letter_id = %s RETURNING 1"
+    assert pipeline.one(replayed, letter["dead_letter_id"]) == 1  # as if it were on its way
+    assert run("explain", "review", "explained-buried", "--json").json()["waits_for"].startswith("its replay")
