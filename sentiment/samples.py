@@ -29,7 +29,7 @@ def sample_reviews(folder: Path = SAMPLES) -> list[Sentence]:
 
 
 def sample_calls(folder: Path = SAMPLES) -> list[Sentence]:
-    """The calls' labelled aspects, each in the first utterance that holds its exact words, the customer's before the agent's.
+    """The calls' labelled aspects, each in the first utterance that holds its words (in any case), the customer's first.
 
     The labels name no place, so an aspect whose words nobody says is left out.
     """

@@ -76,10 +76,12 @@ class Speech:
     ) -> Speech:
         """From a checkpoint folder; raises CheckpointError with what to do."""
         folder = Path(folder)
+        tokenizer = _tokenizer(folder / "tokenizer.json")
+        Prompts(tokenizer)  # what it lacks is told before gigabytes are read
         model = Phi4Model.load(folder, device=device, dtype=dtype, lora=lora, narrowband=narrowband)
         return cls(
             model,
-            _tokenizer(folder / "tokenizer.json"),
+            tokenizer,
             limits or Limits(),
             version=weights_version(folder, dtype=str(dtype).removeprefix("torch."), lora=lora),
             stop_ids=read_stop_ids(folder, model.config),

@@ -18,18 +18,12 @@ from commands.admin import pad
 from settings import Settings
 from stack.stack import Stack
 from tests.faults.chaos import Chaos
-from tests.faults.load import Item, Load
+from tests.faults.load import Load
 from tests.faults.oracle import content, difference, examine
 from tests.faults.results import Figures
 from tests.faults.test_repeats import restart, stop
 
 SEED = 12
-
-
-def halves(p: Chaos, load: Load) -> tuple[list[Item], list[Item]]:
-    """The calls of the second half began in the first."""
-    first, second = load.slices(p.topics, 2)
-    return first, second
 
 
 @pytest.mark.proof(12)
@@ -41,7 +35,7 @@ def test_postgres_restored_to_an_older_state(
     with Chaos(stack) as p:
         p.expects_deaths = False
         p.start()
-        first, second = halves(p, small)
+        first, second = small.slices(p.topics, 2)
         p.send(first)
         p.wait_until_settled(120)
         stop(p)
@@ -69,7 +63,7 @@ def test_a_log_trimmed_past_the_watermark(stack: Stack, figures: Figures) -> Non
     with Chaos(stack, partitions=1) as p:
         p.expects_deaths = False
         p.start(["reviewer"])
-        first, second = halves(p, load)
+        first, second = load.slices(p.topics, 2)
         p.send(first)
         p.wait_until_settled(60)
         stop(p)
@@ -130,7 +124,7 @@ def test_topics_deleted_and_made_again(stack: Stack, small: Load, small_content:
     with Chaos(stack) as p:
         p.expects_deaths = False
         p.start()
-        first, second = halves(p, small)
+        first, second = small.slices(p.topics, 2)
         p.send(first)
         p.wait_until_settled(120)
         assert p.one("SELECT count(*) FROM ingest.segmenter_state") > 0
@@ -189,7 +183,7 @@ def test_kafka_restored_to_an_older_state(
     with Chaos(own_stack) as p:
         p.expects_deaths = False
         p.start()
-        first, second = halves(p, small)
+        first, second = small.slices(p.topics, 2)
         p.send(first)
         p.wait_until_settled(120)
         stop(p)
