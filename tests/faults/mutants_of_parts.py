@@ -208,7 +208,12 @@ PARTS: tuple[Mutant, ...] = (
                 '            away.append(f"{place} (connection refused)")',
                 '            raise ValueError(f"{place} (connection refused)") from None',
             ),
-            Edit("workers/kafka.py", 'Undelivered(f"Kafka did not take it', 'ValueError(f"Kafka did not take it'),
+            Edit(
+                "workers/kafka.py",
+                'Undelivered(f"Kafka did not take it within',
+                'ValueError(f"Kafka did not take it within',
+            ),
+            Edit("workers/kafka.py", 'Undelivered(f"Kafka did not take it (', 'ValueError(f"Kafka did not take it ('),
             Edit("workers/relay.py", "except (DBAPIError, KafkaError, OSError)", "except (DBAPIError, OSError)"),
             Edit(
                 "workers/app.py",
