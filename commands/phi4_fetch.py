@@ -13,7 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from speech.phi4.config import NATIVE_REVISION
+from speech.phi4.config import NATIVE_REVISION, CheckpointError, read_config
 from speech.phi4.hub import FetchError, explained, wanted
 
 __all__ = ["REPOSITORY", "Listing", "RemoteFile", "download", "listing", "missing_bytes"]
@@ -99,13 +99,15 @@ def download(found: Listing, folder: Path, *, tell: Callable[[str], None] = lamb
         missing = missing_bytes(found, folder)
         if missing > free:
             raise FetchError(f"{missing / 1e9:.1f} GB are to come and {folder} has {free / 1e9:.1f} GB free")
-        (folder / "REVISION").write_text(found.commit + "\n")
-    for file in found.files:
-        if file.is_at(folder):
-            continue
-        tell(f"{file.name}  {file.size / 1e6:,.1f} MB")
-        with explained(found.repository, found.commit):
-            hf_hub_download(found.repository, file.name, revision=found.commit, local_dir=folder)
+    # config.json first: the old layout is refused by it, before gigabytes come, and leaves no REVISION.
+    for file in sorted(found.files, key=lambda file: file.name != "config.json"):
+        if not file.is_at(folder):
+            tell(f"{file.name}  {file.size / 1e6:,.1f} MB")
+            with explained(found.repository, found.commit):
+                hf_hub_download(found.repository, file.name, revision=found.commit, local_dir=folder)
+        if file.name == "config.json":
+            _check_layout(found, folder)
+            (folder / "REVISION").write_text(found.commit + "\n")
     wrong = [file for file in found.files if not _same(file, folder)]
     for file in wrong:
         (folder / file.name).unlink(missing_ok=True)
@@ -117,6 +119,14 @@ def download(found: Listing, folder: Path, *, tell: Callable[[str], None] = lamb
         shutil.rmtree(notes, ignore_errors=True)
         with suppress(OSError):  # somebody else's, too
             notes.parent.rmdir()
+
+
+def _check_layout(found: Listing, folder: Path) -> None:
+    try:
+        read_config(folder)
+    except CheckpointError as err:
+        (folder / "config.json").unlink()
+        raise FetchError(str(err).replace(str(folder), f"{found.repository} at {found.commit}")) from err
 
 
 def _same(file: RemoteFile, folder: Path) -> bool:

@@ -16,7 +16,7 @@ from tests.commands.hub import COMMIT, Hub, serving
 ROOT = Path(__file__).parents[2]
 BIG = "model-00001-of-00001.safetensors"
 WANTED = {
-    "config.json": b"{}",
+    "config.json": b'{"model_type": "phi4_multimodal"}',
     "tokenizer.json": b"[]",
     "LICENSE": b"MIT",
     BIG: bytes(range(256)) * 180_000,  # the downloader keeps what came in pieces of 10 MB
@@ -89,6 +89,20 @@ def test_it_goes_on_where_it_broke_off(hub: Hub, tmp_path: Path) -> None:
     assert ranges[0] is None
     assert int(str(ranges[1]).removeprefix("bytes=").rstrip("-")) >= 10 << 20
     assert len(ranges) == 2
+
+
+def test_the_old_layout_is_refused_before_its_weights_come(hub: Hub, tmp_path: Path) -> None:
+    native, hub.files["config.json"] = hub.files["config.json"], b'{"model_type": "phi4mm"}'
+    code, _, err = fetch(hub, tmp_path)
+    assert (code, f"{REPOSITORY} at {COMMIT} holds the old remote-code layout" in err, "Traceback" in err) == (
+        1,
+        True,
+        False,
+    ), err
+    assert [name for name, _ in hub.asked] == ["config.json"]
+    assert "REVISION" not in contents(tmp_path), "the next run must not go on with it"
+    hub.files["config.json"] = native
+    assert fetch(hub, tmp_path)[0] == 0
 
 
 def test_a_file_that_is_not_what_the_hub_says_is_removed(hub: Hub, tmp_path: Path) -> None:
