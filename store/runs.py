@@ -10,7 +10,7 @@ from uuid import NAMESPACE_URL, UUID, uuid5
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-__all__ = ["CUT_RUN", "Run", "current", "list_runs", "open_run", "run_id_of", "use"]
+__all__ = ["CUT_RUN", "Run", "current", "find", "list_runs", "open_run", "run_id_of", "use"]
 
 _NAMESPACE = uuid5(NAMESPACE_URL, "earful:run")
 
@@ -56,6 +56,18 @@ async def current(conn: AsyncConnection) -> UUID | None:
     """The run that the views show; None before the first."""
     found: UUID | None = (await conn.execute(sa.text("SELECT run_id FROM ingest.current_run"))).scalar_one_or_none()
     return found
+
+
+async def find(conn: AsyncConnection, run_id: UUID | None = None) -> Run | None:
+    """This run, or the one that the views show."""
+    found = await conn.execute(
+        sa.text(
+            "SELECT run_id, spec FROM ingest.runs"
+            " WHERE run_id = coalesce(CAST(:run_id AS uuid), (SELECT run_id FROM ingest.current_run))"
+        ),
+        {"run_id": run_id},
+    )
+    return next((Run(run_id=r.run_id, spec=r.spec) for r in found), None)
 
 
 async def use(conn: AsyncConnection, run_id: UUID) -> None:

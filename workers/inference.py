@@ -15,14 +15,14 @@ import tritonclient.grpc.aio as triton
 from grpc import StatusCode
 from tritonclient.utils import InferenceServerException
 
-from errors import Permanent, Transient
+from errors import EarfulError, Permanent, Transient
 from speech.contract import OUTPUTS, SpeechAnswer, SpeechRequest, Task, UnsupportedTask, error_from, parse_answer
 from workers.asking import Asking
 from workers.bundle import Bundle
 from workers.deadline import Deadline
 from workers.metrics import INFERENCE_SECONDS, INFERENCES
 
-__all__ = ["AspectSpan", "Inference", "Polarity", "Transcript"]
+__all__ = ["AspectSpan", "Inference", "OtherModel", "Polarity", "Transcript"]
 
 SPEECH_OUTPUTS = tuple(spec.name for spec in OUTPUTS)
 #: Speech models that summarize a transcript as JSON with evidence.
@@ -41,6 +41,10 @@ CANARY_AUDIO = (0.1 * np.sin(np.arange(8_000) * (2 * np.pi * 220 / 16_000))).ast
 UNSUPPORTED_LANGUAGE = "unsupported_language: "
 
 Array = np.ndarray[Any, Any]
+
+
+class OtherModel(EarfulError):
+    """Triton serves another version than the run was opened for: leave, and wait for a fitting run at the next start."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,6 +93,7 @@ class Inference:
         self._asking = Asking(self._client)
         self._inflight = asyncio.Semaphore(inflight)
         self.speech_model = speech_model
+        self.versions: dict[str, str] = {}  # which answer must come of which model; of one that is not there any
         self._aspects = Bundle(self._ask_aspects, most=MOST_TEXTS, weight=len, heaviest=MOST_CHARACTERS)
         self._polarities = Bundle(
             self._ask_polarities, most=MOST_TEXTS, weight=lambda one: len(one[1]), heaviest=MOST_SPANS
@@ -156,6 +161,7 @@ class Inference:
             raise Transient(f"{self.speech_model}: {err}") from err
         if not (np.isfinite(answer.mean_logprob) and np.isfinite(answer.infer_ms)):
             raise Transient(f"{self.speech_model} answered with what is no number")
+        self._check_version(self.speech_model, answer.version)
         return Transcript(answer=answer, queue_ms=max(0.0, (perf_counter() - started) * 1000 - answer.infer_ms))
 
     async def aspects(self, text: str, deadline: Deadline) -> tuple[list[AspectSpan], str]:
@@ -179,6 +185,7 @@ class Inference:
             queue=queue,
         )
         counts, version = out["COUNT"].reshape(-1).tolist(), text_of(out["VERSION"], "aspects")
+        self._check_version("aspects", version)
         columns = [out[name].tolist() for name in ("START", "END", "CONFIDENCE", "ASPECT_ID")]
         if len(counts) != len(texts) or min(counts) < 0 or any(len(column) != sum(counts) for column in columns):
             raise Transient("aspects answered with outputs of different lengths")
@@ -209,6 +216,7 @@ class Inference:
             queue=queue,
         )
         rows, version = out["PROBABILITIES"], text_of(out["VERSION"], "cvib")
+        self._check_version("cvib", version)
         if rows.shape != (sum(counts), 3) or not np.all(np.abs(rows.sum(axis=1) - 1) < 1e-3):
             raise Transient("cvib answered with what are no probabilities")
         polarities = (Polarity(negative=n, neutral=o, positive=p) for n, o, p in rows.tolist())
@@ -232,6 +240,10 @@ class Inference:
             raise Transient(f"{model} answered without {', '.join(missing)}")
         INFERENCES.labels(model=model, outcome="ok").inc()
         return found
+
+    def _check_version(self, model: str, version: str) -> None:
+        if (wanted := self.versions.get(model, version)) != version:
+            raise OtherModel(f"{model} answered as version {version}, and the run was opened for {wanted}")
 
     def _sorted(self, model: str, err: InferenceServerException) -> Exception:
         """Triton's Python backend has one status for all of a model's own errors; the message tells whose fault it was."""

@@ -31,6 +31,7 @@ from workers.ownership import Ownership
 from workers.reading import reading
 from workers.reaper import Reaper
 from workers.relay import Relay
+from workers.run import check_served
 from workers.segmenter import SegmenterStage
 from workers.stage import Stage
 from workers.stages import STAGES, healthy, make_stage
@@ -116,11 +117,6 @@ class Worker:
             idle_in_transaction_seconds=10.0,
         )
         resources.push_async_callback(engine.dispose)
-        run_id = await self._patiently(lambda: self._prepare(engine))
-        await self._patiently(lambda: check_access(settings))  # the clients would only run into their time-outs
-        producer = kafka.producer(settings)
-        await self._patiently(producer.start)
-        resources.push_async_callback(producer.stop)
         inference = Inference(
             settings.triton_url,
             ssl=settings.triton_ssl,
@@ -128,6 +124,11 @@ class Worker:
             speech_model=settings.speech_model,
         )
         resources.push_async_callback(inference.close)
+        run_id = await self._patiently(lambda: self._prepare(engine, inference))
+        await self._patiently(lambda: check_access(settings))  # the clients would only run into their time-outs
+        producer = kafka.producer(settings)
+        await self._patiently(producer.start)
+        resources.push_async_callback(producer.stop)
         stage = make_stage(
             self._name,
             settings,
@@ -201,15 +202,17 @@ class Worker:
                 await asyncio.sleep(pause)
                 pause = min(5.0, pause * 2)
 
-    async def _prepare(self, engine: AsyncEngine) -> UUID:
-        """The schema fits, the months are known, and there is a run to write under."""
+    async def _prepare(self, engine: AsyncEngine, inference: Inference) -> UUID:
+        """The schema fits, the months are known, and there is a run to write under, of the models that are served."""
         async with reading(engine) as connection:
             await schema.check(connection)
             self._months = await partitions.bounds(connection)
-            run_id = self._settings.run or await runs.current(connection)
-        if run_id is None:
-            raise Transient("no run is open; `earful runs open` makes one from the models that Triton serves")
-        return run_id
+            run = await runs.find(connection, self._settings.run)
+        if run is None:
+            named = f"run {self._settings.run} is not" if self._settings.run else "no run is"
+            raise Transient(f"{named} open; `earful runs open` makes one from the models that Triton serves")
+        inference.versions = await check_served(inference, self._name, run)
+        return run.run_id
 
     async def _refresh(self, engine: AsyncEngine) -> None:
         """Partitions that `earful migrate` adds are seen without a restart."""

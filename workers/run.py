@@ -2,26 +2,67 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
+
+from errors import Transient
 from settings import Settings
+from store.runs import Run
 from workers.extractive import METHOD
 from workers.inference import Inference
 
-__all__ = ["describe"]
+__all__ = ["check_served", "describe"]
+
+PARTS = ("speech", "aspects", "cvib", "summary")
+#: What a stage's results are made with.
+PARTS_OF: Mapping[str, tuple[str, ...]] = {
+    "segmenter": (),
+    "transcriber": ("speech",),
+    "summarizer": ("aspects", "cvib", "summary"),
+    "reviewer": ("aspects", "cvib"),
+}
 
 
 async def describe(settings: Settings) -> dict[str, object]:
     """The spec of a run: each model's parameters and the rules' versions. Raises Transient when Triton is away."""
     inference = Inference(settings.triton_url, ssl=settings.triton_ssl, speech_model=settings.speech_model)
     try:
-        speech = await inference.model_parameters(settings.speech_model)
-        if not speech.get("version"):  # weights from a folder of the user's: only the model knows which
-            speech["version"] = await inference.speech_version()
-        return {
-            "speech": {"model": settings.speech_model, **speech},
-            "aspects": await inference.model_parameters("aspects"),
-            "cvib": await inference.model_parameters("cvib"),
-            # What the speech model refuses is quoted.
-            "summary": f"{settings.speech_model}, {METHOD}" if inference.summarizes else METHOD,
-        }
+        return await _served(inference, PARTS)
     finally:
         await inference.close()
+
+
+async def check_served(inference: Inference, stage: str, run: Run) -> dict[str, str]:
+    """The version of each model that the stage's run was opened for. Raises Transient where Triton serves another one.
+
+    Rows say the run and not each model, so nothing may be written under the run of another.
+    """
+    parts = PARTS_OF[stage] + (("speech",) if stage == "summarizer" and inference.summarizes else ())
+    wanted = {part: run.spec[part] for part in parts if part in run.spec}
+    served = await _served(inference, wanted)
+    for part, spec in wanted.items():
+        if served[part] != spec:
+            raise Transient(
+                f"run {run.run_id} was opened for {part} {_named(spec)}, and {_named(served[part])} is there: "
+                "serve that one again, or `earful runs open`"
+            )
+    models = {inference.speech_model if part == "speech" else part: spec for part, spec in wanted.items()}
+    return {model: spec["version"] for model, spec in models.items() if isinstance(spec, dict) and "version" in spec}
+
+
+async def _served(inference: Inference, parts: Iterable[str]) -> dict[str, object]:
+    return {part: await _part(inference, part) for part in parts}
+
+
+async def _part(inference: Inference, part: str) -> object:
+    if part == "summary":  # what the speech model refuses is quoted
+        return f"{inference.speech_model}, {METHOD}" if inference.summarizes else METHOD
+    if part != "speech":
+        return await inference.model_parameters(part)
+    speech = await inference.model_parameters(inference.speech_model)
+    if not speech.get("version"):  # weights from a folder of the user's: only the model knows which
+        speech["version"] = await inference.speech_version()
+    return {"model": inference.speech_model, **speech}
+
+
+def _named(spec: object) -> str:
+    return " ".join(f"{name}={value}" for name, value in sorted(spec.items())) if isinstance(spec, dict) else str(spec)

@@ -1,0 +1,101 @@
+"""What a worker writes is of the models that its run was opened for."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from errors import Transient
+from settings import Settings
+from stack.stack import Stack
+from store.runs import Run, run_id_of
+from tests.workers.pipeline import Pipeline
+from tests.workers.sending import messages, review
+from workers.deadline import Deadline
+from workers.inference import AspectSpan, Inference, OtherModel
+from workers.run import check_served, describe
+
+SPAN = AspectSpan(start=4, end=11, confidence=1.0, aspect_id="")
+
+
+@pytest.fixture(name="spec", scope="module")
+def _spec(stack: Stack) -> dict[str, Any]:
+    return asyncio.run(describe(Settings(triton_url=stack.endpoints["triton"])))
+
+
+@pytest.fixture(name="inference")
+async def _inference(stack: Stack) -> Any:
+    made = Inference(stack.endpoints["triton"])
+    yield made
+    await made.close()
+
+
+def run_of(spec: dict[str, Any]) -> Run:
+    return Run(run_id=run_id_of(spec), spec=spec)
+
+
+async def test_each_stage_is_told_the_versions_of_its_models(spec: dict[str, Any], inference: Inference) -> None:
+    run = run_of(spec)
+    assert await check_served(inference, "segmenter", run) == {}
+    assert await check_served(inference, "transcriber", run) == {"whisper": "test-whisper-1"}
+    sentiment = {"aspects": "test-aspects-1", "cvib": "test-cvib-1"}
+    assert await check_served(inference, "reviewer", run) == sentiment
+    assert await check_served(inference, "summarizer", run) == sentiment
+
+
+@pytest.mark.parametrize(
+    ("part", "other", "waiting"),
+    [
+        ("aspects", {"version": "older"}, {"reviewer", "summarizer"}),
+        ("speech", {"model": "phi4", "version": "test-whisper-1"}, {"transcriber"}),
+        ("summary", "extractive-v0", {"summarizer"}),
+    ],
+)
+async def test_who_uses_another_model_than_the_runs_waits(
+    spec: dict[str, Any], inference: Inference, part: str, other: object, waiting: set[str]
+) -> None:
+    run, waits = run_of(spec | {part: other}), {}
+    for stage in ("segmenter", "transcriber", "summarizer", "reviewer"):
+        try:
+            await check_served(inference, stage, run)
+        except Transient as err:
+            waits[stage] = str(err)
+    assert set(waits) == waiting
+    assert all(f"run {run.run_id} was opened for {part}" in why for why in waits.values())
+
+
+async def test_an_answer_of_another_version_is_no_result(spec: dict[str, Any], inference: Inference) -> None:
+    """Triton was started anew with another model, say; also its canary says so."""
+    deadline = Deadline.after(30)
+    inference.versions = await check_served(inference, "reviewer", run_of(spec))
+    [span], _ = await inference.aspects("The battery is great.", deadline)
+    await inference.polarities("The battery is great.", [replace(SPAN, start=span.start, end=span.end)], deadline)
+    for model in ("aspects", "cvib"):
+        inference.versions = {model: "older"}
+        with pytest.raises(
+            OtherModel, match=f"{model} answered as version test-{model}-1, and the run was opened for older"
+        ):
+            await inference.canary([model])
+    inference.versions = {"aspects": "older"}
+    with pytest.raises(OtherModel):
+        await inference.aspects("The battery is great.", deadline)
+
+
+@pytest.fixture(name="pipeline")
+def _pipeline(stack: Stack) -> Iterator[Pipeline]:
+    with Pipeline(stack, partitions=1) as pipeline:
+        yield pipeline
+
+
+def test_a_worker_waits_for_a_run_of_the_models_that_are_served(pipeline: Pipeline, spec: dict[str, Any]) -> None:
+    older = pipeline.open_run(spec | {"cvib": {"version": "older"}})
+    worker = pipeline.worker("reviewer")
+    pipeline.wait(lambda: f"run {older} was opened for cvib" in worker.log.read_text(), "it says what it waits for")
+    [place] = pipeline.produce(messages(pipeline.topics, [review("a-review")]))
+    fitting = pipeline.open_run(spec)
+    pipeline.wait(lambda: pipeline.rows("SELECT run_id FROM ingest.reviews"), "the review")
+    assert pipeline.rows("SELECT run_id, source_offset FROM ingest.reviews") == [(fitting, place.offset)]
