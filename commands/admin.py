@@ -32,6 +32,7 @@ from store import ledger
 from store import migrate as migrations
 from store import runs as store_runs
 from store.schema import SchemaMismatch
+from stream import padding
 from stream.topics import Topics
 from workers import kafka
 from workers.log import configure
@@ -138,12 +139,13 @@ def pad(using: Settings) -> dict[str, int]:
             for place, watermark in sorted(wanted.items()):
                 missing = max(0, watermark - ends[place])
                 for first in range(0, missing, PAD_PORTION):
+                    one = padding.pad(place.topic)
                     sent = [
-                        producer.send(place.topic, key=b"earful.pad", value=None, partition=place.partition)
+                        producer.send(place.topic, one.value, one.key, list(one.headers), place.partition)
                         for _ in range(min(PAD_PORTION, missing - first))
                     ]
-                    for one in sent:
-                        one.get(timeout=30)
+                    for answer in sent:
+                        answer.get(timeout=30)
                 if missing:
                     padded[f"{place.topic}/{place.partition}"] = missing
         finally:

@@ -26,6 +26,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from errors import EarfulError, Permanent, Transient, Undelivered
 from store import dead_letters, ledger, outbox
+from stream.padding import is_pad
 from stream.records import Record
 from stream.topics import Topics
 from workers.dead_letter import for_topic
@@ -217,12 +218,17 @@ class Loop(Generic[P]):
         return False
 
     async def _work(self, batch: Batch) -> Work[P]:
-        """Steps 3 and 4; whatever they wait for, they end with the deadline."""
-        try:
-            async with asyncio.timeout(self._batch_deadline_seconds):
-                return await self._stage.work(batch, Deadline.after(self._batch_deadline_seconds))
-        except TimeoutError as err:
-            raise Transient("the batch's deadline has passed; it will be tried again") from err
+        """Steps 3 and 4; whatever they wait for, they end with the deadline. What only fills a place is no stage's work."""
+        pads = {record.offset for record in batch.records if is_pad(record)}
+        work: Work[P] = Work(plan=self._stage.nothing())
+        if rest := batch.without(pads):
+            try:
+                async with asyncio.timeout(self._batch_deadline_seconds):
+                    work = await self._stage.work(rest, Deadline.after(self._batch_deadline_seconds))
+            except TimeoutError as err:
+                raise Transient("the batch's deadline has passed; it will be tried again") from err
+        work.verdicts |= dict.fromkeys(pads, ("control", None))
+        return work
 
     async def _one_at_a_time(self, owned: Owned, batch: Batch, alone: bool) -> bool:
         log.warning("batch.suspect", stage=batch.key.stage, partition=batch.key.partition, records=len(batch.records))

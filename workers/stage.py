@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Hashable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Hashable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic, Protocol, TypeVar, cast
 from uuid import UUID
@@ -43,6 +43,13 @@ class Batch:
     def only(self, record: Record) -> Batch:
         """One of the records by itself, with what is known already."""
         return Batch(key=self.key, records=[record], answers=self.answers)
+
+    def without(self, offsets: Collection[int]) -> Batch | None:
+        """The other records, with what is known already; None without any."""
+        if not offsets:
+            return self
+        rest = [record for record in self.records if record.offset not in offsets]
+        return Batch(key=self.key, records=rest, answers=self.answers) if rest else None
 
 
 @dataclass(slots=True, kw_only=True)

@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 
 from stack.stack import Stack
+from stream import padding
 from stream.events import CallPaused, CallResumed, ReviewDeleted
 from stream.partitioner import partition_for
-from tests.workers.pipeline import PROJECT, Pipeline
-from tests.workers.sending import STARTED, chunks, ended, review, sample, started, whole_call
+from tests.workers.pipeline import PROJECT, STAGES, Pipeline
+from tests.workers.sending import STARTED, chunks, ended, messages, review, sample, started, whole_call
 from tests.workers.watching import TALK, cuts, finished, kinds, send, utterances, verdicts
 
 
@@ -246,3 +247,17 @@ def test_edits_deletions_and_tombstones_of_reviews(pipeline: Pipeline) -> None:
         " + (SELECT count(*) FROM ingest.aspect_mentions WHERE review_id IN ('gone', 'never-was'))"
     )
     assert hidden == 0
+
+
+def test_what_only_fills_a_place_is_no_event_of_any_stage(pipeline: Pipeline) -> None:
+    """`earful topics pad` writes it; also a run that is opened later reads it."""
+    around = [review("before-pads"), review("after-pads")]
+    pads = [padding.pad(topic) for topic in pipeline.topics.consumed for _ in range(2)]
+    first, *places, last = pipeline.produce(
+        [*messages(pipeline.topics, around[:1]), *pads, *messages(pipeline.topics, around[1:])]
+    )
+    for stage in STAGES:
+        mine = [place for place in places if place.topic == pipeline.topic_of(stage)]
+        assert [kind for kind, _ in verdicts(pipeline, stage, mine)] == ["control"] * 2
+    assert [kind for kind, _ in verdicts(pipeline, "reviewer", [first, last])] == ["result"] * 2
+    assert pipeline.rows("SELECT 1 FROM ingest.review_heads WHERE review_id = 'earful.pad'") == []
