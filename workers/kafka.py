@@ -81,6 +81,10 @@ def credentials(settings: Settings) -> Any:
     return faust.SSLCredentials(context=context) if context else None
 
 
+class Trimmed(EarfulError):
+    """Kafka removed records before they were read: leave; the next start notes which, and goes on behind them."""
+
+
 class ProducerBroken(EarfulError):
     """Whatever this producer sends is refused from now on: leave, the next start has another one."""
 
@@ -94,8 +98,8 @@ _BROKEN = (
 )
 #: A message that says too much: whoever made it is at fault, and no other producer will do.
 _TOO_LARGE = (aiokafka.errors.MessageSizeTooLargeError, aiokafka.errors.RecordListTooLargeError)
-#: A healthy broker takes a message within milliseconds. An idempotent producer tries for ever, so somebody must stop waiting, and
-#: well before a batch's deadline, which would speak against the records.
+#: A healthy broker takes the next message within milliseconds. An idempotent producer tries for ever, so somebody must stop
+#: waiting, and well before a batch's deadline, which would speak against the records.
 TAKEN_SECONDS = 8.0
 
 
@@ -116,15 +120,17 @@ async def produce(producer: AIOKafkaProducer, messages: Sequence[Message], parti
 
     Raises Undelivered without its consent, Transient for messages that are too large, ProducerBroken where no other will do.
     """
+    pending: list[asyncio.Future[object]] = []
     try:
-        async with asyncio.timeout(TAKEN_SECONDS):
-            pending = [
-                await producer.send(
+        for one in messages:
+            async with asyncio.timeout(TAKEN_SECONDS):  # there is room for it once some before it were taken
+                taken = await producer.send(
                     one.topic, key=one.key, value=one.value, headers=list(one.headers), partition=partition
                 )
-                for one in messages
-            ]
-            await asyncio.gather(*pending)
+            pending.append(taken)
+        for taken in pending:
+            async with asyncio.timeout(TAKEN_SECONDS):
+                await taken
     except TimeoutError as err:
         raise Undelivered(f"Kafka did not take it within {TAKEN_SECONDS:g} s") from err
     except _TOO_LARGE as err:
@@ -132,6 +138,8 @@ async def produce(producer: AIOKafkaProducer, messages: Sequence[Message], parti
     except aiokafka.errors.KafkaError as err:
         check_producer(err)
         raise Undelivered(f"Kafka did not take it ({type(err).__name__})") from err
+    finally:
+        asyncio.gather(*pending, return_exceptions=True)  # somebody has looked at every error, also after the first
 
 
 def admin(settings: Settings) -> KafkaAdminClient:
@@ -160,8 +168,11 @@ async def topic_ids(settings: Settings, topics: list[str]) -> dict[str, UUID]:
 
 
 async def first_offset_from(settings: Settings, topic: str, partition: int, offset: int) -> int:
-    """Offset of the first record at or after `offset`: tells a gap in the log itself from one in the delivery."""
-    consumer = AIOKafkaConsumer(**aio_options(settings), enable_auto_commit=False)
+    """Offset of the first record at or after `offset`: tells a gap in the log itself from one in the delivery.
+
+    Raises Trimmed where the log begins after it.
+    """
+    consumer = AIOKafkaConsumer(**aio_options(settings), enable_auto_commit=False, auto_offset_reset="none")
     try:
         await consumer.start()
         place = TopicPartition(topic, partition)
@@ -169,6 +180,8 @@ async def first_offset_from(settings: Settings, topic: str, partition: int, offs
         consumer.seek(place, offset)
         record = await asyncio.wait_for(consumer.getone(place), timeout=ANSWER_SECONDS)
         return int(record.offset)
+    except aiokafka.errors.OffsetOutOfRangeError as err:
+        raise Trimmed(f"{topic}/{partition} begins after offset {offset}, which was not read yet") from err
     except (TimeoutError, aiokafka.errors.KafkaError) as err:
         raise Transient(f"no record of {topic}/{partition} could be read at offset {offset}") from err
     finally:

@@ -177,7 +177,7 @@ class Owner:
 
 def like(owner: Owner, **other: Any) -> Any:
     """The owner's stage, but for these methods."""
-    names = ("name", "portion", "work", "write", "committed")
+    names = ("name", "portion", "work", "write", "nothing", "committed")
     return SimpleNamespace(**{name: getattr(owner.stage, name) for name in names} | other)
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
-from kafka import KafkaProducer
+import pytest
+from kafka import KafkaAdminClient, KafkaProducer, TopicPartition
 
 from settings import Settings
 from stack.stack import Stack
@@ -47,3 +48,17 @@ def test_a_call_that_never_ends_times_out_behind_a_marker(stack: Stack) -> None:
             lambda: p.one("SELECT close_reason FROM ingest.calls WHERE call_id = 'endless'") == "timed_out",
             "the call is closed",
         )
+
+
+def test_what_kafka_removed_before_it_was_read_is_no_hole_of_the_log(stack: Stack) -> None:
+    """A worker leaves then, and the next start notes what is lost; it must not wait for a record that never comes."""
+    with Pipeline(stack, partitions=1) as p:
+        topic = p.topics.reviews_submitted
+        p.produce([Message(topic=topic, key=b"k", value=b"{}") for _ in range(5)])
+        admin = KafkaAdminClient(bootstrap_servers=stack.endpoints["kafka"])
+        admin.delete_records({TopicPartition(topic, 0): 3})
+        admin.close()
+        settings = Settings(kafka_bootstrap_servers=stack.endpoints["kafka"])
+        assert asyncio.run(kafka.first_offset_from(settings, topic, 0, 3)) == 3
+        with pytest.raises(kafka.Trimmed, match="begins after offset 1"):
+            asyncio.run(kafka.first_offset_from(settings, topic, 0, 1))

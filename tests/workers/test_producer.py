@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import replace
+from typing import Any
 
 import psycopg
 import pytest
@@ -87,6 +89,29 @@ async def test_a_topic_that_takes_nothing_buries_nothing(
         await producer.stop()
     with psycopg.connect(database) as connection:
         assert connection.execute("SELECT kind FROM ingest.verdicts").fetchall() == [("result",)]
+
+
+class Slow:
+    """A producer that takes its time for each message, as one does that is far from its broker or has a quota."""
+
+    def __init__(self, producer: AIOKafkaProducer, seconds: float) -> None:
+        self._producer, self._seconds = producer, seconds
+
+    async def send(self, *arguments: Any, **more: Any) -> Any:
+        await asyncio.sleep(self._seconds)
+        return await self._producer.send(*arguments, **more)
+
+
+async def test_many_messages_may_take_longer_than_one(pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kafka, "TAKEN_SECONDS", 2.0)
+    producer = kafka.producer(Settings(kafka_bootstrap_servers=pipeline.stack.endpoints["kafka"]))
+    await producer.start()
+    before = pipeline.ends(pipeline.topics.insights)
+    try:
+        await kafka.produce(Slow(producer, 0.5), [message(pipeline)] * 6)  # type: ignore[arg-type]
+    finally:
+        await producer.stop()
+    assert sum(pipeline.ends(pipeline.topics.insights).values()) == sum(before.values()) + 6
 
 
 async def test_messages_that_are_too_large_are_no_fault_of_the_producer(pipeline: Pipeline) -> None:
