@@ -80,10 +80,14 @@ async def put(conn: AsyncConnection, messages: Sequence[OutboxMessage]) -> None:
     )
 
 
-async def take(conn: AsyncConnection, limit: int) -> list[StoredMessage]:
-    """The oldest messages, in the order of their ids; they stay until `delete`."""
+async def take(conn: AsyncConnection, limit: int, *, without: Sequence[str] = ()) -> list[StoredMessage]:
+    """The oldest messages, in the order of their ids, but those for these topics; they stay until `delete`."""
     found = await conn.execute(
-        sa.text("SELECT id, topic, key, headers, value FROM ingest.outbox ORDER BY id LIMIT :limit"), {"limit": limit}
+        sa.text(
+            "SELECT id, topic, key, headers, value FROM ingest.outbox"
+            " WHERE topic <> ALL(CAST(:without AS text[])) ORDER BY id LIMIT :limit"
+        ),
+        {"limit": limit, "without": list(without)},
     )
     return [
         StoredMessage(

@@ -9,11 +9,12 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Sequence
+from time import monotonic
 
 import structlog
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from errors import Transient
@@ -30,6 +31,8 @@ log = structlog.get_logger()
 
 #: Rows a round: at about 4 kB each, 2 MB in memory.
 ROUND = 500
+#: So long a topic that refused a message is left alone: what others are sent does not wait behind it.
+REFUSED_SECONDS = 5.0
 
 
 class Relay:
@@ -56,9 +59,10 @@ class Relay:
         while True:
             try:
                 async with outbox.relay_connection(self._engine) as connection:
-                    if await outbox.try_relay_lock(connection):
-                        await self._publish(connection)
-            except (DBAPIError, KafkaError, OSError) as err:
+                    while not await outbox.try_relay_lock(connection):
+                        await asyncio.sleep(1.0)
+                    await self._publish(connection)
+            except (SQLAlchemyError, OSError) as err:
                 log.warning("relay.retry", why=type(err).__name__)
             await asyncio.sleep(1.0)
 
@@ -74,28 +78,27 @@ class Relay:
             await asyncio.sleep(1.0)
 
     async def _publish(self, connection: AsyncConnection) -> None:
-        """Holds the lock as long as the connection lives. Raises KafkaError when a message was not taken."""
+        """Holds the lock as long as the connection lives. A topic that refuses a message is left alone for a while."""
         log.info("relay.started")
+        refusing: dict[str, float] = {}  # topic -> until when
         while True:
-            rows = await outbox.take(connection, ROUND)
+            refusing = {topic: until for topic, until in refusing.items() if monotonic() < until}
+            rows = await outbox.take(connection, ROUND, without=list(refusing))
             if not rows:
                 await asyncio.sleep(self._pause_seconds)
-                continue
             for turn in turns(rows):
-                outcomes = await asyncio.gather(*(self._send(row) for row in turn), return_exceptions=True)
-                taken = [row.id for row, error in zip(turn, outcomes, strict=True) if error is None]
-                await outbox.delete(connection, taken)
-                failed = [(row, error) for row, error in zip(turn, outcomes, strict=True) if error is not None]
-                if failed:
-                    row, error = failed[0]
-                    log.warning(
-                        "relay.refused",
-                        topic=row.topic,
-                        outbox_id=row.id,
-                        messages=len(failed),
-                        why=type(error).__name__,
-                    )
-                    raise error
+                going = [row for row in turn if row.topic not in refusing]
+                outcomes = await asyncio.gather(*(self._send(row) for row in going), return_exceptions=True)
+                told = list(zip(going, outcomes, strict=True))
+                await outbox.delete(connection, [row.id for row, error in told if error is None])
+                for row, error in told:
+                    if error is None:
+                        continue
+                    if not isinstance(error, KafkaError):
+                        raise error
+                    if row.topic not in refusing:
+                        log.warning("relay.refused", topic=row.topic, outbox_id=row.id, why=type(error).__name__)
+                    refusing[row.topic] = monotonic() + REFUSED_SECONDS
 
     async def _send(self, row: StoredMessage) -> None:
         """Returns when the broker has it."""

@@ -7,12 +7,14 @@ import time
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 from aiokafka.errors import KafkaTimeoutError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from errors import Transient
 from store import outbox
 from store.outbox import OutboxMessage
+from workers import relay as relay_module
 from workers.relay import Relay
 
 
@@ -55,7 +57,7 @@ async def is_full(relay: Relay) -> bool:
 
 
 class Refusing:
-    """A broker that refuses one value twice, and takes all else."""
+    """A broker that refuses one value twice, or a topic for ever, and takes all else."""
 
     def __init__(self, value: bytes) -> None:
         self.taken: list[tuple[bytes, bytes]] = []
@@ -65,6 +67,8 @@ class Refusing:
 
     async def send_and_wait(self, topic: str, *, key: bytes, value: bytes, headers: Any) -> None:
         await asyncio.sleep(0)
+        if topic == "refused":
+            raise KafkaTimeoutError
         if value == self._value and self._left:
             self._left -= 1
             raise KafkaTimeoutError
@@ -72,7 +76,10 @@ class Refusing:
         self.ids.append((key, int(dict(headers)["outbox_id"])))
 
 
-async def test_a_message_that_fails_is_not_overtaken_by_a_newer_one_of_its_key(engine: AsyncEngine) -> None:
+async def test_a_message_that_fails_is_not_overtaken_by_a_newer_one_of_its_key(
+    engine: AsyncEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(relay_module, "REFUSED_SECONDS", 0.2)
     producer = Refusing(b"k1")
     async with engine.begin() as connection:
         names = [(key, b"%s%d" % (key, number)) for number in range(3) for key in (b"j", b"k")]
@@ -95,6 +102,55 @@ async def test_a_message_that_fails_is_not_overtaken_by_a_newer_one_of_its_key(e
         assert ids == sorted(set(ids)), "outbox_id rises per key"
 
 
-async def put(engine: AsyncEngine, count: int) -> None:
+async def test_a_topic_that_refuses_holds_up_no_other(engine: AsyncEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """More than a round of its messages is the oldest there is; they stay."""
+    monkeypatch.setattr(relay_module, "ROUND", 3)
+    producer = Refusing(b"")
+    await put(engine, 5, topic="refused")
+    await put(engine, 4)
+    running = asyncio.create_task(Relay(engine, producer, limit=99).run())  # type: ignore[arg-type]
+    try:
+        async with asyncio.timeout(20):
+            while len(producer.taken) < 4:
+                await asyncio.sleep(0.05)
+            async with engine.connect() as connection:
+                while await outbox.depth(connection) > 5:
+                    await asyncio.sleep(0.05)
+    finally:
+        running.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await running
+    async with engine.connect() as connection:
+        assert await outbox.depth(connection) == 5
+
+
+async def test_who_does_not_relay_keeps_one_connection(engine: AsyncEngine) -> None:
+    """It asks each second, and a new connection costs a login, a backend and its plans."""
+    async with outbox.relay_connection(engine) as other:
+        assert await outbox.try_relay_lock(other)
+        made, asked = list[object](), list[object]()
+
+        def seen(_: object, __: object, statement: str, *___: object) -> None:
+            if "pg_try_advisory_lock" in statement:
+                asked.append(statement)
+
+        sa.event.listen(engine.sync_engine, "connect", lambda connection, _: made.append(connection))
+        sa.event.listen(engine.sync_engine, "before_cursor_execute", seen)
+        relay = Relay(engine, Away(), limit=3)  # type: ignore[arg-type]
+        running = asyncio.create_task(relay.run())
+        try:
+            async with asyncio.timeout(30):
+                while len(asked) < 4:
+                    await asyncio.sleep(0.05)
+        finally:
+            running.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await running
+    assert len(made) <= 2, "the relay's, and one that measures"
+
+
+async def put(engine: AsyncEngine, count: int, topic: str = "t") -> None:
     async with engine.begin() as connection:
-        await outbox.put(connection, [OutboxMessage(topic="t", key=b"k", headers=[], value=b"v") for _ in range(count)])
+        await outbox.put(
+            connection, [OutboxMessage(topic=topic, key=b"k", headers=[], value=b"v") for _ in range(count)]
+        )
