@@ -12,6 +12,7 @@ __all__ = ["ORIGINAL_OFFSET", "ORIGINAL_TOPIC_ID", "REPLAY_OF", "original_place"
 REPLAY_OF = "earful-replay-of"
 ORIGINAL_TOPIC_ID = "earful-original-topic-id"
 ORIGINAL_OFFSET = "earful-original-offset"
+MAX_OFFSET = 2**63 - 2  # the next one is an int64, too
 
 
 def replay_headers(headers: Headers, dead_letter_id: UUID, topic_id: UUID, offset: int) -> Headers:
@@ -30,6 +31,9 @@ def original_place(record: Record, topic_id: UUID) -> tuple[UUID, int]:
     if REPLAY_OF not in headers:
         return topic_id, record.offset
     try:
-        return UUID(headers[ORIGINAL_TOPIC_ID].decode()), int(headers[ORIGINAL_OFFSET])
+        place = UUID(headers[ORIGINAL_TOPIC_ID].decode()), int(headers[ORIGINAL_OFFSET])
     except (KeyError, ValueError) as err:
         raise Permanent("invalid_header", f"{REPLAY_OF} needs {ORIGINAL_TOPIC_ID} and {ORIGINAL_OFFSET}") from err
+    if not (0 <= place[1] <= MAX_OFFSET):
+        raise Permanent("invalid_header", f"{ORIGINAL_OFFSET} is no offset")
+    return place
