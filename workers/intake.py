@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
-from faust.types import EventT
+from faust.types import EventT, Message
 
-__all__ = ["Intake"]
+__all__ = ["Intake", "pairs_of"]
 
 
 class Intake:
@@ -36,4 +36,13 @@ class Intake:
 
 
 def size_of(event: EventT[bytes]) -> int:
-    return len(event.message.value or b"")
+    """Headers count as well: Kafka allows a megabyte of them beside no value."""
+    message = event.message
+    headers = sum(len(name) + len(value or b"") for name, value in pairs_of(message))
+    return len(message.value or b"") + len(message.key or b"") + headers
+
+
+def pairs_of(message: Message) -> Iterable[tuple[str, bytes | None]]:
+    """A message's headers, in which faust allows both a list and a mapping."""
+    headers = message.headers or ()
+    return headers.items() if isinstance(headers, Mapping) else headers

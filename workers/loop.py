@@ -31,6 +31,7 @@ from stream.records import Record
 from stream.topics import Topics
 from workers.dead_letter import for_topic
 from workers.deadline import Deadline
+from workers.intake import pairs_of
 from workers.kafka import ProducerBroken
 from workers.limit import check_limit
 from workers.metrics import BATCH_RETRIES, BATCH_SECONDS, RECORDS
@@ -308,8 +309,6 @@ async def commit(connection: AsyncConnection) -> None:
 
 def record_of(event: EventT[Any]) -> Record:
     message = event.message
-    headers = message.headers or ()
-    pairs = headers.items() if isinstance(headers, Mapping) else headers
     return Record(
         topic=message.topic,
         partition=message.partition,
@@ -318,5 +317,5 @@ def record_of(event: EventT[Any]) -> Record:
         key=message.key,
         value=message.value,
         # A header without a value and one of no bytes are the same to us.
-        headers=tuple((name, bytes(value or b"")) for name, value in pairs),
+        headers=tuple((name, bytes(value or b"")) for name, value in pairs_of(message)),
     )

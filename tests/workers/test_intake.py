@@ -9,12 +9,12 @@ from typing import Any
 from stack.stack import Stack
 from stream.events import Message
 from tests.workers.pipeline import Pipeline
-from workers.intake import Intake
+from workers.intake import Intake, size_of
 
 
 def event(size: int | None) -> Any:
     value = None if size is None else bytes(size)
-    return SimpleNamespace(message=SimpleNamespace(value=value))
+    return SimpleNamespace(message=SimpleNamespace(value=value, key=None, headers=None))
 
 
 async def test_bytes_wait_until_those_in_hand_are_done() -> None:
@@ -31,6 +31,13 @@ async def test_bytes_wait_until_those_in_hand_are_done() -> None:
     assert not huge.done()
     intake.release([event(40), event(50)])
     await asyncio.wait_for(huge, 5)
+
+
+def test_key_and_headers_count_as_bytes() -> None:
+    message = SimpleNamespace(value=None, key=b"key", headers=[("name", bytes(1_000)), ("none", None)])
+    assert size_of(SimpleNamespace(message=message)) == 3 + 4 + 1_000 + 4  # type: ignore[arg-type]
+    message.headers = {"name": b"12"}
+    assert size_of(SimpleNamespace(message=message)) == 3 + 4 + 2  # type: ignore[arg-type]
 
 
 async def test_records_wait_until_those_in_hand_are_done() -> None:
