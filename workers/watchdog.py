@@ -121,7 +121,8 @@ class Watchdog:
         self._batch_since = {
             p: before[p] if p in before and before[p][0] == batch else (batch, now) for p, batch in batches.items()
         }
-        if self._oldest() < now and not await self._healthy():
+        # Not at each look: under load some batch is always in hand, and the question takes an inference.
+        if now - self._oldest() > self._patience_seconds / 2 and not await self._healthy():
             self._still_since = now
             self._batch_since.clear()
         if now - self._oldest() > self._patience_seconds:

@@ -27,7 +27,7 @@ class Scene:
         self.healthy = True
         self.kafka_away = False
         self.markers_only = False  # behind the watermark
-        self.questions = 0
+        self.questions = self.canaries = 0
         self.watchdog = Watchdog(
             stage="reviewer",
             ownership=self._ownership(),
@@ -65,6 +65,7 @@ class Scene:
         return TOPIC_ID
 
     async def _healthy(self) -> bool:
+        self.canaries += 1
         return self.healthy
 
     async def look(self, *, end: int, offset: int) -> bool:
@@ -112,6 +113,18 @@ async def test_one_batch_that_stands_still_is_noticed_while_others_go_on() -> No
     scene.tries = 3  # of another partition's batch
     with pytest.raises(NoProgress):
         await scene.look(end=10, offset=3)
+
+
+async def test_a_batch_that_takes_a_while_costs_no_canary() -> None:
+    """It is an inference, and under load some batch is always in hand."""
+    scene = Scene(patience_seconds=600)
+    for _ in range(3):
+        scene.at_work = {0: 1}
+        await scene.look(end=10, offset=3)
+    assert scene.canaries == 0
+    scene.watchdog._still_since -= 301
+    await scene.look(end=10, offset=3)
+    assert scene.canaries == 1
 
 
 async def test_waiting_for_a_dependency_is_no_standing_still() -> None:
