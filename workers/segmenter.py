@@ -125,8 +125,7 @@ class SegmenterStage:
                 work.verdicts[record.offset] = await self._take(batch, work.plan, rows, held, record, event)
             except Permanent as err:
                 work.bury(batch, record, err)
-        async with self._cutting:
-            utterances, ends = await asyncio.to_thread(self._cutter.cut, list(work.plan.drafts.values()))
+        utterances, ends = await self._cut(list(work.plan.drafts.values()))
         deadline.check()
         work.plan.rows = [row_of(batch.key, draft, rows) for draft in work.plan.drafts.values()]
         await self._claim(batch.key.partition, [row for row in work.plan.rows if row.call_id not in rows], work.plan)
@@ -137,6 +136,15 @@ class SegmenterStage:
             call_id: draft.call.to_bytes() for call_id, draft in work.plan.drafts.items() if not draft.call.closed
         }
         return work
+
+    async def _cut(self, drafts: list[Draft]) -> tuple[list[Message], list[Message]]:
+        """One at a time, and to its end: a thread cannot be called back, and the next try would run beside it."""
+        async with self._cutting:
+            cut = asyncio.create_task(asyncio.to_thread(self._cutter.cut, drafts))
+            try:
+                return await asyncio.shield(cut)
+            finally:
+                await asyncio.wait([cut])
 
     async def write(self, connection: AsyncConnection, batch: Batch, work: Work[Plan]) -> None:
         drafts = work.plan.drafts

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
+import threading
+from types import SimpleNamespace
+from typing import Any
+
 import numpy as np
 import pytest
 
 from settings import PROJECT
 from speech.segment import Segmenter
-from stream.events import Topics
+from stream.events import Message, Topics
 from stream.files import read_file
 from tests.workers.sending import STARTED
 from workers.assembly import Assembly
 from workers.cutting import Cutter, Draft, begin_channels
+from workers.segmenter import SegmenterStage
 
 CHUNK_MS = 200
 
@@ -60,3 +66,29 @@ def test_batches_do_not_change_what_a_fake_stereo_recording_becomes(offset_ms: i
     ]
     assert utterances(cutter, offset_ms, 1) == whole
     assert utterances(cutter, offset_ms, 7) == whole
+
+
+async def test_a_cut_that_is_given_up_is_waited_for() -> None:
+    """Its thread cannot be called back: the next try would take its core."""
+    going, may_end, at_once = threading.Event(), threading.Event(), list[int]()
+
+    def cut(drafts: Any) -> tuple[list[Message], list[Message]]:
+        at_once.append(1)
+        assert sum(at_once) == 1
+        going.set()
+        may_end.wait(30)
+        at_once.pop()
+        return [], []
+
+    stage = object.__new__(SegmenterStage)
+    stage._cutting, stage._cutter = asyncio.Lock(), SimpleNamespace(cut=cut)  # type: ignore[assignment]
+    first = asyncio.create_task(stage._cut([]))
+    await asyncio.to_thread(going.wait, 30)
+    first.cancel()
+    second = asyncio.create_task(stage._cut([]))
+    await asyncio.sleep(0)
+    assert not first.done()
+    may_end.set()
+    assert await second == ([], [])
+    with pytest.raises(asyncio.CancelledError):
+        await first
