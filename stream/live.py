@@ -76,9 +76,9 @@ class LiveCall:
         if self._over:
             return
         self._flush()
-        self._over = True
         last = self._counter.next_seq - 1
         self._send(CallEnded(last_seq=last, reason=reason, offset_ms=self.position_ms, **self._counter.identity()))
+        self._over = True  # only now: it is not sent where this or an earlier record was refused
 
     def __enter__(self) -> LiveCall:
         return self

@@ -92,6 +92,18 @@ def test_a_short_end_is_filled_with_the_codecs_silence(codec: Codec, code: bytes
     assert chunk.value == b"\x01" * frame * 5 + code * frame * 155
 
 
+def test_an_end_that_was_not_sent_is_sent_by_the_next() -> None:
+    """Nobody else ends the call: it would be silent for two minutes, and then count as broken off."""
+    line = Line()
+    line.down = True
+    with pytest.raises(DeliveryError):
+        line.call.end()
+    line.down = False
+    line.call.end()
+    line.call.end()
+    assert [type(event) for event in line.sent] == [CallEnded]
+
+
 def test_a_pause_and_what_follows_it() -> None:
     line = Line()
     line.call.write(b"\0\0" * 2_000)
