@@ -190,11 +190,11 @@ class Supervisor:
             seconds = pause.failed()
             self._report(unit, "restarting", restarts=restarts, error=why)
             _LOG.warning("%s: %s; restarting in %g s", unit.name, why, seconds)
-            unit.stop()
-            if self._stopping.wait(seconds):
-                return
-            restarts += 1
             try:
+                unit.stop()
+                if self._stopping.wait(seconds):
+                    return
+                restarts += 1
                 self._start_again(unit)
             except Exception as err:  # noqa: BLE001 - whatever it was, trying again is this loop's work
                 _LOG.error("%s did not start: %s", unit.name, err if isinstance(err, StackError) else repr(err))
