@@ -96,7 +96,7 @@ class Settings(BaseSettings):
         256 * 1024 * 1024, ge=0, description="Of open calls in the segmenter's memory; the others wait in Postgres"
     )
 
-    reorder_chunks: int = Field(20, ge=0, description="A missing chunk is given up when so many later ones came")
+    reorder_chunks: int = Field(20, ge=0, description="A missing chunk is given up when more later ones than this came")
     call_silence_timeout_seconds: float = Field(120.0, gt=0, description="A silent call is closed after this")
     paused_call_timeout_seconds: float = Field(1800.0, gt=0, description="A paused call is closed after this")
 

@@ -28,6 +28,7 @@ from numpy.typing import NDArray
 from errors import Permanent
 
 __all__ = [
+    "BUSY_PREFIX",
     "EXTRA_INPUTS",
     "EXTRA_OUTPUTS",
     "INPUTS",
@@ -51,6 +52,8 @@ __all__ = [
 
 INVALID_PREFIX = "invalid: "
 UNIMPLEMENTED_PREFIX = "unimplemented: "
+#: How the error begins that a canary gets where others are answered.
+BUSY_PREFIX = "busy: "
 
 Tensors = dict[str, NDArray[Any]]
 

@@ -83,7 +83,7 @@ class Verdict:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LedgerRow:
-    """A row of the ledger, for status and explain."""
+    """A row of the ledger, as `topics pad` asks for them."""
 
     ledger_id: int
     key: LedgerKey

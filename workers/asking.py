@@ -25,25 +25,32 @@ class Asking:
 
     def __init__(self, client: triton.InferenceServerClient) -> None:
         self._client = client
-        self._decoupled: dict[str, bool] = {}
+        self._ways: dict[str, tuple[bool, int]] = {}  # model -> whether it is decoupled, and its highest priority
 
-    async def infer(self, model: str, inputs: Sequence[Any], *, seconds: float) -> Any:
-        """The model's answer (an InferResult), a decoupled one's last; raises InferenceServerException."""
-        if model not in self._decoupled:
-            found = await self._client.get_model_config(model, client_timeout=seconds)
-            self._decoupled[model] = bool(found.config.model_transaction_policy.decoupled)
-        if self._decoupled[model]:
-            return await self._stream(model, inputs, seconds)
+    async def infer(self, model: str, inputs: Sequence[Any], *, seconds: float, canary: bool = False) -> Any:
+        """The model's answer (an InferResult), a decoupled one's last; raises InferenceServerException.
+
+        A `canary` goes before what waits in the server, and a decoupled model is told that it is one.
+        """
+        if model not in self._ways:
+            config = (await self._client.get_model_config(model, client_timeout=seconds)).config
+            # 1 is the highest priority; 0 means that the model's queue has none.
+            highest = 1 if config.dynamic_batching.priority_levels else 0
+            self._ways[model] = bool(config.model_transaction_policy.decoupled), highest
+        decoupled, highest = self._ways[model]
+        if decoupled:
+            return await self._stream(model, inputs, seconds, {"canary": True} if canary else {})
         return await self._client.infer(
             model,
             inputs,
+            priority=highest if canary else 0,
             timeout=int(seconds * 1_000_000),  # the server's queue, microseconds
             client_timeout=seconds,  # the call, seconds
         )
 
-    async def _stream(self, model: str, inputs: Sequence[Any], seconds: float) -> Any:
+    async def _stream(self, model: str, inputs: Sequence[Any], seconds: float, parameters: dict[str, bool]) -> Any:
         async def requests() -> AsyncIterator[dict[str, Any]]:
-            yield {"model_name": model, "inputs": inputs}
+            yield {"model_name": model, "inputs": inputs, "parameters": parameters}
 
         last, refused = None, None
         answers = self._client.stream_infer(requests(), stream_timeout=seconds)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from itertools import islice
 from time import perf_counter
@@ -16,7 +16,16 @@ from grpc import StatusCode
 from tritonclient.utils import InferenceServerException
 
 from errors import EarfulError, Permanent, Transient
-from speech.contract import OUTPUTS, SpeechAnswer, SpeechRequest, Task, UnsupportedTask, error_from, parse_answer
+from speech.contract import (
+    BUSY_PREFIX,
+    OUTPUTS,
+    SpeechAnswer,
+    SpeechRequest,
+    Task,
+    UnsupportedTask,
+    error_from,
+    parse_answer,
+)
 from workers.asking import Asking
 from workers.bundle import Bundle
 from workers.deadline import Deadline
@@ -32,8 +41,9 @@ SUMMARIZING = frozenset({"phi4"})
 #: Of more than one text at most so many characters and spans, half a second's work: none waits long for its neighbours.
 MOST_TEXTS, MOST_CHARACTERS, MOST_SPANS = 8, 4_000, 64
 
-#: Any model answers so little within a tenth of a second; what takes longer has a full queue or is ill.
-CANARY_TEXT, CANARY_SECONDS = "The battery is great.", 5.0
+#: Any model answers so little within a tenth of a second once it has begun, and a canary begins before what waits; Phi-4 says
+#: after five seconds that it works on what came before.
+CANARY_TEXT, CANARY_SECONDS = "The battery is great.", 8.0
 #: Half a second of a tone: an engine may answer silence without its model.
 CANARY_AUDIO = (0.1 * np.sin(np.arange(8_000) * (2 * np.pi * 220 / 16_000))).astype(np.float32)
 
@@ -41,6 +51,10 @@ CANARY_AUDIO = (0.1 * np.sin(np.arange(8_000) * (2 * np.pi * 220 / 16_000))).ast
 UNSUPPORTED_LANGUAGE = "unsupported_language: "
 
 Array = np.ndarray[Any, Any]
+
+
+class Busy(Transient):
+    """What a canary may be told: the model answers others, and is well."""
 
 
 class OtherModel(EarfulError):
@@ -105,17 +119,18 @@ class Inference:
     async def canary(self, models: Sequence[str]) -> bool:
         """Whether each of these models answers a real, small request soon. A dead stub still says that it is ready.
 
-        It does not wait for the requests in flight of this worker, or a full queue would look like an illness.
+        It waits neither here nor in Triton for what came before, or a full queue would look like an illness.
         """
         deadline = Deadline.after(CANARY_SECONDS)
         try:
             if self.speech_model in models:
-                await self._ask_little(deadline)
+                with suppress(Busy):
+                    await self._ask_little(deadline)
             if "aspects" in models:
-                await self._ask_aspects([CANARY_TEXT], deadline, queue=False)
+                await self._ask_aspects([CANARY_TEXT], deadline, canary=True)
             if "cvib" in models:
                 span = AspectSpan(start=4, end=11, confidence=1.0, aspect_id="")
-                await self._ask_polarities([(CANARY_TEXT, [span])], deadline, queue=False)
+                await self._ask_polarities([(CANARY_TEXT, [span])], deadline, canary=True)
         except (Transient, Permanent):
             return False
         return True
@@ -134,14 +149,14 @@ class Inference:
         return (await self._ask_little(Deadline.after(CANARY_SECONDS))).answer.version
 
     async def _ask_little(self, deadline: Deadline) -> Transcript:
-        return await self.transcribe(CANARY_AUDIO, 16_000, deadline, queue=False, max_tokens=4)
+        return await self.transcribe(CANARY_AUDIO, 16_000, deadline, canary=True, max_tokens=4)
 
     async def transcribe(
-        self, audio: Array, rate: int, deadline: Deadline, *, queue: bool = True, max_tokens: int | None = None
+        self, audio: Array, rate: int, deadline: Deadline, *, canary: bool = False, max_tokens: int | None = None
     ) -> Transcript:
         """`audio`: float32 [n] in -1..1 at `rate` Hz."""
         request = SpeechRequest(task=Task.TRANSCRIBE, audio=audio, rate=rate, max_tokens=max_tokens)
-        return await self._ask_speech(request, deadline, queue=queue)
+        return await self._ask_speech(request, deadline, canary=canary)
 
     @property
     def summarizes(self) -> bool:
@@ -152,9 +167,9 @@ class Inference:
         """The answer's text is JSON; see workers/summaries.py."""
         return await self._ask_speech(SpeechRequest(task=Task.SUMMARIZE, text=transcript), deadline)
 
-    async def _ask_speech(self, request: SpeechRequest, deadline: Deadline, *, queue: bool = True) -> Transcript:
+    async def _ask_speech(self, request: SpeechRequest, deadline: Deadline, *, canary: bool = False) -> Transcript:
         started = perf_counter()
-        out = await self._infer(self.speech_model, request.tensors(), SPEECH_OUTPUTS, deadline, queue=queue)
+        out = await self._infer(self.speech_model, request.tensors(), SPEECH_OUTPUTS, deadline, canary=canary)
         try:
             answer = parse_answer(out)
         except ValueError as err:
@@ -175,14 +190,14 @@ class Inference:
         return await self._polarities.ask((text, spans), deadline) if spans else ([], "")
 
     async def _ask_aspects(
-        self, texts: Sequence[str], deadline: Deadline, *, queue: bool = True
+        self, texts: Sequence[str], deadline: Deadline, *, canary: bool = False
     ) -> list[tuple[list[AspectSpan], str]]:
         out = await self._infer(
             "aspects",
             {"TEXT": strings(*texts)},
             ("COUNT", "START", "END", "CONFIDENCE", "ASPECT_ID", "VERSION"),
             deadline,
-            queue=queue,
+            canary=canary,
         )
         counts, version = out["COUNT"].reshape(-1).tolist(), text_of(out["VERSION"], "aspects")
         self._check_version("aspects", version)
@@ -200,7 +215,7 @@ class Inference:
         return [(spans, version) for spans in answers]
 
     async def _ask_polarities(
-        self, asked: Sequence[tuple[str, Sequence[AspectSpan]]], deadline: Deadline, *, queue: bool = True
+        self, asked: Sequence[tuple[str, Sequence[AspectSpan]]], deadline: Deadline, *, canary: bool = False
     ) -> list[tuple[list[Polarity], str]]:
         counts = [len(spans) for _, spans in asked]
         out = await self._infer(
@@ -213,7 +228,7 @@ class Inference:
             },
             ("PROBABILITIES", "VERSION"),
             deadline,
-            queue=queue,
+            canary=canary,
         )
         rows, version = out["PROBABILITIES"], text_of(out["VERSION"], "cvib")
         self._check_version("cvib", version)
@@ -223,14 +238,14 @@ class Inference:
         return [(list(islice(polarities, count)), version) for count in counts]
 
     async def _infer(
-        self, model: str, inputs: Mapping[str, Array], outputs: Sequence[str], deadline: Deadline, *, queue: bool
+        self, model: str, inputs: Mapping[str, Array], outputs: Sequence[str], deadline: Deadline, *, canary: bool
     ) -> dict[str, Array]:
-        async with self._inflight if queue else nullcontext():
+        async with nullcontext() if canary else self._inflight:
             remaining = deadline.check()
             started = perf_counter()
             try:
                 tensors = [tensor(name, value) for name, value in inputs.items()]
-                answer = await self._asking.infer(model, tensors, seconds=remaining)
+                answer = await self._asking.infer(model, tensors, seconds=remaining, canary=canary)
             except InferenceServerException as err:
                 raise self._sorted(model, err) from err
             INFERENCE_SECONDS.labels(model=model).observe(perf_counter() - started)
@@ -252,6 +267,8 @@ class Inference:
             INFERENCES.labels(model=model, outcome="unsupported_language").inc()
             return Permanent("unsupported_language", f"{model} refuses it: {detail[:200]}")
         refused = error_from(err.message() or "")
+        if BUSY_PREFIX in (err.message() or ""):
+            return Busy(f"{model} answers others")
         if refused is not None:
             reason = "unsupported_task" if isinstance(refused, UnsupportedTask) else "invalid_input"
             INFERENCES.labels(model=model, outcome=reason).inc()

@@ -10,10 +10,9 @@ from store.runs import Run
 from workers.extractive import METHOD
 from workers.inference import Inference
 
-__all__ = ["check_served", "describe"]
+__all__ = ["PARTS_OF", "check_served", "describe"]
 
-PARTS = ("speech", "aspects", "cvib", "summary")
-#: What a stage's results are made with.
+#: What a stage's results are made with. "summary": the speech model, if it writes summaries, or else our own rules.
 PARTS_OF: Mapping[str, tuple[str, ...]] = {
     "segmenter": (),
     "transcriber": ("speech",),
@@ -26,7 +25,7 @@ async def describe(settings: Settings) -> dict[str, object]:
     """The spec of a run: each model's parameters and the rules' versions. Raises Transient when Triton is away."""
     inference = Inference(settings.triton_url, ssl=settings.triton_ssl, speech_model=settings.speech_model)
     try:
-        return await _served(inference, PARTS)
+        return await _served(inference, ("speech", "aspects", "cvib", "summary"))
     finally:
         await inference.close()
 

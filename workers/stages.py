@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import AsyncExitStack
 from datetime import datetime
 from typing import Any
@@ -23,6 +23,7 @@ from workers.decoder import Decoder
 from workers.inference import Inference
 from workers.reading import reading
 from workers.reviewer import ReviewerStage
+from workers.run import PARTS_OF
 from workers.segmenter import SegmenterStage
 from workers.stage import Stage
 from workers.summarizer import SummarizerStage
@@ -31,13 +32,6 @@ from workers.transcriber import TranscriberStage
 __all__ = ["STAGES", "healthy", "make_stage"]
 
 STAGES = ("segmenter", "transcriber", "summarizer", "reviewer")
-#: What each stage asks of Triton, besides nothing. "summary": the speech model, if it writes summaries.
-MODELS: Mapping[str, tuple[str, ...]] = {
-    "segmenter": (),
-    "transcriber": ("speech",),
-    "summarizer": ("summary", "aspects", "cvib"),
-    "reviewer": ("aspects", "cvib"),
-}
 
 
 def make_stage(
@@ -79,7 +73,7 @@ async def healthy(
 ) -> bool:
     """Whether Postgres, Kafka and each model that this stage asks answer a real, small request."""
     roles = {"speech": settings.speech_model, "summary": settings.speech_model if inference.summarizes else ""}
-    models = [roles.get(one, one) for one in MODELS[name]]
+    models = [roles.get(one, one) for one in PARTS_OF[name]]
     try:
         async with reading(engine) as connection:
             await connection.execute(text("SELECT 1"))

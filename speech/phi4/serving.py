@@ -25,16 +25,22 @@ from typing import Any, Literal, Protocol
 from numpy.typing import NDArray
 
 from errors import Permanent
-from speech.contract import FinishReason, SpeechAnswer, SpeechDelta, UnsupportedTask, error_text, parse_request
+from speech.contract import (
+    BUSY_PREFIX,
+    FinishReason,
+    SpeechAnswer,
+    SpeechDelta,
+    UnsupportedTask,
+    error_text,
+    parse_request,
+)
 from speech.phi4.handle import Handle
 from speech.phi4.metrics import Snapshot
 from speech.phi4.refusals import Closing, QueueFull
 from speech.phi4.service import Speech, SpeechEvent
 
-__all__ = ["BUSY", "Code", "Reply", "Serving"]
+__all__ = ["Code", "Reply", "Serving"]
 
-#: How the error begins that a canary gets where others are answered.
-BUSY = "busy: "
 
 Code = Literal["invalid", "unsupported", "unavailable", "cancelled", "internal"]
 Tensors = Mapping[str, NDArray[Any]]
@@ -207,7 +213,7 @@ class Serving:
 
     def _busy(self, number: int, one: _Open) -> None:
         if self._taken_out(number) is not None:
-            self._end(one, BUSY + "the engine works on what came before", "unavailable")
+            self._end(one, BUSY_PREFIX + "the engine works on what came before", "unavailable")
             if one.handle is not None:
                 one.handle.cancel()
 

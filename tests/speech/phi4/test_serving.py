@@ -13,14 +13,14 @@ import pytest
 
 pytest.importorskip("torch")
 
-from speech.contract import SpeechRequest, Task
+from speech.contract import BUSY_PREFIX, SpeechRequest, Task
 from speech.phi4 import serving
 from speech.phi4.engine import Engine
 from speech.phi4.generation import Generation
 from speech.phi4.limits import Limits
 from speech.phi4.refusals import QueueFull
 from speech.phi4.service import Speech
-from speech.phi4.serving import BUSY, Code, Serving
+from speech.phi4.serving import Code, Serving
 from speech.phi4.transcript import Utterance, dump_transcript
 from tests.speech.phi4 import rig
 
@@ -172,7 +172,7 @@ def test_a_canary_behind_a_full_queue_is_answered_by_the_next_step() -> None:
         canary = ask(made, SHORT, canary=True)
         ended_by_a_step(canary, crowd, speech)
         [(text, code)] = canary.errors
-        assert text.startswith(BUSY)
+        assert text.startswith(BUSY_PREFIX)
         assert code == "unavailable"
 
 
@@ -182,7 +182,7 @@ def test_a_canary_that_would_wait_long_is_answered_by_the_next_step(monkeypatch:
         crowd = [ask(made, LONG) for _ in range(LIMITS.queue - 1)]
         canary = ask(made, SHORT, canary=True)
         ended_by_a_step(canary, crowd, speech)
-        assert [text.startswith(BUSY) for text, _ in canary.errors] == [True]
+        assert [text.startswith(BUSY_PREFIX) for text, _ in canary.errors] == [True]
         rig.run_all(speech.engine)
         until(lambda: all(told.ended for told in crowd))
         assert canary.ended == 1, "its own answer came as well"
