@@ -71,7 +71,7 @@ PARTS: tuple[Mutant, ...] = (
         name="newest_first",
         text="the relay publishes the newest messages first",
         proofs=(10,),
-        edits=(Edit("store/outbox.py", "ingest.outbox ORDER BY id LIMIT", "ingest.outbox ORDER BY id DESC LIMIT"),),
+        edits=(Edit("store/outbox.py", "ORDER BY id LIMIT", "ORDER BY id DESC LIMIT"),),
         tests=("tests/faults/test_poison.py::test_poison_few_many_and_within",),
     ),
     Mutant(
