@@ -4,9 +4,9 @@
        └────────────┴──► timed_out
     any of these ──► no_speech, audio_corrupt, unsupported_language, dead_lettered, erased
 
-States only move to the right, and a terminal state (the lower lines) is never left: `upsert_many` and `set_run_state`
-keep the stored state where the new one may not follow it. What a run made of a call is in call_runs; there the replay of
-its dead letter takes a call from dead_lettered back to transcribed (`reopen_runs`).
+States only move to the right, and a terminal state (the lower lines) is never left: `upsert_many` keeps the stored state
+where the new one may not follow it. What a run made of a call is in call_runs; there the replay of its dead letter takes a
+call from dead_lettered back to transcribed (`reopen_runs`).
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ __all__ = [
     "CallState",
     "claim",
     "close_run",
+    "finish_runs",
     "get_many",
     "get_runs",
     "give_up_run",
     "reopen_runs",
-    "set_run_state",
     "silent",
     "upsert_many",
 ]
@@ -238,19 +238,19 @@ async def get_runs(conn: AsyncConnection, run_id: UUID, ids: Iterable[str]) -> d
     return {r.call_id: CallRun(**r._mapping) for r in found}
 
 
-async def set_run_state(
-    conn: AsyncConnection, run_id: UUID, call_id: str, state: CallState, reason: str | None = None
-) -> bool:
-    """Move a closed call of a run on, to analysed or a terminal state; False if it may not follow."""
+async def finish_runs(conn: AsyncConnection, run_id: UUID, states: Mapping[str, CallState]) -> set[str]:
+    """Calls of a run reach analysed or unsupported_language; which of them were transcribed until now."""
+    if not states:
+        return set()
     result = await conn.execute(
         sa.text(
-            "UPDATE ingest.call_runs SET state = :state, reason = coalesce(:reason, reason),"
-            " finished_at = clock_timestamp() WHERE call_id = :call_id AND run_id = :run_id AND "
-            + _MAY.format(old="state", new="CAST(:state AS text)")
+            "UPDATE ingest.call_runs AS r SET state = u.state, finished_at = clock_timestamp()"
+            " FROM unnest(CAST(:ids AS text[]), CAST(:states AS text[])) AS u(call_id, state)"
+            " WHERE r.call_id = u.call_id AND r.run_id = :run_id AND r.state = 'transcribed' RETURNING r.call_id"
         ),
-        {"call_id": call_id, "run_id": run_id, "state": state, "reason": reason},
+        {"run_id": run_id, "ids": list(states), "states": list(states.values())},
     )
-    return result.rowcount == 1
+    return set(result.scalars())
 
 
 async def give_up_run(conn: AsyncConnection, run_id: UUID, call_id: str, reason: str | None) -> None:

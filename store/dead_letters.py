@@ -112,10 +112,7 @@ async def list(
     conn: AsyncConnection,
     *,
     stage: str | None = None,
-    topic: str | None = None,
     reason: str | None = None,
-    subject_id: str | None = None,
-    replayed: bool | None = None,
     limit: int = 100,
 ) -> tuple[StoredDeadLetter, ...]:
     """Dead letters without their payloads, the newest first; each filter that is None lets all through."""
@@ -124,20 +121,10 @@ async def list(
             _SELECT + ", NULL::bytea AS key, NULL::bytea AS value, NULL::jsonb AS headers, false AS payload"
             " FROM ingest.dead_letters d"
             " WHERE (CAST(:stage AS text) IS NULL OR d.stage = :stage)"
-            " AND (CAST(:topic AS text) IS NULL OR d.topic = :topic)"
             " AND (CAST(:reason AS text) IS NULL OR d.reason = :reason)"
-            " AND (CAST(:subject_id AS text) IS NULL OR d.subject_id = :subject_id)"
-            " AND (CAST(:replayed AS bool) IS NULL OR (d.replayed_at IS NOT NULL) = :replayed)"
             " ORDER BY d.failed_at DESC, d.dead_letter_id LIMIT :limit"
         ),
-        {
-            "stage": stage,
-            "topic": topic,
-            "reason": reason,
-            "subject_id": subject_id,
-            "replayed": replayed,
-            "limit": limit,
-        },
+        {"stage": stage, "reason": reason, "limit": limit},
     )
     return tuple(_stored(row) for row in found)
 

@@ -6,7 +6,7 @@ new.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from datetime import datetime
 from uuid import UUID
@@ -185,22 +185,20 @@ async def insert_reviews(conn: AsyncConnection, rows: Sequence[ReviewRow]) -> in
     return await _with_text(conn, _REVIEWS, _REVIEW_TEXTS, [_flat(r) for r in rows])
 
 
-async def finished_utterances(
-    conn: AsyncConnection, run_id: UUID, ids: Iterable[UUID], *, call_started_at: datetime | None = None
-) -> set[UUID]:
+async def finished_utterances(conn: AsyncConnection, run_id: UUID, started: Mapping[UUID, datetime]) -> set[UUID]:
     """Which of these utterances are done in the run: transcribed, empty, or a dead letter of the transcriber.
 
-    Dead letters count by subject_id = the utterance's id. Give call_started_at where it is known: one partition is
-    read instead of all.
+    `started` says when each one's call began, which picks the partitions that are read. Dead letters count by subject_id =
+    the utterance's id.
     """
-    wanted = sorted(set(ids))
-    if not wanted:
+    if not started:
         return set()
-    month = "" if call_started_at is None else " AND call_started_at = :call_started_at"
+    wanted = sorted(started)
     found = await conn.execute(
         sa.text(
             "SELECT utterance_id FROM ingest.utterances"
-            f" WHERE run_id = :run_id AND utterance_id = ANY(CAST(:ids AS uuid[])){month}"
+            " WHERE run_id = :run_id AND utterance_id = ANY(CAST(:ids AS uuid[]))"
+            " AND call_started_at BETWEEN :first AND :last"
             " UNION SELECT CAST(subject_id AS uuid) FROM ingest.dead_letters"
             " WHERE run_id = :run_id AND stage = 'transcriber' AND subject_id = ANY(CAST(:names AS text[]))"
         ),
@@ -208,7 +206,8 @@ async def finished_utterances(
             "run_id": run_id,
             "ids": wanted,
             "names": [str(i) for i in wanted],
-            **({} if call_started_at is None else {"call_started_at": call_started_at}),
+            "first": min(started.values()),
+            "last": max(started.values()),
         },
     )
     return {r.utterance_id for r in found}

@@ -17,7 +17,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from store.unnest import Insert
 
-__all__ = ["ReviewHead", "StoredHead", "advance_heads", "current_heads", "delete_review", "revision_id"]
+__all__ = ["ReviewHead", "advance_heads", "current_heads", "delete_review", "revision_id"]
 
 _NAMESPACE = uuid5(NAMESPACE_URL, "earful:review")
 
@@ -31,15 +31,6 @@ class ReviewHead:
     topic_id: UUID
     offset: int
     deleted: bool
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StoredHead:
-    """A head as the table has it; `head.version` is the highest version seen."""
-
-    head: ReviewHead
-    generation: int
-    revision_id: UUID
 
 
 def revision_id(review_id: str, topic_id: UUID, offset: int) -> UUID:
@@ -115,25 +106,16 @@ async def advance_heads(conn: AsyncConnection, heads: Sequence[ReviewHead]) -> M
     return accepted
 
 
-async def current_heads(conn: AsyncConnection, ids: Iterable[str]) -> dict[str, StoredHead]:
-    """Heads by review id; tombstones too."""
+async def current_heads(conn: AsyncConnection, ids: Iterable[str]) -> dict[str, ReviewHead]:
+    """Heads by review id, tombstones too; the version is the highest that was seen."""
     found = await conn.execute(
         sa.text(
-            'SELECT review_id, version, topic_id, "offset", deleted, generation, revision_id FROM ingest.review_heads'
+            'SELECT review_id, version, topic_id, "offset", deleted FROM ingest.review_heads'
             " WHERE review_id = ANY(CAST(:ids AS text[]))"
         ),
         {"ids": sorted(set(ids))},
     )
-    return {
-        r.review_id: StoredHead(
-            head=ReviewHead(
-                review_id=r.review_id, version=r.version, topic_id=r.topic_id, offset=r.offset, deleted=r.deleted
-            ),
-            generation=r.generation,
-            revision_id=r.revision_id,
-        )
-        for r in found
-    }
+    return {r.review_id: ReviewHead(**r._mapping) for r in found}
 
 
 _DELETE = tuple(

@@ -7,9 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
-from stream.partitioner import murmur2, partition_for
-
-__all__ = ["DEFAULT_PARTITIONS", "TopicSpec", "Topics", "murmur2", "partition_for"]
+__all__ = ["DEFAULT_PARTITIONS", "TopicSpec", "Topics"]
 
 # Enough for 6 workers a stage on the first day; more later moves keys between partitions, which breaks running calls.
 DEFAULT_PARTITIONS = 6

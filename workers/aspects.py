@@ -16,7 +16,7 @@ from stream.ids import NAMESPACE
 from workers.deadline import Deadline
 from workers.inference import AspectSpan, Inference, Polarity
 
-__all__ = ["Found", "Mention", "Subject", "find_mentions", "mention_rows"]
+__all__ = ["Found", "Mention", "Subject", "aspects_body", "find_mentions", "mention_rows"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,4 +105,20 @@ def mention_rows(
             trace_id=trace,
         )
         for one in found.mentions
+    ]
+
+
+def aspects_body(rows: Sequence[AspectMentionRow]) -> list[dict[str, object]]:
+    """Aspects as `insights.v1` gives them."""
+    return [
+        {
+            "aspect": row.aspect_text,
+            "aspect_id": row.aspect_id,
+            "polarity": row.polarity,
+            "sentiment": round(row.sentiment, 4),
+            "confidence": round(row.confidence, 4),
+            "span": [row.span_start, row.span_end],
+            "utterance_id": str(row.utterance_id) if row.utterance_id else None,
+        }
+        for row in rows
     ]

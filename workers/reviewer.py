@@ -16,10 +16,10 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from errors import Permanent
 from store import facts, reviews
 from store.facts import AspectMentionRow, ReviewRow
-from store.reviews import ReviewHead, StoredHead
+from store.reviews import ReviewHead
 from stream.events import Insight, Review, ReviewDeleted, Topics, parse_review, trace_id
 from stream.records import Record
-from workers.aspects import Subject, find_mentions, mention_rows
+from workers.aspects import Subject, aspects_body, find_mentions, mention_rows
 from workers.deadline import Deadline
 from workers.inference import Inference
 from workers.outgoing import outgoing
@@ -27,7 +27,6 @@ from workers.provenance import source_of
 from workers.reading import reading
 from workers.replay import original_place
 from workers.stage import Batch, Stateless, Work
-from workers.summarizer import aspects_body
 from workers.together import together
 
 __all__ = ["ReviewerStage"]
@@ -178,12 +177,12 @@ def turns(entries: Sequence[Revision]) -> list[list[Revision]]:
     return out
 
 
-def may_follow(head: ReviewHead, known: StoredHead | None) -> bool:
+def may_follow(head: ReviewHead, known: ReviewHead | None) -> bool:
     """Whether inference is worth it: False only where an equal or higher version is known already."""
-    if known is None or head.version is None or known.head.version is None:
+    if known is None or head.version is None or known.version is None:
         return True
-    same = (head.topic_id, head.offset) == (known.head.topic_id, known.head.offset)
-    return same or head.version > known.head.version
+    same = (head.topic_id, head.offset) == (known.topic_id, known.offset)
+    return same or head.version > known.version
 
 
 def insight(one: Revision, run_id: UUID) -> Insight:

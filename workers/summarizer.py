@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Literal
@@ -15,7 +14,7 @@ from store import calls, facts
 from store.facts import AspectMentionRow, CallUtterance, SummaryRow
 from stream.events import CallTranscribed, Insight, Topics, parse_transcribed, trace_id
 from stream.records import Record
-from workers.aspects import Subject, find_mentions, mention_rows
+from workers.aspects import Subject, aspects_body, find_mentions, mention_rows
 from workers.deadline import Deadline
 from workers.extractive import TranscriptLine
 from workers.inference import Inference
@@ -27,7 +26,7 @@ from workers.stage import Batch, Stateless, Work
 from workers.summaries import summary_of
 from workers.together import together
 
-__all__ = ["SummarizerStage", "aspects_body"]
+__all__ = ["SummarizerStage"]
 
 #: Whose words count as the customer's: on a mono call nobody knows who speaks.
 CUSTOMER_ROLES = frozenset({"customer", "unknown"})
@@ -73,15 +72,14 @@ class SummarizerStage(Stateless):
         first: list[Done] = []
         replayed = [done.event.call_id for done in plan.done if REPLAY_OF in dict(done.record.headers)]
         await calls.reopen_runs(connection, self.run_id, replayed)
-        # calls.transcribed comes at least once; analysed may follow analysed, so the state before tells.
-        known = await calls.get_runs(connection, self.run_id, [done.event.call_id for done in plan.done])
-        new = {call_id for call_id, run in known.items() if run.state == "transcribed"}
+        # calls.transcribed comes at least once: of one call the first counts.
+        states = {done.event.call_id: done.state for done in reversed(plan.done)}
+        new = await calls.finish_runs(connection, self.run_id, states)
         for done in plan.done:
             if done.event.call_id not in new:
                 work.verdicts[done.record.offset] = ("duplicate", None)
                 continue
             new.remove(done.event.call_id)
-            await calls.set_run_state(connection, self.run_id, done.event.call_id, done.state)
             work.verdicts[done.record.offset] = ("result", None)
             first.append(done)
         await facts.insert_summaries(connection, [done.summary for done in first])
@@ -197,19 +195,3 @@ def insight(done: Done) -> Insight:
         },
         traceparent=done.event.traceparent,
     )
-
-
-def aspects_body(rows: Sequence[AspectMentionRow]) -> list[dict[str, object]]:
-    """Aspects as `insights.v1` gives them."""
-    return [
-        {
-            "aspect": row.aspect_text,
-            "aspect_id": row.aspect_id,
-            "polarity": row.polarity,
-            "sentiment": round(row.sentiment, 4),
-            "confidence": round(row.confidence, 4),
-            "span": [row.span_start, row.span_end],
-            "utterance_id": str(row.utterance_id) if row.utterance_id else None,
-        }
-        for row in rows
-    ]

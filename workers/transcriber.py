@@ -108,7 +108,11 @@ class TranscriberStage(Stateless):
         if not fresh:
             return
         # A dead letter counts as finished, unless it is this very record that comes again.
-        asked = [name for name, (record, _) in fresh.items() if REPLAY_OF not in dict(record.headers)]
+        asked = {
+            name: utterance.call_started_at
+            for name, (record, utterance) in fresh.items()
+            if REPLAY_OF not in dict(record.headers)
+        }
         async with reading(self._engine) as connection:
             done = await facts.finished_utterances(connection, self.run_id, asked)
         for utterance_id in done:

@@ -70,7 +70,7 @@ async def _fill(url: str) -> None:
         await facts.insert_aspect_mentions(conn, [_mention(run, "m0", "battery", "negative", (4, 11))])
         await facts.insert_summaries(conn, [_summary(run)])
         await calls.close_run(conn, _closed("c1", run, "transcribed", 2), [ident("u0"), ident("u1")])
-        await calls.set_run_state(conn, run, "c1", "analysed")
+        await calls.finish_runs(conn, run, {"c1": "analysed"})
         await calls.close_run(conn, _closed("c2", run, "no_speech", 0), [])
         for number, polarity in enumerate(("positive", "positive", "negative")):
             await _review(conn, run, f"r{number}", number, polarity)

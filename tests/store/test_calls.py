@@ -119,8 +119,13 @@ async def test_what_call_closed_does_not_name_is_shown_nowhere(conn: AsyncConnec
 
 async def test_states_of_a_run(conn: AsyncConnection) -> None:
     await calls.close_run(conn, closed(), [])
-    assert await calls.set_run_state(conn, RUN, "c1", "analysed")
-    assert await calls.set_run_state(conn, RUN, "c1", "dead_lettered", "too_slow")
-    assert not await calls.set_run_state(conn, RUN, "c1", "analysed")
-    assert not await calls.set_run_state(conn, uuid4(), "c1", "analysed")
+    assert await calls.finish_runs(conn, uuid4(), {"c1": "analysed"}) == set()
+    await calls.give_up_run(conn, RUN, "c1", "too_slow")
     assert (await calls.get_runs(conn, RUN, ["c1"]))["c1"].reason == "too_slow"
+    assert await calls.finish_runs(conn, RUN, {"c1": "analysed"}) == set(), "it is given up"
+    await calls.reopen_runs(conn, RUN, ["c1", "c2"])
+    assert await calls.finish_runs(conn, RUN, {"c1": "analysed", "c2": "analysed"}) == {"c1"}
+    assert await calls.finish_runs(conn, RUN, {"c1": "unsupported_language"}) == set()
+    await calls.give_up_run(conn, RUN, "c1", "too_slow")
+    assert (await calls.get_runs(conn, RUN, ["c1"]))["c1"].state == "analysed", "what is there stays"
+    assert await calls.finish_runs(conn, RUN, {}) == set()

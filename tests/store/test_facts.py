@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import timedelta
 from uuid import uuid4
 
 import pytest
@@ -68,9 +69,12 @@ async def test_finished_are_the_transcribed_and_the_given_up(conn: AsyncConnecti
     await facts.insert_utterances(conn, [utterance("u1"), utterance("u2", run_id=uuid4())])
     await dead_letters.insert(conn, [letter(stage="transcriber", subject_id=str(ident("u3")))])
     ids = [ident(f"u{i}") for i in range(1, 5)]
-    for month in (None, START):
-        assert await facts.finished_utterances(conn, RUN, ids, call_started_at=month) == {ident("u1"), ident("u3")}
-    assert await facts.finished_utterances(conn, RUN, []) == set()
+    assert await facts.finished_utterances(conn, RUN, dict.fromkeys(ids, START)) == {ident("u1"), ident("u3")}
+    later = START + timedelta(days=40)
+    assert await facts.finished_utterances(conn, RUN, dict.fromkeys(ids, later)) == {ident("u3")}, (
+        "it began when it did"
+    )
+    assert await facts.finished_utterances(conn, RUN, {}) == set()
 
 
 async def test_text_that_postgres_cannot_hold(conn: AsyncConnection) -> None:

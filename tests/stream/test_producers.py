@@ -30,8 +30,8 @@ from stream.headers import instant
 from stream.limits import MAX_VALUE_BYTES
 from stream.producers import CallProducer, DeliveryError, MessageTooLarge, ReviewProducer
 from stream.sender import Sender
-from stream.topics import partition_for
 from tests.stream.broker import Broker
+from tests.workers.sending import partition_for
 
 CALLS = Path(__file__).parents[2] / "samples" / "calls"
 STARTED = instant("2026-05-01T23:59:50Z")

@@ -1,13 +1,10 @@
-"""Topic names and settings, and the partitioner that keeps a call together."""
+"""Topic names and settings."""
 
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
-from kafka.partitioner.default import murmur2 as kafka_murmur2
 
-from stream.topics import Topics, murmur2, partition_for
+from stream.topics import Topics
 
 WEEK_MS = 604_800_000
 
@@ -37,19 +34,3 @@ def test_only_utterances_and_reviews_are_kept_for_ever() -> None:
     assert all(spec.config["retention.ms"] == str(spec.retention_ms) for spec in specs.values())
     assert all(spec.partitions == 4 for spec in specs.values())
     assert {spec.partitions for spec in Topics().specs()} == {6}
-
-
-@given(st.binary(max_size=64), st.integers(1, 1000))
-def test_the_partition_is_the_one_of_kafka_python(key: bytes, partitions: int) -> None:
-    assert murmur2(key) == kafka_murmur2(key) & 0xFFFFFFFF
-    assert partition_for(key, partitions) == (kafka_murmur2(key) & 0x7FFFFFFF) % partitions
-
-
-@pytest.mark.parametrize(("key", "java"), [(b"21", -973932308), (b"foobar", -790332482), (b"abc", 479470107)])
-def test_the_hash_is_the_one_of_java(key: bytes, java: int) -> None:
-    assert murmur2(key) == java & 0xFFFFFFFF
-
-
-def test_no_partitions_no_partition() -> None:
-    with pytest.raises(ValueError, match="partition"):
-        partition_for(b"k", 0)

@@ -28,8 +28,8 @@ from store import migrate, runs
 from store.engine import create
 from store.schema import REVISION
 from stream.events import Message, Record, Topics
-from stream.partitioner import partition_for
 from tests.workers import topic_log
+from tests.workers.sending import partition_for
 from tests.workers.worker import Worker
 
 __all__ = ["PROJECT", "STAGES", "Pipeline", "Place", "template"]

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from kafka.partitioner.default import murmur2
 
 from stream.audio import encode_flac
 from stream.events import AudioChunk, AudioEvent, CallEnded, CallStarted, Message, Review, Role, Topics
@@ -91,3 +92,8 @@ def review(review_id: str, text: str = "The battery is great, but delivery was l
 
 def messages(topics: Topics, events: Sequence[Any]) -> list[Message]:
     return [event.to_message(topics) for event in events]
+
+
+def partition_for(key: bytes, partitions: int) -> int:
+    """Where Kafka's default partitioner puts the key, as Java's clients and kafka-python have it."""
+    return int((murmur2(key) & 0x7FFFFFFF) % partitions)

@@ -11,9 +11,8 @@ import numpy as np
 from stack.stack import Stack
 from stream import padding
 from stream.events import CallPaused, CallResumed, ReviewDeleted
-from stream.partitioner import partition_for
 from tests.workers.pipeline import PROJECT, STAGES, Pipeline
-from tests.workers.sending import STARTED, chunks, ended, messages, review, sample, started, whole_call
+from tests.workers.sending import STARTED, chunks, ended, messages, partition_for, review, sample, started, whole_call
 from tests.workers.watching import TALK, cuts, finished, kinds, send, utterances, verdicts
 
 
