@@ -1,7 +1,7 @@
 """The relay: what the outbox holds goes to Kafka, in id order per key, at least once.
 
 Every worker offers itself; a Postgres advisory lock on a connection of its own lets one do it. A key's next message is sent when
-the one before is acknowledged, so that a message that fails holds back only what is newer.
+the one before is acknowledged. A message that is not taken holds back its topic for a while, and no other.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from errors import Transient
 from store import outbox
 from store.outbox import StoredMessage
-from workers.kafka import check_producer
+from workers.kafka import TAKEN_SECONDS, check_producer
 from workers.metrics import OUTBOX_DEPTH, RELAY_FAILURES
 from workers.reading import reading
 from workers.together import together
@@ -46,6 +46,9 @@ class Relay:
         self._limit = limit
         self._pause_seconds = pause_seconds
         self._depth = 0
+        self._handed_over: dict[
+            int, asyncio.Future[object]
+        ] = {}  # by outbox_id: not sent again while it may still arrive
 
     async def check_room(self) -> None:
         """Raises Transient while the outbox is fuller than its bound: workers pause until the broker is back."""
@@ -80,6 +83,7 @@ class Relay:
     async def _publish(self, connection: AsyncConnection) -> None:
         """Holds the lock as long as the connection lives. A topic that refuses a message is left alone for a while."""
         log.info("relay.started")
+        self._handed_over.clear()
         refusing: dict[str, float] = {}  # topic -> until when
         while True:
             refusing = {topic: until for topic, until in refusing.items() if monotonic() < until}
@@ -94,21 +98,31 @@ class Relay:
                 for row, error in told:
                     if error is None:
                         continue
-                    if not isinstance(error, KafkaError):
+                    if not isinstance(error, KafkaError | TimeoutError):
                         raise error
                     if row.topic not in refusing:
                         log.warning("relay.refused", topic=row.topic, outbox_id=row.id, why=type(error).__name__)
                     refusing[row.topic] = monotonic() + REFUSED_SECONDS
 
     async def _send(self, row: StoredMessage) -> None:
-        """Returns when the broker has it."""
+        """Returns when the broker has it. Raises KafkaError or TimeoutError; what was handed over then may still arrive."""
         headers = [*row.headers, ("outbox_id", str(row.id).encode())]
         try:
-            await self._producer.send_and_wait(row.topic, key=row.key, value=row.value, headers=headers)
+            async with asyncio.timeout(TAKEN_SECONDS):
+                if row.id not in self._handed_over:
+                    self._handed_over[row.id] = await self._producer.send(
+                        row.topic, key=row.key, value=row.value, headers=headers
+                    )
+                await asyncio.shield(self._handed_over[row.id])
+        except TimeoutError:
+            RELAY_FAILURES.labels(topic=row.topic).inc()
+            raise
         except KafkaError as err:
+            self._handed_over.pop(row.id, None)
             RELAY_FAILURES.labels(topic=row.topic).inc()
             check_producer(err)
             raise
+        del self._handed_over[row.id]
 
 
 def turns(rows: Sequence[StoredMessage]) -> list[list[StoredMessage]]:

@@ -214,7 +214,7 @@ PARTS: tuple[Mutant, ...] = (
                 'ValueError(f"Kafka did not take it within',
             ),
             Edit("workers/kafka.py", 'Undelivered(f"Kafka did not take it (', 'ValueError(f"Kafka did not take it ('),
-            Edit("workers/relay.py", "if not isinstance(error, KafkaError):", "if True:"),
+            Edit("workers/relay.py", "if not isinstance(error, KafkaError | TimeoutError):", "if True:"),
             Edit(
                 "workers/app.py",
                 '        raise Transient(f"Kafka does not answer',

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import Counter
 from typing import Any
 
 import pytest
@@ -24,9 +25,9 @@ class Away:
     def __init__(self) -> None:
         self.asked = asyncio.Event()
 
-    async def send_and_wait(self, *args: Any, **kwargs: Any) -> Any:
+    async def send(self, *args: Any, **kwargs: Any) -> Any:
         self.asked.set()
-        await asyncio.get_running_loop().create_future()
+        return asyncio.get_running_loop().create_future()
 
 
 async def test_the_relay_sees_the_outbox_grow_while_it_waits_for_kafka(engine: AsyncEngine) -> None:
@@ -57,23 +58,29 @@ async def is_full(relay: Relay) -> bool:
 
 
 class Refusing:
-    """A broker that refuses one value twice, or a topic for ever, and takes all else."""
+    """A broker that refuses one value twice, or a topic for ever, says nothing of another, and takes all else."""
 
     def __init__(self, value: bytes) -> None:
         self.taken: list[tuple[bytes, bytes]] = []
+        self.handed_over: Counter[str] = Counter()
         self.ids: list[tuple[bytes, int]] = []  # key and outbox_id
         self._value = value
         self._left = 2
 
-    async def send_and_wait(self, topic: str, *, key: bytes, value: bytes, headers: Any) -> None:
-        await asyncio.sleep(0)
+    async def send(self, topic: str, *, key: bytes, value: bytes, headers: Any) -> asyncio.Future[None]:
+        answer: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.handed_over[topic] += 1
         if topic == "refused":
             raise KafkaTimeoutError
+        if topic == "silent":
+            return answer
         if value == self._value and self._left:
             self._left -= 1
             raise KafkaTimeoutError
         self.taken.append((key, value))
         self.ids.append((key, int(dict(headers)["outbox_id"])))
+        answer.set_result(None)
+        return answer
 
 
 async def test_a_message_that_fails_is_not_overtaken_by_a_newer_one_of_its_key(
@@ -102,11 +109,16 @@ async def test_a_message_that_fails_is_not_overtaken_by_a_newer_one_of_its_key(
         assert ids == sorted(set(ids)), "outbox_id rises per key"
 
 
-async def test_a_topic_that_refuses_holds_up_no_other(engine: AsyncEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("topic", ["refused", "silent"])
+async def test_a_topic_that_refuses_holds_up_no_other(
+    engine: AsyncEngine, monkeypatch: pytest.MonkeyPatch, topic: str
+) -> None:
     """More than a round of its messages is the oldest there is; they stay."""
     monkeypatch.setattr(relay_module, "ROUND", 3)
+    monkeypatch.setattr(relay_module, "TAKEN_SECONDS", 0.2)
+    monkeypatch.setattr(relay_module, "REFUSED_SECONDS", 0.3)
     producer = Refusing(b"")
-    await put(engine, 5, topic="refused")
+    await put(engine, 5, topic=topic)
     await put(engine, 4)
     running = asyncio.create_task(Relay(engine, producer, limit=99).run())  # type: ignore[arg-type]
     try:
@@ -122,6 +134,7 @@ async def test_a_topic_that_refuses_holds_up_no_other(engine: AsyncEngine, monke
             await running
     async with engine.connect() as connection:
         assert await outbox.depth(connection) == 5
+    assert topic == "refused" or producer.handed_over[topic] == 1, "it may still arrive"
 
 
 async def test_who_does_not_relay_keeps_one_connection(engine: AsyncEngine) -> None:
