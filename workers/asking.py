@@ -30,7 +30,8 @@ class Asking:
     async def infer(self, model: str, inputs: Sequence[Any], *, seconds: float, canary: bool = False) -> Any:
         """The model's answer (an InferResult), a decoupled one's last; raises InferenceServerException.
 
-        A `canary` goes before what waits in the server, and a decoupled model is told that it is one.
+        A `canary` goes before what waits in the server, if the model's queue has priorities; a decoupled model is told that it is
+        one.
         """
         if model not in self._ways:
             config = (await self._client.get_model_config(model, client_timeout=seconds)).config

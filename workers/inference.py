@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass
+from enum import IntEnum
 from itertools import islice
 from time import perf_counter
 from typing import Any, Literal
@@ -31,7 +32,7 @@ from workers.bundle import Bundle
 from workers.deadline import Deadline
 from workers.metrics import INFERENCE_SECONDS, INFERENCES
 
-__all__ = ["AspectSpan", "Inference", "OtherModel", "Polarity", "Transcript"]
+__all__ = ["AspectSpan", "Inference", "OtherModel", "Polarity", "Transcript", "Turn"]
 
 SPEECH_OUTPUTS = tuple(spec.name for spec in OUTPUTS)
 #: Speech models that summarize a transcript as JSON with evidence.
@@ -41,9 +42,10 @@ SUMMARIZING = frozenset({"phi4"})
 #: Of more than one text at most so many characters and spans, half a second's work: none waits long for its neighbours.
 MOST_TEXTS, MOST_CHARACTERS, MOST_SPANS = 8, 4_000, 64
 
-#: Any model answers so little within a tenth of a second once it has begun, and a canary begins before what waits; Phi-4 says
-#: after five seconds that it works on what came before.
+#: Any model answers so little within a tenth of a second once it has begun. Phi-4 says after five that it is at work on others.
 CANARY_TEXT, CANARY_SECONDS = "The battery is great.", 8.0
+#: There may be a backlog to wait for.
+VERSION_SECONDS = 300.0
 #: Half a second of a tone: an engine may answer silence without its model.
 CANARY_AUDIO = (0.1 * np.sin(np.arange(8_000) * (2 * np.pi * 220 / 16_000))).astype(np.float32)
 
@@ -51,6 +53,14 @@ CANARY_AUDIO = (0.1 * np.sin(np.arange(8_000) * (2 * np.pi * 220 / 16_000))).ast
 UNSUPPORTED_LANGUAGE = "unsupported_language: "
 
 Array = np.ndarray[Any, Any]
+
+
+class Turn(IntEnum):
+    """Whom a request goes before."""
+
+    LAST = 0
+    BEFORE_OURS = 1  # which wait for a place among this worker's requests in flight
+    FIRST = 2  # also before what waits in Triton, where the model's queue has priorities
 
 
 class Busy(Transient):
@@ -116,21 +126,21 @@ class Inference:
     async def close(self) -> None:
         await self._client.close()
 
-    async def canary(self, models: Sequence[str]) -> bool:
+    async def canary(self, models: Sequence[str], *, turn: Turn = Turn.BEFORE_OURS) -> bool:
         """Whether each of these models answers a real, small request soon. A dead stub still says that it is ready.
 
-        It waits neither here nor in Triton for what came before, or a full queue would look like an illness.
+        It does not wait for the requests in flight of this worker, or a full queue would look like an illness.
         """
         deadline = Deadline.after(CANARY_SECONDS)
         try:
             if self.speech_model in models:
                 with suppress(Busy):
-                    await self._ask_little(deadline)
+                    await self._ask_little(deadline, turn)
             if "aspects" in models:
-                await self._ask_aspects([CANARY_TEXT], deadline, canary=True)
+                await self._ask_aspects([CANARY_TEXT], deadline, turn=turn)
             if "cvib" in models:
                 span = AspectSpan(start=4, end=11, confidence=1.0, aspect_id="")
-                await self._ask_polarities([(CANARY_TEXT, [span])], deadline, canary=True)
+                await self._ask_polarities([(CANARY_TEXT, [span])], deadline, turn=turn)
         except (Transient, Permanent):
             return False
         return True
@@ -145,18 +155,18 @@ class Inference:
         return {name: value.get("string_value", "") for name, value in parameters.items()}
 
     async def speech_version(self) -> str:
-        """The version of the speech model, as its answers carry it."""
-        return (await self._ask_little(Deadline.after(CANARY_SECONDS))).answer.version
+        """The version of the speech model, as its answers carry it: whoever asks waits behind all the others."""
+        return (await self._ask_little(Deadline.after(VERSION_SECONDS), Turn.BEFORE_OURS)).answer.version
 
-    async def _ask_little(self, deadline: Deadline) -> Transcript:
-        return await self.transcribe(CANARY_AUDIO, 16_000, deadline, canary=True, max_tokens=4)
+    async def _ask_little(self, deadline: Deadline, turn: Turn) -> Transcript:
+        return await self.transcribe(CANARY_AUDIO, 16_000, deadline, turn=turn, max_tokens=4)
 
     async def transcribe(
-        self, audio: Array, rate: int, deadline: Deadline, *, canary: bool = False, max_tokens: int | None = None
+        self, audio: Array, rate: int, deadline: Deadline, *, turn: Turn = Turn.LAST, max_tokens: int | None = None
     ) -> Transcript:
         """`audio`: float32 [n] in -1..1 at `rate` Hz."""
         request = SpeechRequest(task=Task.TRANSCRIBE, audio=audio, rate=rate, max_tokens=max_tokens)
-        return await self._ask_speech(request, deadline, canary=canary)
+        return await self._ask_speech(request, deadline, turn=turn)
 
     @property
     def summarizes(self) -> bool:
@@ -167,9 +177,9 @@ class Inference:
         """The answer's text is JSON; see workers/summaries.py."""
         return await self._ask_speech(SpeechRequest(task=Task.SUMMARIZE, text=transcript), deadline)
 
-    async def _ask_speech(self, request: SpeechRequest, deadline: Deadline, *, canary: bool = False) -> Transcript:
+    async def _ask_speech(self, request: SpeechRequest, deadline: Deadline, *, turn: Turn = Turn.LAST) -> Transcript:
         started = perf_counter()
-        out = await self._infer(self.speech_model, request.tensors(), SPEECH_OUTPUTS, deadline, canary=canary)
+        out = await self._infer(self.speech_model, request.tensors(), SPEECH_OUTPUTS, deadline, turn=turn)
         try:
             answer = parse_answer(out)
         except ValueError as err:
@@ -190,14 +200,14 @@ class Inference:
         return await self._polarities.ask((text, spans), deadline) if spans else ([], "")
 
     async def _ask_aspects(
-        self, texts: Sequence[str], deadline: Deadline, *, canary: bool = False
+        self, texts: Sequence[str], deadline: Deadline, *, turn: Turn = Turn.LAST
     ) -> list[tuple[list[AspectSpan], str]]:
         out = await self._infer(
             "aspects",
             {"TEXT": strings(*texts)},
             ("COUNT", "START", "END", "CONFIDENCE", "ASPECT_ID", "VERSION"),
             deadline,
-            canary=canary,
+            turn=turn,
         )
         counts, version = out["COUNT"].reshape(-1).tolist(), text_of(out["VERSION"], "aspects")
         self._check_version("aspects", version)
@@ -215,7 +225,7 @@ class Inference:
         return [(spans, version) for spans in answers]
 
     async def _ask_polarities(
-        self, asked: Sequence[tuple[str, Sequence[AspectSpan]]], deadline: Deadline, *, canary: bool = False
+        self, asked: Sequence[tuple[str, Sequence[AspectSpan]]], deadline: Deadline, *, turn: Turn = Turn.LAST
     ) -> list[tuple[list[Polarity], str]]:
         counts = [len(spans) for _, spans in asked]
         out = await self._infer(
@@ -228,7 +238,7 @@ class Inference:
             },
             ("PROBABILITIES", "VERSION"),
             deadline,
-            canary=canary,
+            turn=turn,
         )
         rows, version = out["PROBABILITIES"], text_of(out["VERSION"], "cvib")
         self._check_version("cvib", version)
@@ -238,14 +248,14 @@ class Inference:
         return [(list(islice(polarities, count)), version) for count in counts]
 
     async def _infer(
-        self, model: str, inputs: Mapping[str, Array], outputs: Sequence[str], deadline: Deadline, *, canary: bool
+        self, model: str, inputs: Mapping[str, Array], outputs: Sequence[str], deadline: Deadline, *, turn: Turn
     ) -> dict[str, Array]:
-        async with nullcontext() if canary else self._inflight:
+        async with self._inflight if turn is Turn.LAST else nullcontext():
             remaining = deadline.check()
             started = perf_counter()
             try:
                 tensors = [tensor(name, value) for name, value in inputs.items()]
-                answer = await self._asking.infer(model, tensors, seconds=remaining, canary=canary)
+                answer = await self._asking.infer(model, tensors, seconds=remaining, canary=turn is Turn.FIRST)
             except InferenceServerException as err:
                 raise self._sorted(model, err) from err
             INFERENCE_SECONDS.labels(model=model).observe(perf_counter() - started)

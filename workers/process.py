@@ -25,7 +25,7 @@ from workers.access import AccessRefused, check_access
 from workers.app import Left, ended, log_ends, make_app
 from workers.consumer import AskLog, WatermarkApp
 from workers.heap import settle_heap
-from workers.inference import Inference
+from workers.inference import Inference, Turn
 from workers.loop import Loop
 from workers.ownership import Ownership
 from workers.reading import reading
@@ -140,20 +140,21 @@ class Worker:
             resources=resources,
         )
 
-        async def well() -> bool:
-            return await healthy(self._name, settings, engine, inference, producer)
+        async def well(turn: Turn) -> bool:
+            return await healthy(self._name, settings, engine, inference, producer, turn)
 
         await self._patiently(lambda: self._topic_id(stage.topic))  # faust ignores a missing topic for minutes
         ownership = Ownership(engine, stage)
         relay = Relay(engine, producer, limit=settings.outbox_limit)
-        loop = self._loop(stage, engine, ownership, relay, well)
+        # A model whose queue is long speaks against no record: the loop's question waits in it as records do.
+        loop = self._loop(stage, engine, ownership, relay, lambda: well(Turn.BEFORE_OURS))
         app = self._app(stage, ownership, loop)
         watchdog = Watchdog(
             stage=self._name,
             ownership=ownership,
             log_ends=lambda: log_ends(app, stage.topic),
             topic_id=lambda: self._topic_id(stage.topic),
-            healthy=well,
+            healthy=lambda: well(Turn.FIRST),
             tries=lambda: loop.tries,
             at_work=lambda: loop.at_work,
             only_markers=lambda partition, first, end: kafka.only_markers(settings, stage.topic, partition, first, end),

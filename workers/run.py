@@ -21,6 +21,10 @@ PARTS_OF: Mapping[str, tuple[str, ...]] = {
 }
 
 
+#: Where and how fast a model runs: what it says does not depend on these parameters.
+ELSEWHERE = frozenset({"weights", "threads", "device", "limits"})
+
+
 async def describe(settings: Settings) -> dict[str, object]:
     """The spec of a run: each model's parameters and the rules' versions. Raises Transient when Triton is away."""
     inference = Inference(settings.triton_url, ssl=settings.triton_ssl, speech_model=settings.speech_model)
@@ -39,7 +43,7 @@ async def check_served(inference: Inference, stage: str, run: Run) -> dict[str, 
     wanted = {part: run.spec[part] for part in parts if part in run.spec}
     served = await _served(inference, wanted)
     for part, spec in wanted.items():
-        if served[part] != spec:
+        if _said_by(served[part]) != _said_by(spec):
             raise Transient(
                 f"run {run.run_id} was opened for {part} {_named(spec)}, and {_named(served[part])} is there: "
                 "serve that one again, or `earful runs open`"
@@ -61,6 +65,10 @@ async def _part(inference: Inference, part: str) -> object:
     if not speech.get("version"):  # weights from a folder of the user's: only the model knows which
         speech["version"] = await inference.speech_version()
     return {"model": inference.speech_model, **speech}
+
+
+def _said_by(spec: object) -> object:
+    return {k: v for k, v in spec.items() if k not in ELSEWHERE} if isinstance(spec, dict) else spec
 
 
 def _named(spec: object) -> str:

@@ -20,7 +20,7 @@ from stream.events import Topics
 from workers import kafka
 from workers.cutting import Cutter
 from workers.decoder import Decoder
-from workers.inference import Inference
+from workers.inference import Inference, Turn
 from workers.reading import reading
 from workers.reviewer import ReviewerStage
 from workers.run import PARTS_OF
@@ -69,9 +69,9 @@ def make_stage(
 
 
 async def healthy(
-    name: str, settings: Settings, engine: AsyncEngine, inference: Inference, producer: AIOKafkaProducer
+    name: str, settings: Settings, engine: AsyncEngine, inference: Inference, producer: AIOKafkaProducer, turn: Turn
 ) -> bool:
-    """Whether Postgres, Kafka and each model that this stage asks answer a real, small request."""
+    """Whether Postgres, Kafka and each model that this stage asks answer a real, small request, which goes in this turn."""
     roles = {"speech": settings.speech_model, "summary": settings.speech_model if inference.summarizes else ""}
     models = [roles.get(one, one) for one in PARTS_OF[name]]
     try:
@@ -80,4 +80,4 @@ async def healthy(
         await producer.client.fetch_all_metadata()
     except (Transient, KafkaError):
         return False
-    return await inference.canary(models)
+    return await inference.canary(models, turn=turn)

@@ -68,6 +68,13 @@ async def test_who_uses_another_model_than_the_runs_waits(
     assert all(f"run {run.run_id} was opened for {part}" in why for why in waits.values())
 
 
+async def test_how_fast_a_model_runs_makes_no_other_run(spec: dict[str, Any], inference: Inference) -> None:
+    elsewhere = spec | {"speech": spec["speech"] | {"threads": "9", "weights": "/elsewhere"}}
+    assert await check_served(inference, "transcriber", run_of(elsewhere)) == {"whisper": "test-whisper-1"}
+    with pytest.raises(Transient, match="decode=other"):
+        await check_served(inference, "transcriber", run_of(spec | {"speech": spec["speech"] | {"decode": "other"}}))
+
+
 async def test_an_answer_of_another_version_is_no_result(spec: dict[str, Any], inference: Inference) -> None:
     """Triton was started anew with another model, say; also its canary says so."""
     deadline = Deadline.after(30)
