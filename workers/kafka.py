@@ -189,8 +189,8 @@ async def first_offset_from(settings: Settings, topic: str, partition: int, offs
 
 
 async def only_markers(settings: Settings, topic: str, partition: int, first: int, end: int) -> bool:
-    """Whether the offsets first..end-1 hold no record, only what ends a producer's transaction."""
-    consumer = AIOKafkaConsumer(**aio_options(settings), enable_auto_commit=False)
+    """Whether the offsets first..end-1 hold no record, only what ends a producer's transaction. Raises Trimmed."""
+    consumer = AIOKafkaConsumer(**aio_options(settings), enable_auto_commit=False, auto_offset_reset="none")
     try:
         await consumer.start()
         place = TopicPartition(topic, partition)
@@ -201,6 +201,8 @@ async def only_markers(settings: Settings, topic: str, partition: int, first: in
                 if await consumer.getmany(place, timeout_ms=200, max_records=1):
                     return False
         return True
+    except aiokafka.errors.OffsetOutOfRangeError as err:
+        raise Trimmed(f"{topic}/{partition} begins after offset {first}, which was not read yet") from err
     except (TimeoutError, aiokafka.errors.KafkaError) as err:
         raise Transient(f"{topic}/{partition} could not be read at offset {first}") from err
     finally:

@@ -62,3 +62,5 @@ def test_what_kafka_removed_before_it_was_read_is_no_hole_of_the_log(stack: Stac
         assert asyncio.run(kafka.first_offset_from(settings, topic, 0, 3)) == 3
         with pytest.raises(kafka.Trimmed, match="begins after offset 1"):
             asyncio.run(kafka.first_offset_from(settings, topic, 0, 1))
+        with pytest.raises(kafka.Trimmed, match="begins after offset 1"):
+            asyncio.run(kafka.only_markers(settings, topic, 0, 1, 5))
