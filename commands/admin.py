@@ -141,7 +141,7 @@ def pad(using: Settings) -> dict[str, int]:
                 for first in range(0, missing, PAD_PORTION):
                     one = padding.pad(place.topic)
                     sent = [
-                        producer.send(place.topic, one.value, one.key, list(one.headers), place.partition)
+                        producer.send(place.topic, key=one.key, value=one.value, partition=place.partition)
                         for _ in range(min(PAD_PORTION, missing - first))
                     ]
                     for answer in sent:

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from stream.records import Headers, Message, Record
+from stream.records import Message, Record
 
 __all__ = ["is_pad", "pad"]
 
-_HEADERS: Headers = (("ce_type", b"earful.pad.v1"),)
+_KEY = b"earful.pad"
 
 
 def pad(topic: str) -> Message:
     """One of them, for any topic."""
-    return Message(topic=topic, key=b"earful.pad", value=None, headers=_HEADERS)
+    return Message(topic=topic, key=_KEY, value=None)
 
 
 def is_pad(record: Record) -> bool:
     """Whether there is nothing to do but to go on."""
-    return record.value is None and record.headers == _HEADERS
+    return record.value is None and record.key == _KEY
