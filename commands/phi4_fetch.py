@@ -12,6 +12,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from speech.phi4.config import NATIVE_REVISION, CheckpointError, read_config
 from speech.phi4.hub import FetchError, explained, wanted
@@ -103,10 +104,11 @@ def download(found: Listing, folder: Path, *, tell: Callable[[str], None] = lamb
     for file in sorted(found.files, key=lambda file: file.name != "config.json"):
         if not file.is_at(folder):
             tell(f"{file.name}  {file.size / 1e6:,.1f} MB")
+            if file.name == "config.json":
+                _check_layout(found)
             with explained(found.repository, found.commit):
                 hf_hub_download(found.repository, file.name, revision=found.commit, local_dir=folder)
         if file.name == "config.json":
-            _check_layout(found, folder)
             (folder / "REVISION").write_text(found.commit + "\n")
     wrong = [file for file in found.files if not _same(file, folder)]
     for file in wrong:
@@ -121,12 +123,17 @@ def download(found: Listing, folder: Path, *, tell: Callable[[str], None] = lamb
             notes.parent.rmdir()
 
 
-def _check_layout(found: Listing, folder: Path) -> None:
-    try:
-        read_config(folder)
-    except CheckpointError as err:
-        (folder / "config.json").unlink()
-        raise FetchError(str(err).replace(str(folder), f"{found.repository} at {found.commit}")) from err
+def _check_layout(found: Listing) -> None:
+    """Of what the hub has, elsewhere: a folder that is refused stays as it is."""
+    from huggingface_hub import hf_hub_download
+
+    with TemporaryDirectory() as elsewhere:
+        with explained(found.repository, found.commit):
+            hf_hub_download(found.repository, "config.json", revision=found.commit, local_dir=elsewhere)
+        try:
+            read_config(Path(elsewhere))
+        except CheckpointError as err:
+            raise FetchError(str(err).replace(elsewhere, f"{found.repository} at {found.commit}")) from err
 
 
 def _same(file: RemoteFile, folder: Path) -> bool:

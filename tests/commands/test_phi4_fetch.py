@@ -103,6 +103,10 @@ def test_the_old_layout_is_refused_before_its_weights_come(hub: Hub, tmp_path: P
     assert "REVISION" not in contents(tmp_path), "the next run must not go on with it"
     hub.files["config.json"] = native
     assert fetch(hub, tmp_path)[0] == 0
+    whole = contents(tmp_path)
+    hub.files["config.json"] = b'{"model_type": "phi4mm"}'
+    assert fetch(hub, tmp_path, "--revision", COMMIT)[0] == 1
+    assert contents(tmp_path) == whole, "a folder that is complete stays as it is"
 
 
 def test_a_file_that_is_not_what_the_hub_says_is_removed(hub: Hub, tmp_path: Path) -> None:
