@@ -180,7 +180,7 @@ class Supervisor:
             if unit.pid is not None and _healthy(unit):
                 if misses:
                     self._report(unit, "healthy", restarts=restarts)
-                misses = 0
+                misses, failed = 0, ""
                 continue
             misses += 1
             if unit.pid is not None and misses < _MISSES:

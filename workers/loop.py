@@ -156,7 +156,7 @@ class Loop(Generic[P]):
         self._on_step("6:acknowledged")
 
     async def _check_gaps(self, owned: Owned, records: Sequence[Record]) -> None:
-        """A hole in the offsets is fine when Kafka has it too (transaction markers, a trimmed log)."""
+        """A hole in the offsets is fine when Kafka has it too (transaction markers). Raises OffsetsBroken or Trimmed."""
         expected = owned.position.next_offset
         for record in records:
             if record.offset != expected:

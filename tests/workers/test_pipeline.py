@@ -124,7 +124,7 @@ def test_a_chunk_after_the_end_is_late(pipeline: Pipeline) -> None:
 
 
 def test_a_chunk_that_was_given_up_is_late(pipeline: Pipeline) -> None:
-    """A missing seq is waited for until 20 later chunks came."""
+    """A missing seq is waited for until more than 20 later chunks came."""
     audio = chunks("given-up", TALK)
     places = send(pipeline, [audio[0], *audio[2:24], audio[1], *audio[24:], ended("given-up", 31)])
     assert kinds(pipeline, places)[23] == "late"
