@@ -31,7 +31,7 @@ ANSWERS: dict[str, list[tuple[object, ...]]] = {
     ],
     "3": [("c1", 12_000, 0.5, 1 / 3, 0.25)],
     "4": [
-        (START.date(), "call", 4, 2, 2, 1, 1, 0, 200, 0.5),
+        (START.date(), "call", 5, 3, 2, 1, 1, 1, 200, 0.6),
         (START.date(), "review", 6, 6, 0, 0, 0, 2, 0, 1.0),
     ],
     "6": [

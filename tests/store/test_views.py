@@ -8,10 +8,11 @@ import sqlalchemy as sa
 from sqlalchemy.exc import DBAPIError, IntegrityError, ProgrammingError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
+from store import dead_letters, roles, runs
 from store import engine as engines
-from store import roles, runs
+from store.runs import CUT_RUN
 from store.tables import metadata
-from tests.store.make import ident
+from tests.store.make import ident, letter
 from tests.store.seed import seed
 
 VIEWS = [
@@ -177,6 +178,25 @@ async def test_a_review_in_a_foreign_language_is_complete_but_not_analysed(conn:
     foreign = "UPDATE ingest.reviews SET state = 'unsupported_language' WHERE review_id = 'r3' AND run_id = :run"
     await conn.execute(sa.text(foreign), {"run": run})
     assert await rows(conn, counts) == [(6, 6, 0, 3, 1, 2)]
+
+
+async def test_each_review_counts_once_and_so_does_a_call_of_which_nothing_was_accepted(conn: AsyncConnection) -> None:
+    run, _ = await seed(conn)
+    counts = "SELECT sum(total), sum(dead_lettered) FROM analytics_v1.completeness WHERE source = '{}'"
+    [(known,)] = await rows(conn, "SELECT count(*) FROM ingest.calls")
+    [(total, buried)] = await rows(conn, counts.format("call"))
+    assert (total, buried) == (known + 1, 1), "c9"
+    refused = {"run_id": CUT_RUN, "stage": "segmenter", "reason": "unsupported_codec"}
+    await dead_letters.insert(conn, [letter(6, subject_id="c9", **refused), letter(7, subject_id="c1", **refused)])
+    assert await rows(conn, counts.format("call")) == [(total, buried)], "c9 is counted, and c1 is a call"
+    before = await rows(conn, counts.format("review"))
+    tombstone = "UPDATE ingest.review_heads SET deleted = true WHERE review_id = 'r4'"
+    await dead_letters.insert(conn, [letter(93 + n, run_id=run, subject_id=f"r{n}") for n in (1, 4)])
+    assert await rows(conn, counts.format("review")) == before, "they were sent again, and accepted"
+    await conn.execute(sa.text(tombstone))
+    assert await rows(conn, counts.format("review")) == [(before[0][0] - 1, before[0][1])]
+    await dead_letters.insert(conn, [letter(200 + n, run_id=run, subject_id="never-accepted") for n in (1, 2)])
+    assert await rows(conn, counts.format("review")) == [(before[0][0], before[0][1] + 1)]
 
 
 async def test_runs_are_named_by_their_spec(conn: AsyncConnection) -> None:
