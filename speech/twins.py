@@ -14,13 +14,16 @@ __all__ = ["ChannelCorrelation", "identical_channels"]
 _FORMAT = struct.Struct("<BIqqqqq?")
 _LOUD = 200  # of 32768, -44 dBFS: what counts as sound, above line noise
 _ALIKE = 0.98  # two speakers with cross-talk stay below 0.9; one recording encoded twice is above 0.99
+_LEVELS = (
+    16  # 12 dB, as energy: what is fainter than that is the other channel's cross-talk, while one speaker is silent
+)
 
 
 @dataclass(slots=True, kw_only=True)
 class ChannelCorrelation:
     """Running correlation of two channels at `rate` Hz. Sums are whole numbers, so the split does not matter.
 
-    `identical` is None until half a second of sound was heard on either channel, then a verdict that stays:
+    `identical` is None until half a second of sound was heard on both channels at once, then a verdict that stays:
     taken at that very sample, however the audio was split.
     """
 
@@ -35,7 +38,9 @@ class ChannelCorrelation:
     @property
     def identical(self) -> bool | None:
         """True: treat as mono. False: two speakers. None: too little sound yet (two silences look alike)."""
-        return self.correlation() >= _ALIKE if self.decided else None
+        if not self.decided:
+            return None
+        return self.correlation() >= _ALIKE and max(self.aa, self.bb) <= _LEVELS * min(self.aa, self.bb)
 
     def correlation(self) -> float:
         """-1..1; 0 where either channel is silent."""
@@ -50,7 +55,7 @@ class ChannelCorrelation:
         if self.decided:
             return
         x, y = a.astype(np.int64), b.astype(np.int64)
-        sound = np.cumsum((np.abs(x) >= _LOUD) | (np.abs(y) >= _LOUD)) + self.loud
+        sound = np.cumsum((np.abs(x) >= _LOUD) & (np.abs(y) >= _LOUD)) + self.loud
         wanted = self.rate // 2
         if len(sound) and sound[-1] >= wanted:
             stop = int(np.searchsorted(sound, wanted)) + 1

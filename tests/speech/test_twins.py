@@ -30,6 +30,16 @@ def test_two_speakers_cross_talk_and_silence_are_not() -> None:
     assert ChannelCorrelation(rate=RATE).identical is None
 
 
+@pytest.mark.parametrize("faintness", [8, 100])
+def test_who_is_heard_faintly_on_the_other_channel_is_no_twin(faintness: int) -> None:
+    """The agent greets alone; then the customer speaks, whose words must not be dropped."""
+    silence = np.zeros_like(VOICE)
+    agent, customer = np.concatenate([VOICE, silence]), np.concatenate([silence, OTHER])
+    first, second = customer + agent // faintness, agent + customer // faintness
+    assert not identical_channels(first.astype(np.int16), second.astype(np.int16), rate=RATE)
+    assert not identical_channels(first[: len(VOICE)], second[: len(VOICE)], rate=RATE)
+
+
 @settings(max_examples=30, deadline=None)
 @given(lengths=st.lists(st.integers(1, 9_000), min_size=1, max_size=5))
 def test_the_verdict_is_taken_at_the_same_sample(lengths: list[int]) -> None:
