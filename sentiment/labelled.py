@@ -61,10 +61,10 @@ def rows(path: Path) -> Iterator[tuple[int, Mapping[str, object] | FileProblem]]
         yield at, FileProblem(path.name, at, "it is not UTF-8")
         return
     if kind == ".csv":
-        reader = csv.DictReader(io.StringIO(raw, newline=""), restkey="", strict=True)
+        reader = csv.DictReader(io.StringIO(raw, newline=""), strict=True)
         try:
             for row in reader:
-                wrong = "" in row
+                wrong = None in row  # DictReader puts there what no column is for
                 yield (
                     reader.line_num,
                     FileProblem(path.name, reader.line_num, "more fields than columns") if wrong else row,

@@ -11,7 +11,7 @@ import re
 __all__ = ["sentence_at", "sentences"]
 
 # An end mark, closing quotes, then space before something that can begin a sentence; or a line break.
-_BREAK = re.compile(r"(?<=[.!?…])[\"'”’)\]]*\s+(?=[\"'“‘(\[]*[^\W_a-z])|\s*[\r\n\v\f\x85\u2028\u2029]+\s*")
+_BREAK = re.compile(r"(?<=[.!?…])[\"'”’)\]]*\s+(?=[\"'“‘(\[]*[^\W_a-z])|[\r\n\v\f\x85\u2028\u2029]+")
 _ABBREVIATED = re.compile(r"(?:\b(?:mr|mrs|ms|dr|st|vs|no|approx|e\.g|i\.e|etc)|\b[a-z])\.$", re.IGNORECASE)
 
 

@@ -80,6 +80,8 @@ def test_a_wrong_line_is_named(tmp_path: Path, content: str, line: int, says: st
 def test_bytes_that_are_no_text_and_unknown_kinds_of_file(tmp_path: Path) -> None:
     assert "UTF-8" in str(problems(written(tmp_path, "a.jsonl", b'{"text": "ok"}\n\xff\xfe'))[0])
     assert problems(written(tmp_path, "a.jsonl", b'{"text": "ok"}\n\xff\xfe'))[0].line == 2
+    indexed = written(tmp_path, "b.csv", ",text,aspect\n0,The screen is dark.,screen\n")  # as pandas writes it
+    assert not [one for one in problems(indexed) if "more fields" in str(one)]
     assert "more fields" in str(problems(written(tmp_path, "a.csv", "text,aspect\na,b,c\n"))[0])
     assert "come as" in str(problems(written(tmp_path, "a.txt", "x"))[0])
 
