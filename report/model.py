@@ -83,10 +83,11 @@ class CallReport:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReviewReport:
-    """One review in its newest version; rating on the producer's scale."""
+    """One review in its newest version; rating on the producer's scale; state is analysed or unsupported_language."""
 
     review_id: str
     version: int | None
+    state: str
     created_at: datetime
     product: str | None
     rating: float | None

@@ -58,7 +58,7 @@ SELECT utterance_id AS of, aspect_text, aspect_id, polarity, sentiment, confiden
  ORDER BY utterance_id, span_start, span_end"""
 
 _REVIEWS = """
-SELECT review_id, version, created_at, product, rating, text
+SELECT review_id, version, state, created_at, product, rating, text
   FROM analytics_v1.reviews
  ORDER BY created_at DESC, review_id DESC
  LIMIT %(limit)s"""

@@ -95,6 +95,8 @@ def _call(call: CallReport) -> Iterator[RenderableType]:
     findings = Table.grid(padding=(0, 2))
     findings.add_column(style="bold", no_wrap=True)
     findings.add_column()
+    if call.summary and not (call.method or "").startswith("extractive"):  # whose words are the findings below
+        findings.add_row("Summary", clean(call.summary))
     for label, finding in [("Issue", call.issue), ("Outcome", call.outcome)]:
         if finding is not None:
             findings.add_row(label, _quote(finding))
@@ -127,6 +129,8 @@ def _review(review: ReviewReport) -> RenderableType:
         facts.append(f"rated {review.rating:g}")
     if (review.version or 1) > 1:
         facts.append(f"version {review.version}")
+    if review.state != "analysed":
+        facts.append(review.state)
     title = Text.assemble(("● ", "dim"), (clean(review.review_id), "bold"), "  ", " · ".join(facts))
     found = _signs((_name(mention), mention.polarity, None) for mention in review.mentions)
     parts = [_marked(review.text, review.mentions), found] if found else [_marked(review.text, review.mentions)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
@@ -170,6 +171,7 @@ def test_a_review_is_shown_with_its_aspects() -> None:
     text = "The screen is fine, the battery is not."
     mentions = mention("screen", "positive", 4), mention("battery", "negative", 24)
     values: dict[str, Any] = {"review_id": "r1", "version": 2, "created_at": NOW, "product": "Phone", "rating": 3.0}
+    values["state"] = "analysed"
     lines = shown(report(reviews=(ReviewReport(**values, text=text, mentions=mentions),), reviews_total=7)).splitlines()
     assert lines[0].startswith("The newest of 7 reviews")
     assert [one.strip() for one in lines[1:4]] == [
@@ -177,6 +179,19 @@ def test_a_review_is_shown_with_its_aspects() -> None:
         text,
         "screen + · battery −",
     ]
+
+
+def test_a_review_in_another_language_says_so() -> None:
+    values: dict[str, Any] = {"review_id": "r1", "version": 1, "created_at": NOW, "product": "Phone", "rating": None}
+    german = ReviewReport(**values, state="unsupported_language", text="Der Akku ist schwach.", mentions=())
+    assert "r1  Phone · 2026-03-10 09:00 · unsupported_language" in shown(report(reviews=(german,), reviews_total=1))
+
+
+def test_a_summary_in_its_own_words_is_shown() -> None:
+    free = "The customer wants a new kettle."
+    made = {"summary": free, "issue": None, "outcome": None, "actions": ()}
+    assert free in shown(report(calls=(replace(call(), method="phi4-x", **made),)))  # type: ignore[arg-type]
+    assert free not in shown(report(calls=(replace(call(), method="extractive-v1", **made),)))  # type: ignore[arg-type]
 
 
 def test_calls_left_out_are_counted_and_nothing_is_said_of_nothing() -> None:
