@@ -132,7 +132,7 @@ class Recognizer:
             str(self._folder), device="cpu", compute_type="int8", cpu_threads=threads, local_files_only=True
         )
         self._tokenizer_class: Any = Tokenizer
-        self._suppressed = list(get_suppressed_tokens(self._tokenizer("transcribe", "en"), [-1]))
+        self._suppressed = list(get_suppressed_tokens(self._tokenizer("en"), [-1]))
 
     @property
     def multilingual(self) -> bool:
@@ -142,11 +142,10 @@ class Recognizer:
     @property
     def capabilities(self) -> Capabilities:
         """What these weights can do."""
-        tasks = {Task.TRANSCRIBE, Task.TRANSLATE} if self.multilingual else {Task.TRANSCRIBE}
         languages = frozenset(self._whisper.supported_languages)
         return Capabilities(
             engine="whisper",
-            tasks=frozenset(tasks),
+            tasks=frozenset({Task.TRANSCRIBE}),
             languages=languages,
             max_audio_seconds=self.options.max_seconds,
         )
@@ -167,7 +166,6 @@ class Recognizer:
             raise InvalidRequest("AUDIO is missing")
         transcript = self.transcribe(
             resample(request.audio, request.rate),
-            task=request.task,
             language=request.language,
             max_tokens=request.max_tokens,
             cancelled=cancelled,
@@ -187,7 +185,6 @@ class Recognizer:
         self,
         audio: NDArray[np.float32],
         *,
-        task: Task = Task.TRANSCRIBE,
         language: str | None = None,
         max_tokens: int | None = None,
         cancelled: Callable[[], bool] = lambda: False,
@@ -201,10 +198,10 @@ class Recognizer:
         limit = min(max_tokens or self.options.max_tokens, self.options.max_tokens)
         loop = min(limit, self.options.loop_tokens + int(self.options.loop_tokens_per_second * seconds))
         short = window < _FULL_WINDOW_SECONDS
-        best = self._try(audio, window, loop if short else limit, task, language, cancelled)
+        best = self._try(audio, window, loop if short else limit, language, cancelled)
         windows = 1
         if short and (best.looped or (best.cut_off and loop < limit)):
-            again = self._try(audio, _FULL_WINDOW_SECONDS, limit, task, language, cancelled)
+            again = self._try(audio, _FULL_WINDOW_SECONDS, limit, language, cancelled)
             windows = 2
             if not again.looped or best.looped:
                 best = again
@@ -233,7 +230,6 @@ class Recognizer:
         audio: NDArray[np.float32],
         window: float,
         limit: int,
-        task: Task,
         language: str | None,
         cancelled: Callable[[], bool],
     ) -> _Try:
@@ -250,7 +246,7 @@ class Recognizer:
         _stop_if(cancelled)
         if language is None and self.multilingual:
             language = self._whisper.model.detect_language(encoded)[0][0][0].strip("<|>")
-        tokenizer = self._tokenizer(task.value, language or "en")
+        tokenizer = self._tokenizer(language or "en")
         prompt = [*tokenizer.sot_sequence, tokenizer.no_timestamps]
         result = self._whisper.model.generate(
             encoded,
@@ -275,8 +271,9 @@ class Recognizer:
             cut_off=len(tokens) >= limit,
         )
 
-    def _tokenizer(self, task: str, language: str) -> Any:
-        return self._tokenizer_class(self._whisper.hf_tokenizer, self.multilingual, task=task, language=language)
+    def _tokenizer(self, language: str) -> Any:
+        hugging_face = self._whisper.hf_tokenizer
+        return self._tokenizer_class(hugging_face, self.multilingual, task="transcribe", language=language)
 
     def _check_task(self, request: SpeechRequest) -> None:
         able = self.capabilities
