@@ -14,7 +14,9 @@ from workers.lanes import Lanes
 
 
 def event(partition: int, offset: int) -> Any:
-    return SimpleNamespace(message=SimpleNamespace(partition=partition, offset=offset, key=None, value=b"", headers=None))
+    return SimpleNamespace(
+        message=SimpleNamespace(partition=partition, offset=offset, key=None, value=b"", headers=None)
+    )
 
 
 class Scene:
