@@ -110,6 +110,8 @@ class Postgres(OfOneChild):
             os.chown(password, *_ids(self._user))
         command: list[str | Path] = [self._bin / "initdb", "-D", self._data, "-U", "postgres", f"--pwfile={password}"]
         command += ["--auth=scram-sha-256", "--encoding=UTF8", "--locale=C.UTF-8", "--no-instructions"]
+        memory = _SETTINGS["dynamic_shared_memory_type"]
+        command.append(f"--set=dynamic_shared_memory_type={memory}")  # it may be killed, too
         try:
             what = f"postgres could not make its folder {self._data}"
             self._child.run_to_end(what, command, env=self._env(), cwd=self._data, seconds=_INITDB_SECONDS)

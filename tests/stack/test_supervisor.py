@@ -326,8 +326,15 @@ def test_a_failing_preparation_is_told_and_stops_everything(home: Path) -> None:
     assert {path.name for path in (home / "logs").glob("*.log.1")} == {"supervisor.log.1", "prepare.log.1"}
 
 
+def segments() -> set[Path]:
+    """PostgreSQL's regions in /dev/shm, of whichever server."""
+    return set(Path("/dev/shm").glob("PostgreSQL.*"))
+
+
 @pytest.mark.parametrize("moment", ["at once", "while the servers start"])
 def test_a_start_that_is_interrupted_leaves_nothing_running(home: Path, moment: str) -> None:
+    before = segments()
+
     def interrupt(state: str) -> None:
         if moment == "at once" or len(marked(home)) > 1:
             raise KeyboardInterrupt
@@ -337,6 +344,7 @@ def test_a_start_that_is_interrupted_leaves_nothing_running(home: Path, moment: 
     # cmdline is None where it cannot be read: a zombie of someone else's, or another user's process
     assert [one.pid for one in psutil.process_iter(["cmdline"]) if str(home) in (one.info["cmdline"] or [])] == []
     assert marked(home) == []
+    assert segments() <= before, "initdb has some, too"
     assert control.status(home)["state"] == "stopped"
 
 
