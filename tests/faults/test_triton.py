@@ -11,6 +11,7 @@ import signal
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,8 @@ from tests.faults.sending import reviews
 
 #: As the issue asks. A start of Triton is part of the second.
 SEEN_SECONDS, RESTARTED_SECONDS = 10.0, 30.0
+#: After so much health the pause before a restart is the shortest again (stack/pause.py: 30 s).
+WELL_SECONDS = 31.0
 #: A canary's patience is 5 s, and two misses are an illness.
 QUEUED, QUEUED_SECONDS, CROWD = 60, 30.0, "turtle"
 
@@ -63,6 +66,12 @@ class Patient:
         found: dict[str, Any] = control.status(self._p.stack.home)["units"]["triton"]
         return found
 
+    def recover(self) -> None:
+        """Waits until the pause before its next restart is short again: who is ill again and again is started ever more rarely."""
+        self._p.wait(
+            lambda: self.unit["state"] == "healthy" and well_for(self.unit) > WELL_SECONDS, "it is well for long"
+        )
+
     def ordeal(self, name: str, strike: Callable[[], None], cure: Callable[[], None] = lambda: None) -> None:
         """Strikes, and waits until the supervisor saw it and the server is well again. `cure` comes with the restart."""
         self._p.wait(lambda: self.unit["state"] == "healthy", "a healthy Triton")
@@ -86,6 +95,10 @@ class Patient:
         for child in psutil.Process(self.unit["pid"]).children(recursive=True):
             if f"/{model}/" in " ".join(child.cmdline()):
                 child.kill()
+
+
+def well_for(unit: dict[str, Any]) -> float:
+    return (datetime.now(UTC) - datetime.fromisoformat(unit["since"])).total_seconds()
 
 
 def nothing_hollow(p: Chaos) -> None:
@@ -176,6 +189,7 @@ def test_every_illness_under_load(supervised: Stack, small: Load, small_content:
         }
         slices = small.slices(p.topics, len(strikes) + 2)
         for name, (strike, cure) in strikes.items():
+            patient.recover()
             p.send(next(slices))
             patient.ordeal(name, strike, cure)
         # Ten times slower than anything it does, and a queue of what arrives meanwhile: no reason to restart it.
