@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass
-from enum import IntEnum
+from enum import Enum
 from itertools import islice
 from time import perf_counter
 from typing import Any, Literal
@@ -55,12 +55,12 @@ UNSUPPORTED_LANGUAGE = "unsupported_language: "
 Array = np.ndarray[Any, Any]
 
 
-class Turn(IntEnum):
+class Turn(Enum):
     """Whom a request goes before."""
 
-    LAST = 0
-    BEFORE_OURS = 1  # which wait for a place among this worker's requests in flight
-    FIRST = 2  # also before what waits in Triton, where the model's queue has priorities
+    LAST = "last"
+    BEFORE_OURS = "before_ours"  # which wait for a place among this worker's requests in flight
+    FIRST = "first"  # also before what waits in Triton, where the model's queue has priorities
 
 
 class Busy(Transient):

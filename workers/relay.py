@@ -46,9 +46,8 @@ class Relay:
         self._limit = limit
         self._pause_seconds = pause_seconds
         self._depth = 0
-        self._handed_over: dict[
-            int, asyncio.Future[object]
-        ] = {}  # by outbox_id: not sent again while it may still arrive
+        # By outbox_id: what may still arrive is not sent again.
+        self._handed_over: dict[int, asyncio.Future[object]] = {}
 
     async def check_room(self) -> None:
         """Raises Transient while the outbox is fuller than its bound: workers pause until the broker is back."""

@@ -19,8 +19,6 @@ PARTS_OF: Mapping[str, tuple[str, ...]] = {
     "summarizer": ("aspects", "cvib", "summary"),
     "reviewer": ("aspects", "cvib"),
 }
-
-
 #: Where and how fast a model runs: what it says does not depend on these parameters.
 ELSEWHERE = frozenset({"weights", "threads", "device", "limits"})
 

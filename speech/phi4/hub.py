@@ -53,18 +53,14 @@ def explained(repository: str, revision: str) -> Iterator[None]:
     )
 
     def refused_or_away(err: BaseException | None) -> FetchError:
-        status = err.response.status_code if isinstance(err, HfHubHTTPError) else 500
-        return (
-            FetchError(f"the hub refuses {repository} at {revision}: status {status}")
-            if status < 500
-            else HubAway(_AWAY)
-        )
+        if isinstance(err, HfHubHTTPError) and (status := err.response.status_code) < 500:
+            return FetchError(f"the hub refuses {repository} at {revision}: status {status}")
+        return HubAway(_AWAY)
 
     try:
         yield
-    except (
-        LocalEntryNotFoundError
-    ) as err:  # one of the next kind by its class, but it is the hub that did not answer, or so
+    except LocalEntryNotFoundError as err:
+        # One of the next kind by its class; but it says that the cache lacks a file, and its cause why the hub gave none.
         raise refused_or_away(err.__cause__) from err
     except (RepositoryNotFoundError, RevisionNotFoundError, EntryNotFoundError) as err:
         raise FetchError(f"the hub has no {repository} at {revision}, or not for you") from err
