@@ -13,7 +13,8 @@ from commands.context import UNAVAILABLE, WRONG, database, fail, print_json, set
 from commands.engines import WHOLE, Options, check_engine, open_engine
 from commands.evaluate import evaluate_engine, evaluate_manifest, evaluate_pipeline, read_truths
 from commands.manifest import MANIFEST, read_manifest
-from commands.recognition import Said, lines_of, role_of
+from commands.recognition import Said, lines_of
+from commands.speakers import Roles, read_roles
 from commands.subtitles import srt, vtt
 from errors import EarfulError
 from speech.segment import Segmenter
@@ -40,7 +41,7 @@ Lora = Annotated[
 def transcribe(
     files: Annotated[list[Path], typer.Argument(exists=True, dir_okay=False)],
     engine: Annotated[str, typer.Option(help="whisper or phi4")] = "whisper",
-    roles: Annotated[str | None, typer.Option(help="Who speaks on each channel, e.g. customer,agent")] = None,
+    roles: Roles = None,
     weights: Weights = None,
     lora: Lora = "auto",
     task: Annotated[
@@ -64,25 +65,27 @@ def transcribe(
     if ending:
         check_subtitles(files, task, ending)
     options = Options(weights=weights, lora=lora, task=task, language=language, max_tokens=max_tokens, prompt=prompt)
-    named = [one.strip() for one in roles.split(",")] if roles else []
+    named = read_roles(roles)
     recordings = []
     for file in files:
         try:
             recordings.append(read_file(file))
         except UnreadableAudio as err:
             fail(str(err))
+        channels = recordings[-1][0].shape[1]
+        if named and len(named) != channels:
+            fail(f"{file}: --roles must name one speaker for each channel, and there are {channels}", WRONG)
     with open_engine(engine, options) as opened:
         try:
             if task in WHOLE:
                 told = opened.wholes(recordings, named)
                 show_wholes([{"file": str(file), **said(one)} for file, one in zip(files, told, strict=True)], as_json)
                 return
-            found, _ = lines_of(recordings, opened, Segmenter())
+            found, _ = lines_of(recordings, opened, Segmenter(), named)
         except (ValueError, EarfulError) as err:
             fail(str(err))
     results: list[dict[str, Any]] = [
-        {"file": str(file), "lines": [line | {"role": role_of(line["channel"], named)} for line in lines]}
-        for file, lines in zip(files, found, strict=True)
+        {"file": str(file), "lines": lines} for file, lines in zip(files, found, strict=True)
     ]
     if as_json:
         print_json(results)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from commands.context import errors, fail
 from commands.engines import Options
-from commands.recognition import Line, Pcm, Recording, Said, lines_of, role_of
+from commands.recognition import Line, Pcm, Recording, Said, lines_of
 from speech.contract import SpeechAnswer, SpeechRequest, Task
 from speech.phi4.config import CheckpointError
 from speech.phi4.handle import Handle
@@ -61,12 +61,12 @@ class Phi4:
             self._speech, replace(self._options, task="transcribe", language=None, max_tokens=None, prompt=None)
         )
         written = [number for number, recording in enumerate(recordings) if self._by_text(*recording)]
-        heard, _ = lines_of([recordings[number] for number in written], spoken, Segmenter())
+        heard, _ = lines_of([recordings[number] for number in written], spoken, Segmenter(), roles)
         lines = dict(zip(written, heard, strict=True))
         handles = []
         for number, (pcm, rate) in enumerate(recordings):
             if number in lines:
-                request = self._about_lines(lines[number], roles)
+                request = self._about_lines(lines[number])
             else:
                 request = self._about_sound(pcm[:, 0].astype(np.float32) / np.float32(32768), rate)
             handles.append(self._speech.submit(request))
@@ -80,9 +80,9 @@ class Phi4:
         task, prompt, most = Task(self._options.task), self._options.prompt, self._options.max_tokens
         return SpeechRequest(task=task, audio=audio, rate=rate, text=prompt, max_tokens=most)
 
-    def _about_lines(self, lines: Sequence[Line], roles: Sequence[str]) -> SpeechRequest:
+    def _about_lines(self, lines: Sequence[Line]) -> SpeechRequest:
         task, prompt, most = Task(self._options.task), self._options.prompt, self._options.max_tokens
-        said = [(role_of(line["channel"], roles), line["text"]) for line in lines]
+        said = [(line["role"], line["text"]) for line in lines]
         if task is Task.GENERATE:
             text = "\n".join([prompt or "", "", *(f"{role.capitalize()}: {text}" for role, text in said)])
             return SpeechRequest(task=task, text=text, max_tokens=most)

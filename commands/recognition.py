@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from speech.contract import FinishReason, UnsupportedTask
-from speech.pieces import Piece, cut_pieces
+from speech.pieces import Piece, cut_pieces, distinct_channels
 from speech.segment import Segmenter
 from speech.whisper import RATE, DecodeOptions, Recognizer, resample
 
@@ -24,7 +24,6 @@ __all__ = [
     "Said",
     "Whisper",
     "lines_of",
-    "role_of",
     "texts_of",
 ]
 
@@ -33,7 +32,9 @@ LONGEST_SECONDS = 30.0
 
 Pcm = NDArray[np.int16]
 Recording = tuple[Pcm, int]  # int16 [frames, channels] and its rate
-Line = dict[str, Any]  # channel, start_ms, end_ms, text, finish_reason, tokens, mean_logprob, and the engine's own
+Line = dict[
+    str, Any
+]  # channel, role, start_ms, end_ms, text, finish_reason, tokens, mean_logprob, and the engine's own
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,16 +82,24 @@ class Whisper:
         )
 
 
-def lines_of(recordings: Sequence[Recording], engine: Engine, segmenter: Segmenter) -> tuple[list[list[Line]], int]:
+def lines_of(
+    recordings: Sequence[Recording], engine: Engine, segmenter: Segmenter, roles: Sequence[str] = ()
+) -> tuple[list[list[Line]], int]:
     """The lines of each recording, int16 [frames, channels] at a rate, in order of time; what holds no text is left out.
 
-    And how many pieces were too short for the engine. All recordings are in the engine at once. Raises ValueError for a
+    And how many pieces were too short for the engine. `roles` are those of the channels; as in the pipeline, nobody knows
+    who speaks where two channels carry the same sound. All recordings are in the engine at once. Raises ValueError for a
     rate that is not supported, Permanent for what the engine refuses.
     """
-    cut = [cut_pieces(pcm, rate, segmenter) for pcm, rate in recordings]
+    heard = [distinct_channels(pcm, rate) for pcm, rate in recordings]
+    cut = [cut_pieces(pcm, rate, segmenter) for pcm, (_, rate) in zip(heard, recordings, strict=True)]
     found = engine.answers([piece for pieces in cut for piece in pieces])
     answers = iter(found)
-    lines = [[line for piece in pieces if (line := _line(piece, next(answers))) is not None] for pieces in cut]
+    lines = []
+    for pieces, own, (pcm, _) in zip(cut, heard, recordings, strict=True):
+        named = roles if own.shape == pcm.shape else ()
+        spoken = [_line(piece, next(answers), named) for piece in pieces]
+        lines.append([line for line in spoken if line is not None])
     return lines, found.count(None)
 
 
@@ -111,11 +120,6 @@ def texts_of(
     return texts, found.count(None)
 
 
-def role_of(channel: int, roles: Sequence[str]) -> str:
-    """Who speaks on a channel, or unknown."""
-    return roles[channel] if channel < len(roles) else "unknown"
-
-
 def _pieces(audio: NDArray[np.float32], rate: int, segmenter: Segmenter) -> list[Piece]:
     if len(audio) <= LONGEST_SECONDS * rate:
         return [Piece(channel=0, start_ms=0, end_ms=len(audio) * 1000 // rate, audio=audio, rate=rate)]
@@ -123,11 +127,12 @@ def _pieces(audio: NDArray[np.float32], rate: int, segmenter: Segmenter) -> list
     return cut_pieces(pcm[:, None], rate, segmenter)
 
 
-def _line(piece: Piece, answer: Said | None) -> Line | None:
+def _line(piece: Piece, answer: Said | None, roles: Sequence[str]) -> Line | None:
     if answer is None or not answer.text:
         return None
     return {
         "channel": piece.channel,
+        "role": roles[piece.channel] if piece.channel < len(roles) else "unknown",
         "start_ms": piece.start_ms,
         "end_ms": piece.end_ms,
         "text": answer.text,

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated, cast
+from typing import Annotated
 
 import typer
 from pydantic import ValidationError
 from rich.progress import BarColumn, Progress, TextColumn
 
 from commands.context import UNAVAILABLE, WRONG, console, errors, fail, require_kafka, settings
-from stream.events import Review, Role, Topics
+from commands.speakers import Roles, read_roles
+from stream.events import Review, Topics
 from stream.files import UnreadableAudio
 from stream.producers import CallProducer, DeliveryError, ReviewProducer
 from stream.review_files import ReviewFileError, check_reviews, read_reviews
@@ -20,14 +21,13 @@ from workers import kafka
 __all__ = ["send"]
 
 send = typer.Typer(no_args_is_help=True, help="Send calls or reviews to Kafka.")
-ROLES = ("customer", "agent", "unknown")
 
 
 @send.command("call")
 def send_call(
     files: Annotated[list[Path], typer.Argument(exists=True, dir_okay=False, help="mp3, m4a, opus, wav, flac, ...")],
     call_id: Annotated[str | None, typer.Option(help="Default: the file's name without its ending")] = None,
-    roles: Annotated[str | None, typer.Option(help="Who speaks on each channel, e.g. customer,agent")] = None,
+    roles: Roles = None,
     product: Annotated[str | None, typer.Option(help="Product the call is about")] = None,
     started_at: Annotated[datetime | None, typer.Option(help="Start of the call (local time); default now")] = None,
     realtime: Annotated[bool, typer.Option(help="As fast as it was spoken, in chunks of 200 ms")] = False,
@@ -38,9 +38,7 @@ def send_call(
     """
     if call_id and len(files) > 1:
         fail("--call-id names one call; leave it out for several files", WRONG)
-    named = tuple(one.strip() for one in roles.split(",")) if roles else None
-    if named and not set(named) <= set(ROLES):
-        fail(f"--roles takes {', '.join(ROLES)}, one for each channel", WRONG)
+    named = read_roles(roles)
     using = settings()
     require_kafka(using, Topics(using.topic_prefix).calls_audio)
     try:
@@ -53,7 +51,7 @@ def send_call(
                 sent = producer.send_recording(
                     file,
                     call_id=call_id or file.stem,
-                    roles=cast("tuple[Role, ...] | None", named),
+                    roles=named or None,
                     started_at=started_at.astimezone() if started_at else None,
                     product=product,
                     realtime=realtime,

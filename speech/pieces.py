@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from speech.segment import ChannelInput, ChannelState, Cut, Segmenter
 from speech.twins import identical_channels
 
-__all__ = ["Piece", "cut_channels", "cut_pieces"]
+__all__ = ["Piece", "cut_channels", "cut_pieces", "distinct_channels"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -24,13 +24,18 @@ class Piece:
     rate: int
 
 
-def cut_channels(samples: NDArray[np.int16], rate: int, segmenter: Segmenter) -> list[list[Cut]]:
-    """Cut int16 [frames, channels] into utterances, per channel. Two channels with the same sound count as one."""
+def distinct_channels(samples: NDArray[np.int16], rate: int) -> NDArray[np.int16]:
+    """int16 [frames, channels] without the second of two channels that carry the same sound."""
     if samples.ndim != 2 or samples.dtype != np.int16:
         raise ValueError("samples must be int16 [frames, channels]")
-    columns = [np.ascontiguousarray(samples[:, k]) for k in range(samples.shape[1])]
-    if len(columns) == 2 and identical_channels(columns[0], columns[1], rate=rate):
-        columns.pop()
+    fake = samples.shape[1] == 2 and identical_channels(samples[:, 0], samples[:, 1], rate=rate)
+    return samples[:, :1] if fake else samples
+
+
+def cut_channels(samples: NDArray[np.int16], rate: int, segmenter: Segmenter) -> list[list[Cut]]:
+    """Cut int16 [frames, channels] into utterances, per distinct channel."""
+    heard = distinct_channels(samples, rate)
+    columns = [np.ascontiguousarray(heard[:, k]) for k in range(heard.shape[1])]
     states = [ChannelState(rate=rate) for _ in columns]
     inputs = [ChannelInput(state=state, samples=column) for state, column in zip(states, columns, strict=True)]
     cuts = segmenter.advance(inputs)

@@ -93,6 +93,26 @@ def test_transcribe_prints_lines_with_speaker_and_time(tmp_path: Path) -> None:
     assert len(spoken & written) >= len(spoken) * 0.7
 
 
+def test_of_fake_stereo_nobody_knows_who_speaks(tmp_path: Path) -> None:
+    voice = sample("calls/card-fee", 0, 8_000)[:, :1]
+    soundfile.write(tmp_path / "fake.wav", voice.repeat(2, axis=1), 8_000)
+    done = earful("transcribe", "fake.wav", "--roles", "agent,customer", "--json")
+    assert done.code == 0, done.err
+    [result] = done.json()
+    assert {(line["channel"], line["role"]) for line in result["lines"]} == {(0, "unknown")}
+
+
+def test_roles_are_known_and_one_for_each_channel(tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "mono.wav", sample("calls/card-fee", 0, 1_000)[:, 0], 8_000)
+    more = earful("transcribe", "mono.wav", "--roles", "agent,customer")
+    assert (more.code, "--roles must name one speaker for each channel, and there are 1" in more.sentence()) == (
+        2,
+        True,
+    )
+    other = earful("transcribe", "mono.wav", "--roles", "agnet")
+    assert (other.code, "--roles takes customer, agent, unknown" in other.sentence()) == (2, True)
+
+
 def test_subtitles_of_one_file_are_printed_and_of_several_written_beside_them(tmp_path: Path) -> None:
     talk = sample("calls/card-fee", 0, 5_000)
     for name in ("one", "two"):
