@@ -6,11 +6,11 @@ is found before `support`, and a head noun decides: `screen of the laptop` is no
 
 from __future__ import annotations
 
+import hashlib
 import re
 
 __all__ = ["OTHER", "TAXONOMY", "VERSION", "aspect_id"]
 
-VERSION = "1"
 OTHER = "other"
 
 # One line `id: words, ...` each; a long list goes on in an indented line.
@@ -91,8 +91,14 @@ food.menu: wine list, selection, catalogue, catalog
 """
 
 
+#: Words that mean something else than many of their singular.
+_NO_PLURALS = frozenset({"windows"})
+
+
 def _base(word: str) -> str:
     """A rough singular: enough to let `speakers` meet `speaker`."""
+    if word in _NO_PLURALS:
+        return word
     if len(word) > 4 and word.endswith("ies"):
         return word[:-3] + "y"
     if len(word) > 4 and word.endswith(("ches", "shes", "sses", "xes")):
@@ -116,6 +122,9 @@ _INDEX: dict[tuple[str, ...], str] = {}
 for _id, _words in TAXONOMY.items():
     for _text in _words:
         _INDEX.setdefault(_key(_text), _id)
+
+#: Of what is listed; model_repo/aspects/config.pbtxt repeats it, so that a changed list is another run.
+VERSION = hashlib.sha256(repr(sorted(_INDEX.items())).encode()).hexdigest()[:12]
 
 
 def aspect_id(text: str) -> str:

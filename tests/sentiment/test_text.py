@@ -13,7 +13,7 @@ from sentiment.encode import TextEncoder, pad
 from sentiment.metrics import calibration_error, classification, fit_temperature, softmax, span_scores
 from sentiment.segment import sentence_at, sentences
 from sentiment.spans import decode
-from sentiment.taxonomy import OTHER, TAXONOMY, aspect_id
+from sentiment.taxonomy import OTHER, TAXONOMY, VERSION, aspect_id
 
 TOKENIZER = Path(__file__).resolve().parents[2] / "model_repo" / "cvib" / "1" / "tokenizer.json"
 
@@ -132,7 +132,13 @@ def test_aspect_ids() -> None:
     assert aspect_id("annual fee") == "money.fee"
     assert aspect_id("unicorn") == OTHER
     assert aspect_id("") == OTHER
+    assert (aspect_id("Windows"), aspect_id("the window")) == ("software.system", OTHER)
     assert all(name.count(".") == 1 for name in TAXONOMY)
+
+
+def test_the_configured_taxonomy_is_the_one_listed() -> None:
+    config = (Path(__file__).parents[2] / "model_repo" / "aspects" / "config.pbtxt").read_text()
+    assert f'key: "taxonomy" value {{ string_value: "{VERSION}" }}' in config
 
 
 def test_every_listed_word_has_one_id() -> None:
