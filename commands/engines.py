@@ -61,6 +61,8 @@ def open_engine(name: str, options: Options) -> Iterator[Engine]:
         fail(f"no task {options.task!r} here: {', '.join(TASKS)}", WRONG)
     if (options.prompt is not None) != (options.task == "generate"):
         fail("--task generate wants --prompt TEXT, and no other task takes it", WRONG)
+    if options.task == "generate" and options.language is not None:
+        fail("--task generate answers in the language that --prompt asks for: leave out --language", WRONG)
     if options.weights is None:
         fail("phi4 needs --weights DIR (or PHI4_WEIGHTS); `earful phi4 fetch DIR` gets them", WRONG)
     need_torch()

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from commands.aspect_scores import read_truth, score_aspects
-from commands.context import UNAVAILABLE, WRONG, database, fail, print_json, settings
+from commands.context import UNAVAILABLE, WRONG, database, errors, fail, print_json, settings
 from commands.engines import WHOLE, Options, check_engine, open_engine
 from commands.evaluate import evaluate_engine, evaluate_manifest, evaluate_pipeline, read_truths
 from commands.manifest import MANIFEST, read_manifest
@@ -92,8 +92,11 @@ def transcribe(
     elif ending:
         write_subtitles(files, results, ending)
     else:
-        for line in (line for result in results for line in result["lines"]):
-            typer.echo(f"{line['start_ms'] / 1000:8.2f}  {line['role']:<9} {line['text']}")
+        for result in results:
+            for line in result["lines"]:
+                typer.echo(f"{line['start_ms'] / 1000:8.2f}  {line['role']:<9} {line['text']}")
+            if not result["lines"]:
+                errors.print(f"{result['file']}: no words were recognised", markup=False, highlight=False)
 
 
 def said(one: Said) -> dict[str, Any]:

@@ -85,11 +85,12 @@ class Whisper:
 def lines_of(
     recordings: Sequence[Recording], engine: Engine, segmenter: Segmenter, roles: Sequence[str] = ()
 ) -> tuple[list[list[Line]], int]:
-    """The lines of each recording, int16 [frames, channels] at a rate, in order of time; what holds no text is left out.
+    """The lines of each recording, int16 [frames, channels] at a rate, in order of time.
 
-    And how many pieces were too short for the engine. `roles` are those of the channels; as in the pipeline, nobody knows
-    who speaks where two channels carry the same sound. All recordings are in the engine at once. Raises ValueError for a
-    rate that is not supported, Permanent for what the engine refuses.
+    What holds no text is left out, unless the answer was cut off before it. And how many pieces were too short for the
+    engine. `roles` are those of the channels; as in the pipeline, nobody knows who speaks where two channels carry the same
+    sound. All recordings are in the engine at once. Raises ValueError for a rate that is not supported, Permanent for what
+    the engine refuses.
     """
     heard = [distinct_channels(pcm, rate) for pcm, rate in recordings]
     cut = [cut_pieces(pcm, rate, segmenter) for pcm, (_, rate) in zip(heard, recordings, strict=True)]
@@ -128,7 +129,7 @@ def _pieces(audio: NDArray[np.float32], rate: int, segmenter: Segmenter) -> list
 
 
 def _line(piece: Piece, answer: Said | None, roles: Sequence[str]) -> Line | None:
-    if answer is None or not answer.text:
+    if answer is None or not (answer.text or answer.finish_reason is FinishReason.LENGTH):
         return None
     return {
         "channel": piece.channel,

@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import soundfile
 
@@ -111,6 +112,19 @@ def test_roles_are_known_and_one_for_each_channel(tmp_path: Path) -> None:
     )
     other = earful("transcribe", "mono.wav", "--roles", "agnet")
     assert (other.code, "--roles takes customer, agent, unknown" in other.sentence()) == (2, True)
+
+
+def test_a_recording_without_words_is_said(tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "[still].wav", np.zeros((800, 1), dtype=np.int16), 8_000)
+    done = earful("transcribe", "[still].wav")
+    assert (done.code, done.out, done.err) == (0, "", "[still].wav: no words were recognised\n")
+
+
+def test_free_text_takes_no_language(tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "still.wav", np.zeros((800, 1), dtype=np.int16), 8_000)
+    given = ("--engine", "phi4", "--task", "generate", "--prompt", "Who calls?", "--language", "de")
+    done = earful("transcribe", "still.wav", *given)
+    assert (done.code, "leave out --language" in done.sentence()) == (2, True)
 
 
 def test_subtitles_of_one_file_are_printed_and_of_several_written_beside_them(tmp_path: Path) -> None:
