@@ -72,9 +72,8 @@ def transcribe(
             recordings.append(read_file(file))
         except UnreadableAudio as err:
             fail(str(err))
-        channels = recordings[-1][0].shape[1]
-        if named and len(named) != channels:
-            fail(f"{file}: --roles must name one speaker for each channel, and there are {channels}", WRONG)
+    if named and all(pcm.shape[1] != len(named) for pcm, _ in recordings):
+        fail(f"--roles must name one speaker for each channel, and no recording has {len(named)} channels", WRONG)
     with open_engine(engine, options) as opened:
         try:
             if task in WHOLE:

@@ -88,9 +88,9 @@ def lines_of(
     """The lines of each recording, int16 [frames, channels] at a rate, in order of time.
 
     What holds no text is left out, unless the answer was cut off before it. And how many pieces were too short for the
-    engine. `roles` are those of the channels; as in the pipeline, nobody knows who speaks where two channels carry the same
-    sound. All recordings are in the engine at once. Raises ValueError for a rate that is not supported, Permanent for what
-    the engine refuses.
+    engine. `roles` are those of the channels: nobody knows who speaks where there are more or fewer, or, as in the pipeline,
+    where two channels carry the same sound. All recordings are in the engine at once. Raises ValueError for a rate that is
+    not supported, Permanent for what the engine refuses.
     """
     heard = [distinct_channels(pcm, rate) for pcm, rate in recordings]
     cut = [cut_pieces(pcm, rate, segmenter) for pcm, (_, rate) in zip(heard, recordings, strict=True)]
@@ -98,7 +98,7 @@ def lines_of(
     answers = iter(found)
     lines = []
     for pieces, own, (pcm, _) in zip(cut, heard, recordings, strict=True):
-        named = roles if own.shape == pcm.shape else ()
+        named = roles if own.shape[1] == pcm.shape[1] == len(roles) else ()
         spoken = [_line(piece, next(answers), named) for piece in pieces]
         lines.append([line for line in spoken if line is not None])
     return lines, found.count(None)

@@ -106,7 +106,7 @@ def test_of_fake_stereo_nobody_knows_who_speaks(tmp_path: Path) -> None:
 def test_roles_are_known_and_one_for_each_channel(tmp_path: Path) -> None:
     soundfile.write(tmp_path / "mono.wav", sample("calls/card-fee", 0, 1_000)[:, 0], 8_000)
     more = earful("transcribe", "mono.wav", "--roles", "agent,customer")
-    assert (more.code, "--roles must name one speaker for each channel, and there are 1" in more.sentence()) == (
+    assert (more.code, "no recording has 2 channels" in more.sentence()) == (
         2,
         True,
     )
