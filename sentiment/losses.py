@@ -14,7 +14,10 @@ def self_contrast(a: Tensor, b: Tensor, *, tau: float, labels: Tensor | None = N
 
     labels [batch]: pairs of the same label are not repelled. symmetric: the mean of both directions.
     """
-    similarity = F.normalize(a.float(), dim=-1) @ F.normalize(b.float(), dim=-1).T / tau
+    with torch.autocast(
+        a.device.type, enabled=False
+    ):  # in bfloat16 a cosine near 1 has steps of 1/256, before it is divided
+        similarity = F.normalize(a.float(), dim=-1) @ F.normalize(b.float(), dim=-1).T / tau
     if labels is not None:
         same = labels[:, None] == labels[None, :]
         same.fill_diagonal_(False)

@@ -45,13 +45,14 @@ class PolarityNet(nn.Module):
         super().__init__()
         size = int(encoder.config.hidden_size)
         self.encoder = encoder
+        # Before the gates, whose noise takes from the same generator: of one seed, twins begin with the same head.
+        self.head = nn.Sequential(
+            nn.Linear(2 * size, 300), nn.ReLU(), nn.Linear(300, 300), nn.ReLU(), nn.Linear(300, 3)
+        )
         self.gates = Gates(gates, size) if gates else None
         if self.gates is not None:
             self.gates.attach(encoder)
         self.dropout = nn.Dropout(dropout)
-        self.head = nn.Sequential(
-            nn.Linear(2 * size, 300), nn.ReLU(), nn.Linear(300, 300), nn.ReLU(), nn.Linear(300, 3)
-        )
 
     def features(self, ids: Tensor, mask: Tensor, types: Tensor, aspect: Tensor) -> Tensor:
         """ids, mask, types, aspect [batch, tokens] -> h [batch, 2 * size]."""

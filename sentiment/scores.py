@@ -58,9 +58,13 @@ def arts(probabilities: Floats, items: Sequence[Sentence]) -> dict[str, float]:
 
 @lru_cache(maxsize=8)
 def _draws(seed: int, draws: int, seeds: int, sizes: tuple[int, ...]) -> tuple[Floats, list[NDArray[np.int16]]]:
-    """Shares of the seeds [draws, seeds]; per set, how often each group is drawn [draws, groups]. Kept: tables ask often."""
+    """Weights of the seeds [draws, seeds]; per set, how often each group is drawn [draws, groups]. Kept: tables ask often."""
     rng = np.random.default_rng(seed)
     by_seed = rng.multinomial(seeds, [1 / seeds] * seeds, size=draws) / seeds
+    if (
+        seeds > 1
+    ):  # few drawn from few vary too little, by (n - 1) / n: Davison and Hinkley, Bootstrap Methods, 1997, 2.3
+        by_seed = 1 / seeds + (by_seed - 1 / seeds) * np.sqrt(seeds / (seeds - 1))
     return by_seed, [rng.multinomial(n, [1 / n] * n, size=draws).astype(np.int16) for n in sizes]
 
 
@@ -70,7 +74,7 @@ def paired_bootstrap(
     """Mean over sets, and its 95 % interval. differences: per set [seeds, groups], one arm's flags less the other's.
 
     Both the seeds and the groups are drawn anew with replacement; a seed's pair of runs and a group's pair of answers
-    stay together, and one draw of seeds serves every set.
+    stay together, and one draw of seeds serves every set. The seeds' own variance is that of n - 1.
     """
     sizes = tuple(d.shape[1] for d in differences)
     by_seed, by_group = _draws(seed, draws, differences[0].shape[0], sizes)

@@ -68,6 +68,10 @@ def test_seeds_that_disagree_widen_the_interval() -> None:
     same, apart = np.full((3, 200), 0.1), np.repeat([[0.0], [0.1], [0.2]], 200, axis=1)
     assert np.ptp(paired_bootstrap([same])[1:]) == pytest.approx(0)
     assert np.ptp(paired_bootstrap([apart])[1:]) > 0.1
+    rng = np.random.default_rng(3)
+    seeds = np.repeat(rng.normal(0.1, 0.05, size=(4, 1)), 50, axis=1)
+    _, low, high = paired_bootstrap([seeds], draws=40_000)
+    assert high - low == pytest.approx(2 * 1.96 * seeds[:, 0].std(ddof=1) / 2, rel=0.1)
 
 
 def test_the_threshold_prefers_precision() -> None:

@@ -111,6 +111,25 @@ def test_contrast_against_the_formula(symmetric: bool, aware: bool) -> None:
     assert float(got) == pytest.approx(expected, rel=1e-5)
 
 
+def test_contrast_is_computed_in_float32_where_the_networks_are_not() -> None:
+    rng = np.random.default_rng(0)
+    a = torch.tensor(rng.normal(size=(8, 16)), dtype=torch.float32)
+    b = a + torch.tensor(0.01 * rng.normal(size=(8, 16)), dtype=torch.float32)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        got = self_contrast(a, b, tau=0.05)
+    assert float(got) == float(self_contrast(a, b, tau=0.05))
+
+
+def test_twins_of_one_seed_begin_with_the_same_head(source: Path) -> None:
+    from sentiment.model import load_encoder
+
+    heads = []
+    for gates in ((), (0, 1)):
+        torch.manual_seed(5)
+        heads.append(PolarityNet(load_encoder(source, pretrained=False), gates=gates, dropout=0.0).head.state_dict())
+    assert all(torch.equal(heads[0][name], heads[1][name]) for name in heads[0])
+
+
 def test_gradients_reach_the_right_network_only(source: Path) -> None:
     main, sub = net(source, gated=False), net(source, gated=True)
     inputs = batch()
