@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, NoReturn, TypeVar
 
@@ -18,6 +18,7 @@ import typer
 from psycopg.rows import DictRow, dict_row
 from rich.console import Console
 from rich.markup import escape
+from rich.table import Table
 from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -41,6 +42,7 @@ __all__ = [
     "in_transaction",
     "of_local_stack",
     "print_json",
+    "print_table",
     "require_kafka",
     "settings",
     "tell_error",
@@ -169,3 +171,15 @@ def require_kafka(using: Settings, *topics: str) -> None:
 def print_json(value: Any) -> None:
     """For programs: nothing but JSON on standard output."""
     typer.echo(json.dumps(value, indent=2, default=str))
+
+
+def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]], whole: str = "") -> None:
+    """No cell is cut: a terminal folds all but the column `whole`; in a pipe a line is as long as it has to be."""
+    table = Table(box=None)
+    for name in columns:
+        table.add_column(escape(name), overflow="fold", no_wrap=name == whole)
+    for row in rows:
+        table.add_row(*map(escape, row))
+    if not console.is_terminal:
+        table.width = console.measure(table, options=console.options.update(max_width=1_000_000)).maximum
+    console.print(table, crop=False)

@@ -9,10 +9,18 @@ import typer
 from kafka import KafkaProducer
 from kafka.errors import BrokerResponseError, KafkaError, KafkaTimeoutError
 from rich.markup import escape
-from rich.table import Table
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from commands.context import UNAVAILABLE, console, fail, in_transaction, print_json, require_kafka, settings
+from commands.context import (
+    UNAVAILABLE,
+    console,
+    fail,
+    in_transaction,
+    print_json,
+    print_table,
+    require_kafka,
+    settings,
+)
 from settings import Settings
 from store import calls
 from store import dead_letters as letters
@@ -47,15 +55,14 @@ def list_letters(
     if as_json:
         print_json([plain(one) for one in found])
         return
-    table = Table("id", "topic", "part", "offset", "reason", "subject", "replayed", box=None)
-    for one in found:
-        letter = one.letter
-        replayed = one.replayed_at.isoformat(timespec="seconds") if one.replayed_at else ""
-        place = (str(letter.partition), str(letter.offset))
-        table.add_row(
-            str(one.dead_letter_id), letter.topic, *place, letter.reason, escape(letter.subject_id or ""), replayed
-        )
-    console.print(table)
+    print_table(("id", "topic", "part", "offset", "reason", "subject", "replayed"), map(cells, found), whole="id")
+
+
+def cells(one: StoredDeadLetter) -> tuple[str, ...]:
+    letter = one.letter
+    place = (letter.topic, str(letter.partition), str(letter.offset))
+    replayed = one.replayed_at.isoformat(timespec="seconds") if one.replayed_at else ""
+    return (str(one.dead_letter_id), *place, letter.reason, letter.subject_id or "", replayed)
 
 
 @deadletters.command("show")

@@ -8,14 +8,13 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import starmap
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
 import typer
-from rich.markup import escape
-from rich.table import Table
 
-from commands.context import UNAVAILABLE, WRONG, console, errors, fail, print_json, settings
+from commands.context import UNAVAILABLE, WRONG, console, errors, fail, print_json, print_table, settings
 from settings import PROJECT
 from stack import control
 from stack.plan import Plan
@@ -126,15 +125,17 @@ def status(as_json: Annotated[bool, typer.Option("--json", help="With the endpoi
         print_json({**found, "endpoints": endpoints})
     else:
         console.print(f"{found['state']}{': ' + found['error'] if found.get('error') else ''}")
-        table = Table("unit", "state", "pid", "restarts", "since (UTC)", "why", box=None)
-        for name, unit in found["units"].items():
-            since = unit["since"].partition(".")[0].replace("T", " ")
-            pid, restarts = str(unit["pid"] or ""), str(unit["restarts"])
-            table.add_row(name, unit["state"], pid, restarts, since, escape(unit["error"] or ""))
         if found["units"]:
-            console.print(table)
+            print_table(
+                ("unit", "state", "pid", "restarts", "since (UTC)", "why"), starmap(cells, found["units"].items())
+            )
     if found["state"] != "ready":
         raise typer.Exit(UNAVAILABLE)
+
+
+def cells(name: str, unit: dict[str, Any]) -> tuple[str, ...]:
+    since = unit["since"].partition(".")[0].replace("T", " ")
+    return (name, unit["state"], str(unit["pid"] or ""), str(unit["restarts"]), since, unit["error"] or "")
 
 
 def logs(

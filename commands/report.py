@@ -11,10 +11,8 @@ import psycopg
 import typer
 from psycopg import Connection, Cursor
 from psycopg.rows import DictRow, TupleRow, tuple_row
-from rich.markup import escape
-from rich.table import Table
 
-from commands.context import console, database, fail, print_json, settings
+from commands.context import console, database, fail, print_json, print_table, settings
 from report import DEFAULT_CALLS, DEFAULT_REVIEWS, read, render
 
 __all__ = ["print_report", "report", "sql"]
@@ -74,10 +72,10 @@ def sql(
     elif not rows:
         console.print("no rows")
     else:
-        table = Table(*map(escape, rows[0]), box=None)
-        for row in rows[:SHOWN_ROWS]:
-            table.add_row(*("" if value is None else escape(str(value)) for value in row.values()))
-        console.print(table)
+        print_table(
+            list(rows[0]),
+            (["" if value is None else str(value) for value in row.values()] for row in rows[:SHOWN_ROWS]),
+        )
         if len(rows) > SHOWN_ROWS:
             console.print(f"the first {SHOWN_ROWS} rows; --json prints all")
 
