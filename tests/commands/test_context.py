@@ -1,0 +1,32 @@
+"""What all commands share: tables and JSON of which nothing is lost."""
+
+from __future__ import annotations
+
+import io
+from uuid import uuid4
+
+import pytest
+from rich.console import Console
+
+from commands import context
+
+ROWS = [[str(uuid4()), "p.calls.utterances.v1", "0", "1234", "unsupported_rate", "call-" + "x" * 50] for _ in range(2)]
+COLUMNS = ("id", "topic", "part", "offset", "reason", "subject")
+
+
+def printed(monkeypatch: pytest.MonkeyPatch, *, terminal: bool) -> list[str]:
+    file = io.StringIO()
+    monkeypatch.setattr(context, "console", Console(file=file, width=80, force_terminal=terminal, color_system=None))
+    context.print_table(COLUMNS, ROWS, whole="id")
+    return file.getvalue().splitlines()
+
+
+def test_a_pipe_gets_every_cell_on_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert [line.split() for line in printed(monkeypatch, terminal=False)] == [list(COLUMNS), *ROWS]
+
+
+def test_a_terminal_folds_all_but_the_id(monkeypatch: pytest.MonkeyPatch) -> None:
+    lines = printed(monkeypatch, terminal=True)
+    assert max(map(len, lines)) <= 80
+    text = "\n".join(lines)
+    assert (ROWS[0][0] in text, ROWS[1][0] in text, text.count("x"), "…" in text) == (True, True, 100, False)
