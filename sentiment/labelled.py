@@ -125,6 +125,12 @@ def _text(row: Mapping[str, object]) -> str:
     text = row.get("text")
     if not isinstance(text, str) or not text.strip():
         raise ValueError("`text` is missing")
+    try:
+        text.encode()
+    except UnicodeEncodeError as err:
+        raise ValueError(
+            f"character {err.start} of `text` is half a surrogate pair: write the whole character"
+        ) from err
     return text
 
 

@@ -129,6 +129,12 @@ def _pair_arrays(rows: Sequence[EncodedPair], tokens: int, pad_id: int) -> Array
 def _check(text: str) -> None:
     if len(text) > MAX_CHARACTERS:
         raise InvalidInput(f"the text has {len(text)} characters, {MAX_CHARACTERS} are the most")
+    try:
+        text.encode()
+    except UnicodeEncodeError as err:  # the tokenizer would raise TypeError
+        raise InvalidInput(
+            f"character {err.start} of the text is half a surrogate pair: write the whole character"
+        ) from err
 
 
 class PolarityModel(_Net[EncodedPair]):

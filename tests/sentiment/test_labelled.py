@@ -48,6 +48,7 @@ def test_lines_of_one_text_belong_together_and_none_may_have_an_aspect(tmp_path:
         ('{"text": "a b"}\n{"text": ', 2, "not JSON"),
         ("[1]", 1, "not a JSON object"),
         ('{"text": " "}', 1, "`text` is missing"),
+        ('{"text": "The lid \\ud83d"}', 1, "character 8 of `text` is half a surrogate pair"),
         ('{"text": "The lid.", "from": 4, "to": 7}', 1, "`polarity` is one of"),
         ('{"text": "The lid.", "from": 4, "to": 9, "polarity": "neutral"}', 1, "outside the text of 8 characters"),
         ('{"text": "The lid.", "from": "x", "to": 7, "polarity": "neutral"}', 1, "numbers of characters"),

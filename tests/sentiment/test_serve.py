@@ -155,6 +155,14 @@ def test_too_long_a_text_is_refused_without_repeating_it(cvib: PolarityModel, ex
         cvib.probabilities(text, [(0, 6)])
 
 
+def test_half_a_surrogate_is_refused(cvib: PolarityModel, extractor: AspectModel) -> None:
+    text = "The battery \ud83d"
+    with pytest.raises(InvalidInput, match="character 12 of the text is half a surrogate"):
+        extractor.find(text)
+    with pytest.raises(InvalidInput, match="surrogate"):
+        cvib.probabilities(text, [(4, 11)])
+
+
 def test_no_span_no_rows(cvib: PolarityModel) -> None:
     assert cvib.probabilities("The battery is great.", []).shape == (0, 3)
 
