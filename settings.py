@@ -6,6 +6,7 @@ Units stand in the names. An unknown `EARFUL_*` variable is refused, so that a t
 from __future__ import annotations
 
 import os
+import re
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Literal
@@ -22,6 +23,9 @@ PREFIX = "EARFUL_"
 #: compose.yaml's name for the tag of its images, often in the same .env; it sets nothing here.
 OTHERS = {PREFIX + "VERSION"}
 ENV_FILE = ".env"
+_PLACE = re.compile(r"(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9._-]+)(:\d{1,5})?")
+_POSTGRES = re.compile(r"[a-z+]+://([^@/\s]*@)?(\[[0-9a-fA-F:.]+\]|[^:@/?\s]*)(:\d{1,5})?(/[^@?\s]*)?(\?\S*)?")
+_NOT_ENCODED = re.compile(r"%(?![0-9a-fA-F]{2})|%00")
 
 
 class Settings(BaseSettings):
@@ -117,11 +121,32 @@ class Settings(BaseSettings):
     )
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="Of a worker's own log lines")
 
+    @field_validator("kafka_bootstrap_servers")
+    @classmethod
+    def _are_hosts(cls, servers: str) -> str:
+        if not all(_PLACE.fullmatch(one.strip()) for one in servers.split(",")):
+            raise ValueError("it is host:port, several with commas, without a protocol before it")
+        return servers
+
+    @field_validator("triton_url")
+    @classmethod
+    def _is_grpc(cls, url: str) -> str:
+        if url.startswith(("http://", "https://", "grpc://", "grpcs://")):
+            raise ValueError("it is host:port of Triton's gRPC, without a protocol before it")
+        return url
+
+    # Here, because libpq names in its errors what it takes for the host: a part of the password.
     @field_validator("postgres_url")
     @classmethod
     def _is_postgres(cls, url: SecretStr) -> SecretStr:
-        if not url.get_secret_value().startswith(("postgresql://", "postgresql+psycopg://", "postgres://")):
+        given = url.get_secret_value()
+        if not given.startswith(("postgresql://", "postgresql+psycopg://", "postgres://")):
             raise ValueError("it begins with postgresql://")
+        if not _POSTGRES.fullmatch(given) or _NOT_ENCODED.search(given):
+            raise ValueError(
+                "it is postgresql://USER:PASSWORD@HOST:PORT/DATABASE; percent-encode the password's characters:"
+                " @ is %40, / is %2F, % is %25"
+            )
         return url
 
 

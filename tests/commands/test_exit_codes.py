@@ -49,13 +49,48 @@ def test_wrong_arguments_are_2(arguments: tuple[str, ...]) -> None:
         ({"EARFUL_PARTITIONS": "many"}, "EARFUL_PARTITIONS"),
         ({"EARFUL_TOPIC_PREFIX": "a b"}, "EARFUL_TOPIC_PREFIX"),
         ({"EARFUL_POSTGRES_URL": "mysql://me:secret@db/x"}, "EARFUL_POSTGRES_URL: Value error, it begins with"),
+        *(
+            ({"EARFUL_POSTGRES_URL": f"postgresql://me:{secret}@127.0.0.1:1/db"}, "percent-encode the password's")
+            for secret in ("secret%er2", "secret%", "se@secret", "se@cret:secret", "secret/w", "secret w")
+        ),
+        ({"EARFUL_POSTGRES_URL": "postgresql://me@db:secret/db"}, "percent-encode the password's"),
         ({"EARFUL_KAFKA_SSL_CAFILE": "/no/such/file"}, "EARFUL_KAFKA_SSL_CAFILE"),
+        *(
+            (
+                {"EARFUL_KAFKA_BOOTSTRAP_SERVERS": servers},
+                "EARFUL_KAFKA_BOOTSTRAP_SERVERS: Value error, it is host:port",
+            )
+            for servers in (
+                "host:abc",
+                "http://host:9092",
+                "PLAINTEXT://host:9092",
+                "host:9092,",
+                "host:9092 other:9092",
+            )
+        ),
+        ({"EARFUL_TRITON_URL": "http://host:8001"}, "EARFUL_TRITON_URL: Value error, it is host:port"),
     ],
+    ids=lambda one: " ".join(one.values()) if isinstance(one, dict) else "",
 )
 def test_wrong_settings_are_2_and_never_repeated(setting: dict[str, str], says: str) -> None:
     done = earful("report", env=NOWHERE | setting)
     assert (done.code, says in done.sentence()) == (2, True), done.err
     assert "secret" not in done.err
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [
+        {"EARFUL_POSTGRES_URL": "postgres://me:p%40s%25s#?:s@127.0.0.1:1/db?sslmode=prefer&application_name=a@b"},
+        {"EARFUL_POSTGRES_URL": "postgresql+psycopg://me@[::1]:1/db"},
+        {"EARFUL_POSTGRES_URL": "postgresql://127.0.0.1:1"},
+        {"EARFUL_POSTGRES_URL": "postgresql:///db?host=/no/such/socket"},
+        {"EARFUL_KAFKA_BOOTSTRAP_SERVERS": "127.0.0.1:1, kafka_2.example.net:9094,[::1]:1,bare"},
+    ],
+    ids=lambda one: " ".join(one.values()),
+)
+def test_right_settings_are_taken(setting: dict[str, str]) -> None:
+    assert earful("runs", "list", env=NOWHERE | setting).code == 3
 
 
 def test_a_typing_error_in_the_env_file_is_found_too() -> None:
