@@ -12,6 +12,7 @@ import re
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 from typing import Generic, TypeVar
 
@@ -23,7 +24,7 @@ from sentiment.encode import EncodedPair, EncodedWords, TextEncoder, pad
 from sentiment.language import foreign
 from sentiment.metrics import softmax
 from sentiment.segment import sentence_at, sentences
-from sentiment.spans import Found, decode, listed, mentioned, without_overlaps
+from sentiment.spans import Found, decode, joined, listed, mentioned, without_overlaps
 from sentiment.taxonomy import aspect_id
 
 __all__ = [
@@ -203,8 +204,9 @@ class AspectModel(_Net[EncodedWords]):
         least = self._threshold if threshold is None else threshold
         windows = [self.windows(text) for text in texts]
         logits = iter(self._run([window.words for some in windows for window in some]))
+        pattern = listed(known)
         return [
-            self._aspects(text, some, [next(logits) for _ in some], least, listed(known))
+            self._aspects(text, some, [next(logits) for _ in some], least, pattern)
             for text, some in zip(texts, windows, strict=True)
         ]
 
@@ -227,16 +229,15 @@ class AspectModel(_Net[EncodedWords]):
     ) -> list[Aspect]:
         found: list[Found] = []
         sure: list[Found] = []
-        for window, scores in zip(windows, logits, strict=True):
-            words = window.words
-            tags = scores[words.first]
-            inside = decode(window.sentence, words.spans, tags, temperature=self._temperature, threshold=least)
-            named = mentioned(window.sentence, words.spans, tags, known, temperature=self._temperature)
-            for some, target in ((inside, found), (named, sure)):
-                target += [
-                    Found(start=window.low + f.start, end=window.low + f.end, confidence=f.confidence) for f in some
-                ]
+        for _, group in groupby(zip(windows, logits, strict=True), key=lambda pair: pair[0].low):
+            some = list(group)
+            low, sentence = some[0][0].low, some[0][0].sentence
+            words, tags = joined([(window.words.spans, scores[window.words.first]) for window, scores in some])
+            inside = decode(sentence, words, tags, temperature=self._temperature, threshold=least)
+            named = mentioned(sentence, words, tags, known, temperature=self._temperature)
+            for target, new in ((found, inside), (sure, named)):
+                target += [Found(start=low + f.start, end=low + f.end, confidence=f.confidence) for f in new]
         return [
             Aspect(start=f.start, end=f.end, confidence=f.confidence, aspect_id=aspect_id(text[f.start : f.end]))
-            for f in without_overlaps(found, without_overlaps(sure))
+            for f in without_overlaps(found, sure)
         ]

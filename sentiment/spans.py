@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from sentiment.metrics import softmax
 
-__all__ = ["Found", "decode", "listed", "mentioned", "without_overlaps"]
+__all__ = ["Found", "decode", "joined", "listed", "mentioned", "without_overlaps"]
 
 
 # Alone these name nothing; the tagger now and then takes one for an aspect.
@@ -44,6 +44,24 @@ class Found:
     start: int
     end: int
     confidence: float
+
+
+def joined(
+    windows: Sequence[tuple[Sequence[tuple[int, int]], NDArray[np.floating]]],
+) -> tuple[list[tuple[int, int]], NDArray[np.floating]]:
+    """A sentence's words and logits [words, 3] from those of its windows, in order.
+
+    A word that two windows share is judged by the one that sees more beside it: at its edge a window sees half an aspect.
+    """
+    chosen: dict[tuple[int, int], tuple[int, NDArray[np.floating]]] = {}
+    for n, (words, logits) in enumerate(windows):
+        before = 0 if n else len(words)  # a sentence's own beginning and end are no edges
+        behind = 0 if n + 1 < len(windows) else len(words)
+        for i, word in enumerate(words):
+            room = min(i + before, len(words) - 1 - i + behind)
+            if word not in chosen or room > chosen[word][0]:
+                chosen[word] = room, logits[i]
+    return list(chosen), np.array([row for _, row in chosen.values()]).reshape(-1, 3)
 
 
 def decode(
@@ -80,7 +98,7 @@ def decode(
 
 
 def without_overlaps(found: Sequence[Found], first: Sequence[Found] = ()) -> list[Found]:
-    """Neighbouring windows may both see an aspect: the surer one stays, the longer one if equal. `first` stay all."""
+    """Of those that overlap the surer one stays, the longer one if equal. `first` stay all."""
     kept: list[Found] = list(first)
     for f in sorted(found, key=lambda f: (-f.confidence, f.start - f.end, f.start)):
         if all(f.end <= k.start or k.end <= f.start for k in kept):

@@ -30,7 +30,7 @@ from sentiment.metrics import fit_temperature, span_scores
 from sentiment.model import TagNet, load_encoder, minilm_dir
 from sentiment.precision import autocast, precision
 from sentiment.report import report
-from sentiment.spans import Found, decode, without_overlaps
+from sentiment.spans import decode, joined
 
 __all__ = ["predict_tags", "score", "train"]
 
@@ -58,15 +58,14 @@ def score(
     temperature: float = 1.0,
     threshold: float = 0.0,
 ) -> dict[str, float]:
-    """Exact-match spans, from all windows of a sentence as the served extractor merges them."""
+    """Exact-match spans, from all windows of a sentence as the served extractor joins them."""
     windows = [tagged([s], encoder) for s in sentences]
     logits = iter(predict_tags(net, [one for some in windows for one in some], encoder.pad_id))
     found = []
     for s, some in zip(sentences, windows, strict=True):
-        spans: list[Found] = []
-        for one in some:
-            spans += decode(s.text, one.words.spans, next(logits), temperature=temperature, threshold=threshold)
-        found.append([(span.start, span.end) for span in without_overlaps(spans)])
+        words, tags = joined([(one.words.spans, next(logits)) for one in some])
+        spans = decode(s.text, words, tags, temperature=temperature, threshold=threshold)
+        found.append([(span.start, span.end) for span in spans])
     return span_scores([[(m.start, m.end) for m in s.mentions] for s in sentences], found)
 
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from sentiment.encode import TextEncoder, pad
 from sentiment.metrics import calibration_error, classification, fit_temperature, softmax, span_scores
 from sentiment.segment import sentence_at, sentences
-from sentiment.spans import decode
+from sentiment.spans import decode, joined
 from sentiment.taxonomy import OTHER, TAXONOMY, VERSION, aspect_id
 
 TOKENIZER = Path(__file__).resolve().parents[2] / "model_repo" / "cvib" / "1" / "tokenizer.json"
@@ -123,6 +123,22 @@ def test_tags_become_spans_with_the_least_confidence() -> None:
     p = softmax(logits[2])
     assert found[0].confidence == pytest.approx(1 - p[0])
     assert decode(text, words[:7], logits[:7], threshold=0.999) == []
+
+
+def test_an_aspect_at_the_edge_of_a_window_is_taken_whole_from_its_neighbour() -> None:
+    """The first window ends after `battery`, the third begins with `life`: both are sure of their half."""
+    text = "so so so battery life so so so so"
+    words = [(0, 2), (3, 5), (6, 8), (9, 16), (17, 21), (22, 24), (25, 27), (28, 30), (31, 33)]
+    outside, sure, less = [9.0, 0.0, 0.0], [0.0, 9.0, 0.0], [[0.0, 1.0, 0.0], [0.0, 0.0, 1.0]]
+    windows = [
+        (words[:4], np.array([outside, outside, outside, sure])),
+        (words[1:7], np.array([outside, outside, *less, outside, outside])),
+        (words[4:], np.array([sure, outside, outside, outside, outside])),
+    ]
+    together, logits = joined(windows)
+    assert together == words
+    assert [text[f.start : f.end] for f in decode(text, together, logits)] == ["battery life"]
+    assert [(len(words), rows.shape) for words, rows in [joined([])]] == [(0, (0, 3))]
 
 
 def test_aspect_ids() -> None:
