@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 import os
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from datetime import datetime
+from decimal import Decimal
 from typing import Any, NoReturn, TypeVar
 
 import psycopg
@@ -76,12 +79,18 @@ def fail(message: str, code: int = FAILED) -> NoReturn:
 
 def endpoints(home: os.PathLike[str]) -> dict[str, str]:
     """Where the local stack is; empty when it does not run."""
+    path = os.path.join(home, "endpoints.json")
     try:
-        with open(os.path.join(home, "endpoints.json")) as file:
-            found: dict[str, str] = json.load(file)
-            return found
+        with open(path) as file:
+            found = json.load(file)
     except (FileNotFoundError, NotADirectoryError):
         return {}
+    except ValueError:
+        found = None
+    if not isinstance(found, dict):
+        tell_error(f"{path} is empty or damaged and counts for nothing; `earful down` and `earful up` write it anew")
+        return {}
+    return {str(name): str(value) for name, value in found.items()}
 
 
 def settings() -> Settings:
@@ -114,6 +123,8 @@ def database(url: str) -> Iterator[psycopg.Connection[DictRow]]:
         with psycopg.connect(
             "postgresql://" + url.partition("://")[2], row_factory=dict_row, connect_timeout=5
         ) as connection:
+            connection.execute("SET TimeZone = 'UTC'")  # as everywhere else, whatever the server's zone
+            connection.commit()
             yield connection
     except psycopg.Error as err:
         fail(*explained(err))
@@ -142,7 +153,8 @@ def explained(err: BaseException | None) -> tuple[str, int]:
     """A sentence for an error of Postgres, and the exit code."""
     said = " ".join(str(err).partition("\n")[0].removeprefix("connection failed: ").split())
     state = getattr(err, "sqlstate", None)
-    if state in ("42P01", "3F000"):  # undefined table, invalid schema name
+    no_role = state == "22023" and '"earful_analyst" does not exist' in said
+    if state in ("42P01", "3F000") or no_role:  # undefined table, invalid schema name
         return "this database has no Earful schema, or an older one: run `earful migrate`", FAILED
     if state == "42501":
         return f'this login may not do that ({said}); see "Least rights" in docs/own-servers.md', FAILED
@@ -170,7 +182,20 @@ def require_kafka(using: Settings, *topics: str) -> None:
 
 def print_json(value: Any) -> None:
     """For programs: nothing but JSON on standard output."""
-    typer.echo(json.dumps(value, indent=2, default=str))
+    typer.echo(json.dumps(of_json(value), indent=2, default=str))
+
+
+def of_json(value: Any) -> Any:
+    """Numbers as numbers, what is no number as null, times as RFC 3339."""
+    if isinstance(value, Mapping):
+        return {name: of_json(one) for name, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [of_json(one) for one in value]
+    if isinstance(value, Decimal):
+        value = int(value) if value.is_finite() and value == int(value) else float(value)
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value.isoformat() if isinstance(value, datetime) else value
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]], whole: str = "") -> None:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import io
+import json
+from datetime import UTC, datetime
+from decimal import Decimal
 from uuid import uuid4
 
 import pytest
@@ -30,3 +33,27 @@ def test_a_terminal_folds_all_but_the_id(monkeypatch: pytest.MonkeyPatch) -> Non
     assert max(map(len, lines)) <= 80
     text = "\n".join(lines)
     assert (ROWS[0][0] in text, ROWS[1][0] in text, text.count("x"), "…" in text) == (True, True, 100, False)
+
+
+def test_json_has_numbers_nulls_and_rfc_3339(capsys: pytest.CaptureFixture[str]) -> None:
+    values = [
+        Decimal("2"),
+        Decimal("0.25"),
+        Decimal("NaN"),
+        Decimal("-Infinity"),
+        float("nan"),
+        float("inf"),
+        1.5,
+        None,
+    ]
+    context.print_json({"values": values, "at": datetime(2026, 5, 4, 10, 30, tzinfo=UTC), "n": Decimal(10**20)})
+
+    def refuse(constant: str) -> None:
+        raise AssertionError(f"{constant} is no JSON")
+
+    told = json.loads(capsys.readouterr().out, parse_constant=refuse)
+    assert told == {
+        "values": [2, 0.25, None, None, None, None, 1.5, None],
+        "at": "2026-05-04T10:30:00+00:00",
+        "n": 10**20,
+    }

@@ -5,9 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from uuid import uuid4
 
+import psycopg
 import pytest
 
 import cli
+from commands.context import explained
 from tests.commands.conftest import Run, settings_of
 from tests.commands.runner import earful
 from tests.workers.pipeline import Pipeline
@@ -192,3 +194,10 @@ def test_a_database_without_schema_wants_migrate(pipeline: Pipeline) -> None:
     for arguments in (("report",), ("explain", "call", "x"), ("runs", "list"), ("deadletters", "list")):
         done = earful(*arguments, env=empty)
         assert (done.code, "run `earful migrate`" in done.sentence()) == (1, True), done.err
+
+
+def test_a_server_without_earfuls_roles_wants_migrate() -> None:
+    """Roles belong to the server, and the tests' has them: only what Postgres says is at hand."""
+    said = psycopg.errors.InvalidParameterValue('role "earful_analyst" does not exist')
+    assert "run `earful migrate`" in explained(said)[0]
+    assert "run `earful migrate`" not in explained(psycopg.errors.InvalidParameterValue("invalid value"))[0]

@@ -70,3 +70,10 @@ def test_base_tables_and_writes_are_refused(run: Run, pipeline: Pipeline, query:
     assert done.err.startswith("error: ")
     assert pipeline.one("SELECT count(*) FROM ingest.runs") == before
     assert run("sql", "SELECT count(*) AS n FROM analytics_v1.reviews", "--json").code == 0
+
+
+def test_times_are_utc_whatever_the_servers_zone(run: Run) -> None:
+    query = "SELECT timestamptz '2026-05-04T10:30:00Z' AS at, avg(n) AS n FROM generate_series(1, 2) AS n"
+    elsewhere = {"PGTZ": "Asia/Tokyo"}  # as a server of that zone would have it
+    assert run("sql", query, "--json", **elsewhere).json() == [{"at": "2026-05-04T10:30:00+00:00", "n": 1.5}]
+    assert "2026-05-04 10:30:00+00:00" in run("sql", query, **elsewhere).out
