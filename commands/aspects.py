@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import unicodedata
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from sentiment.judge import JudgedText
     from sentiment.summary import AspectSummary, Judged
 
-__all__ = ["aspects"]
+__all__ = ["aspects", "printable"]
 
 COLOURS = {"positive": "green", "negative": "red", "neutral": "yellow", "unsure": "dim"}
 SIGNS = {"positive": "+", "negative": "-", "neutral": "0", "unsure": "?"}
@@ -112,7 +113,8 @@ def _texts(file: Path) -> Iterator[tuple[int, str]]:
         except UnicodeDecodeError as err:
             line = file.read_bytes()[: err.start].count(b"\n") + 1
             fail(f"{file.name}, line {line}: it is not UTF-8", WRONG)
-        yield from ((number, line.strip()) for number, line in enumerate(lines, start=1) if line.strip())
+        # Only the line's end goes: `start` and `end` count characters of the file's line.
+        yield from ((number, line.removesuffix("\r")) for number, line in enumerate(lines, start=1) if line.strip())
         return
     for number, row in rows(file):
         if isinstance(row, FileProblem):
@@ -143,8 +145,13 @@ def _judged(
         yield judges.judge(text, line=line, min_confidence=least, min_probability=abstain, known=words)
 
 
+def printable(text: str, keep: str = "") -> str:
+    """The text for a terminal: a control or format character becomes a space, one for one, so that spans still fit."""
+    return "".join(c if c in keep or not unicodedata.category(c).startswith("C") else " " for c in text)
+
+
 def _show_text(one: JudgedText) -> None:
-    shown = Text(one.text)
+    shown = Text(printable(one.text, keep="\n"))
     for a in one.aspects:
         shown.stylize(f"bold {COLOURS[a.polarity]}", a.start, a.end)
     console.print(shown, soft_wrap=True)
@@ -157,7 +164,7 @@ def _show_text(one: JudgedText) -> None:
         style = COLOURS[a.polarity]
         table.add_row(
             SIGNS[a.polarity],
-            Text(a.aspect, style),
+            Text(printable(a.aspect), style),
             a.aspect_id,
             Text(a.polarity, style),
             f"{best:.2f}",
@@ -181,7 +188,7 @@ def _show_report(report: list[AspectSummary], judged: list[JudgedText]) -> None:
     console.print(table)
     for one in report:
         for label, quote in one.quotes.items():
-            console.print(Text(f"{one.aspect} {SIGNS[label]} “{quote}”", COLOURS[label]), soft_wrap=True)
+            console.print(Text(f"{one.aspect} {SIGNS[label]} “{printable(quote)}”", COLOURS[label]), soft_wrap=True)
     console.print(f"{len(judged)} texts, {empty} without an aspect, {refused} refused", style="dim")
 
 

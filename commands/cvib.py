@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from commands.aspects import printable
 from commands.context import FAILED, WRONG, console, errors, fail, print_json, settings
 from commands.torch_needed import need_torch
 from settings import PROJECT
@@ -65,7 +66,7 @@ def predict(
         if as_json:
             typer.echo(json.dumps(row))
         elif isinstance(answer, list):
-            words = text[start:end] if start is not None else ""
+            words = printable(text[start:end]) if start is not None else ""
             typer.echo(f"{number:>6}  {row['polarity']:<8}  {max(answer):.2f}  {words}")
         else:
             errors.print(f"{file.name}, line {number}: {answer}", highlight=False, markup=False, soft_wrap=True)

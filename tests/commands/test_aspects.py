@@ -8,6 +8,7 @@ import json
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from tests.commands.runner import earful
 
@@ -24,6 +25,21 @@ def test_a_text_shows_its_aspects() -> None:
         ["+", "screen", "product.screen", "positive"],
         ["-", "battery", "product.battery", "negative"],
     ]
+
+
+def test_controls_of_a_text_reach_no_terminal_and_move_no_colour(monkeypatch: pytest.MonkeyPatch) -> None:
+    text = "Well,\a\b\v \x1b[31m the screen is gorgeous."
+    assert earful("aspects", text, "--json").json()["aspects"][0]["aspect"] == "screen"
+    shown = io.StringIO()
+    monkeypatch.setattr("commands.aspects.console", Console(file=shown, force_terminal=True, color_system="standard"))
+    earful("aspects", text)
+    assert "Well,     [31m the \x1b[1;32mscreen\x1b[0m is gorgeous.\n" in shown.getvalue()
+    assert not set("\a\b\v") & set(shown.getvalue())
+    Path("a.jsonl").write_text(json.dumps({"text": text}) + "\n")
+    shown.truncate(0)
+    earful("aspects", "a.jsonl")
+    assert "[31m the screen is gorgeous" in shown.getvalue()
+    assert "\x1b[31m the" not in shown.getvalue()
 
 
 def test_for_programs() -> None:
@@ -87,6 +103,12 @@ def test_a_file_gets_a_report_and_bad_texts_are_named() -> None:
 def test_other_kinds_of_file(name: str, content: str) -> None:
     Path(name).write_text(content)
     assert [len(one["aspects"]) for one in earful("aspects", name, "--json").json()["texts"]] == [2]
+
+
+def test_spans_count_characters_of_the_files_line() -> None:
+    Path("a.txt").write_bytes(f"  {TEXT} \r\n".encode())
+    [one] = earful("aspects", "a.txt", "--json").json()["texts"]
+    assert (one["text"], [a["start"] for a in one["aspects"]]) == (f"  {TEXT} ", [6, 33])
 
 
 def test_what_cannot_be_read_is_one_sentence() -> None:

@@ -50,6 +50,12 @@ def test_predict_in_columns() -> None:
     assert (done.code, done.out.split()[1:2], done.out.split()[-1]) == (0, ["positive"], "screen")
 
 
+def test_no_control_of_a_text_reaches_the_terminal() -> None:
+    text = "The battery\x1b[31m pack is great."
+    done = earful("cvib", "predict", lines({"text": text, "from": 4, "to": text.index(" is")}))
+    assert (done.code, "\x1b" in done.out, done.out.split()[-2:]) == (0, False, ["[31m", "pack"])
+
+
 def test_a_folder_without_a_model_is_2() -> None:
     Path("empty").mkdir()
     file = lines({"text": TEXT, "from": 4, "to": 10})
