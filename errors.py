@@ -1,16 +1,17 @@
-"""The two kinds of failure that Earful knows.
+"""The kinds of failure that Earful knows.
 
     EarfulError
     ├── Permanent   can never succeed: the record becomes a dead letter with its reason
-    └── Transient   may succeed later: retried inside the batch's deadline
-        └── Undelivered   Kafka did not take what a stage made: retried, and no record's fault
+    ├── Transient   may succeed later: retried inside the batch's deadline
+    │   └── Undelivered   Kafka did not take what a stage made: retried, and no record's fault
+    └── AccessRefused   what is there does not let us in: the worker leaves, and a person has to mend it
 
 Anything else is unknown: the worker leaves without acknowledging, and whoever owns the partition next tries again.
 """
 
 from __future__ import annotations
 
-__all__ = ["EarfulError", "Permanent", "Transient", "Undelivered"]
+__all__ = ["AccessRefused", "EarfulError", "Permanent", "Transient", "Undelivered"]
 
 
 class EarfulError(Exception):
@@ -30,6 +31,10 @@ class Permanent(EarfulError):
 
     def __str__(self) -> str:
         return f"{self.reason}: {self.detail}"
+
+
+class AccessRefused(EarfulError):
+    """Kafka or Postgres is there and does not let us in: credentials, certificate, protocol, a right."""
 
 
 class Transient(EarfulError):

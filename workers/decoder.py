@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import multiprocessing
+import os
 import resource
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -18,6 +19,7 @@ import structlog
 from errors import Permanent
 from stream.audio import decode_chunk
 from stream.events import AudioChunk
+from workers.orphan import end_with
 
 __all__ = ["Decoder"]
 
@@ -63,13 +65,14 @@ class Decoder:
         return ProcessPoolExecutor(
             max_workers=1,
             mp_context=multiprocessing.get_context("spawn"),
-            initializer=limit_memory,
-            initargs=(self._memory_bytes,),
+            initializer=begin,
+            initargs=(os.getpid(), self._memory_bytes),
         )
 
 
-def limit_memory(memory_bytes: int) -> None:
-    """On top of what the child has mapped already, which is mostly libraries."""
+def begin(parent: int, memory_bytes: int) -> None:
+    """In the child. The limit is on top of what it has mapped already, which is mostly libraries."""
+    end_with(parent)
     with open("/proc/self/statm") as statm:
         mapped = int(statm.read().split()[0]) * resource.getpagesize()
     resource.setrlimit(resource.RLIMIT_AS, (mapped + memory_bytes, mapped + memory_bytes))

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from typing import Any
 from uuid import UUID
 
@@ -12,9 +13,9 @@ import aiokafka.errors
 import faust
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from kafka import KafkaAdminClient
-from kafka.errors import KafkaError
+from kafka.errors import KafkaError, NoError, TopicAuthorizationFailedError, UnknownTopicOrPartitionError, for_code
 
-from errors import EarfulError, Transient, Undelivered
+from errors import AccessRefused, EarfulError, Transient, Undelivered
 from settings import Settings
 from stream.records import Message
 from workers import lenient
@@ -46,7 +47,7 @@ def ssl_context(settings: Settings) -> ssl.SSLContext | None:
 
 
 def aio_options(settings: Settings) -> dict[str, Any]:
-    """Connection options for aiokafka."""
+    """Connection options for aiokafka and kafka-python."""
     options: dict[str, Any] = {
         "bootstrap_servers": settings.kafka_bootstrap_servers,
         "security_protocol": settings.kafka_security_protocol,
@@ -139,7 +140,7 @@ async def produce(producer: AIOKafkaProducer, messages: Sequence[Message], parti
         check_producer(err)
         raise Undelivered(f"Kafka did not take it ({type(err).__name__})") from err
     finally:
-        asyncio.gather(*pending, return_exceptions=True)  # somebody has looked at every error, also after the first
+        asyncio.gather(*pending, return_exceptions=True)  # marks every error as seen, also after the first
 
 
 def admin(settings: Settings) -> KafkaAdminClient:
@@ -158,52 +159,61 @@ async def topic_ids(settings: Settings, topics: list[str]) -> dict[str, UUID]:
                 client.close()
         except KafkaError as err:
             raise Transient(f"Kafka does not tell its topics ({type(err).__name__})") from err
-        return {entry["name"]: UUID(str(entry["topic_id"])) for entry in found if not entry.get("error_code")}
+        for entry in found:
+            _check_topic(entry["name"], for_code(entry.get("error_code") or 0))
+        return {entry["name"]: UUID(str(entry["topic_id"])) for entry in found}
 
     ids = await asyncio.to_thread(ask)
-    missing = sorted(set(topics) - set(ids))
-    if missing:
-        raise Transient(f"topic {', '.join(missing)} does not exist; `earful topics create` makes it")
+    if missing := sorted(set(topics) - set(ids)):
+        raise Transient(f"Kafka tells nothing of topic {', '.join(missing)}")
     return ids
+
+
+def _check_topic(name: str, error: type[KafkaError]) -> None:
+    if error is TopicAuthorizationFailedError:
+        raise AccessRefused(
+            f"Kafka does not let this user describe topic {name}; it needs the rights Describe and Read"
+        )
+    if error is UnknownTopicOrPartitionError:
+        raise Transient(f"topic {name} does not exist; `earful topics create` makes it")
+    if error is not NoError:
+        raise Transient(f"Kafka does not tell of topic {name} yet ({error.__name__})")
 
 
 async def first_offset_from(settings: Settings, topic: str, partition: int, offset: int) -> int:
     """Offset of the first record at or after `offset`: tells a gap in the log itself from one in the delivery.
 
-    Raises Trimmed where the log begins after it.
+    Raises what `_reading` raises.
     """
-    consumer = AIOKafkaConsumer(**aio_options(settings), enable_auto_commit=False, auto_offset_reset="none")
-    try:
-        await consumer.start()
-        place = TopicPartition(topic, partition)
-        consumer.assign([place])
-        consumer.seek(place, offset)
-        record = await asyncio.wait_for(consumer.getone(place), timeout=ANSWER_SECONDS)
-        return int(record.offset)
-    except aiokafka.errors.OffsetOutOfRangeError as err:
-        raise Trimmed(f"{topic}/{partition} begins after offset {offset}, which was not read yet") from err
-    except (TimeoutError, aiokafka.errors.KafkaError) as err:
-        raise Transient(f"no record of {topic}/{partition} could be read at offset {offset}") from err
-    finally:
-        await consumer.stop()
+    place = TopicPartition(topic, partition)
+    async with _reading(settings, place, offset) as consumer:
+        return int((await consumer.getone(place)).offset)
 
 
 async def only_markers(settings: Settings, topic: str, partition: int, first: int, end: int) -> bool:
-    """Whether the offsets first..end-1 hold no record, only what ends a producer's transaction. Raises Trimmed."""
+    """Whether the offsets first..end-1 hold no record, only what ends a producer's transaction. Raises what `_reading` raises."""
+    place = TopicPartition(topic, partition)
+    async with _reading(settings, place, first) as consumer:
+        while await consumer.position(place) < end:
+            if await consumer.getmany(place, timeout_ms=200, max_records=1):
+                return False
+    return True
+
+
+@asynccontextmanager
+async def _reading(settings: Settings, place: TopicPartition, offset: int) -> AsyncIterator[AIOKafkaConsumer]:
+    """A consumer at this offset. Raises Trimmed where the log begins after it, Transient after ANSWER_SECONDS."""
     consumer = AIOKafkaConsumer(**aio_options(settings), enable_auto_commit=False, auto_offset_reset="none")
+    where = f"{place.topic}/{place.partition}"
     try:
-        await consumer.start()
-        place = TopicPartition(topic, partition)
-        consumer.assign([place])
-        consumer.seek(place, first)
         async with asyncio.timeout(ANSWER_SECONDS):
-            while await consumer.position(place) < end:
-                if await consumer.getmany(place, timeout_ms=200, max_records=1):
-                    return False
-        return True
+            await consumer.start()
+            consumer.assign([place])
+            consumer.seek(place, offset)
+            yield consumer
     except aiokafka.errors.OffsetOutOfRangeError as err:
-        raise Trimmed(f"{topic}/{partition} begins after offset {first}, which was not read yet") from err
+        raise Trimmed(f"{where} begins after offset {offset}, which was not read yet") from err
     except (TimeoutError, aiokafka.errors.KafkaError) as err:
-        raise Transient(f"{topic}/{partition} could not be read at offset {first}") from err
+        raise Transient(f"{where} could not be read at offset {offset}") from err
     finally:
         await consumer.stop()

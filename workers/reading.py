@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from errors import EarfulError, Transient
 from workers.access import AccessRefused, postgres_refuses
 
-__all__ = ["SchemaChanged", "reading"]
+__all__ = ["SchemaChanged", "first_line", "reading"]
 
 #: Classes of SQLSTATE that pass by themselves: the connection, a transaction rolled back for others' sake, resources, an
 #: object in use, an operator, the system below.

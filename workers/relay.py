@@ -22,7 +22,7 @@ from store import outbox
 from store.outbox import StoredMessage
 from workers.kafka import TAKEN_SECONDS, check_producer
 from workers.metrics import OUTBOX_DEPTH, RELAY_FAILURES
-from workers.reading import reading
+from workers.reading import first_line, reading
 from workers.together import together
 
 __all__ = ["Relay"]
@@ -33,6 +33,8 @@ log = structlog.get_logger()
 ROUND = 500
 #: So long a topic that refused a message is left alone: what others are sent does not wait behind it.
 REFUSED_SECONDS = 5.0
+#: Whoever begins anew publishes again what Postgres did not delete: ever more rarely while that fails.
+PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 1.0, 60.0
 
 
 class Relay:
@@ -46,6 +48,7 @@ class Relay:
         self._limit = limit
         self._pause_seconds = pause_seconds
         self._depth = 0
+        self._deleting = False
         # By outbox_id: what may still arrive is not sent again.
         self._handed_over: dict[int, asyncio.Future[object]] = {}
 
@@ -58,15 +61,20 @@ class Relay:
         await together([self._relay(), self._measure()])
 
     async def _relay(self) -> None:
+        pause = PAUSE_SECONDS
         while True:
+            self._deleting = False
             try:
                 async with outbox.relay_connection(self._engine) as connection:
                     while not await outbox.try_relay_lock(connection):
                         await asyncio.sleep(1.0)
                     await self._publish(connection)
-            except (SQLAlchemyError, OSError) as err:
-                log.warning("relay.retry", why=type(err).__name__)
-            await asyncio.sleep(1.0)
+            except SQLAlchemyError as err:
+                log.warning("relay.retry", why=first_line(err))
+            except OSError as err:
+                log.warning("relay.retry", why=f"{type(err).__name__}: {err}")
+            pause = min(2 * pause, LONGEST_PAUSE_SECONDS) if self._deleting else PAUSE_SECONDS
+            await asyncio.sleep(pause)
 
     async def _measure(self) -> None:
         """By itself: whoever relays waits for Kafka, and must see the outbox grow meanwhile."""
@@ -93,7 +101,9 @@ class Relay:
                 going = [row for row in turn if row.topic not in refusing]
                 outcomes = await asyncio.gather(*(self._send(row) for row in going), return_exceptions=True)
                 told = list(zip(going, outcomes, strict=True))
+                self._deleting = True
                 await outbox.delete(connection, [row.id for row, error in told if error is None])
+                self._deleting = False
                 for row, error in told:
                     if error is None:
                         continue

@@ -62,6 +62,13 @@ async def test_a_connection_that_is_cut_off_is_tried_again(stack: Stack) -> None
         await check_access(settings)
 
 
+async def test_a_server_that_refuses_hides_no_other(stack: Stack) -> None:
+    port = int(stack.endpoints["kafka"].rpartition(":")[2])
+    async with cutting(port, cuts=TRIES) as settings:
+        both = f"{settings.kafka_bootstrap_servers},127.0.0.1:{port}"
+        await check_access(settings.model_copy(update={"kafka_bootstrap_servers": both}))
+
+
 async def test_one_that_is_always_cut_off_is_no_listener_of_ours(stack: Stack) -> None:
     port = int(stack.endpoints["kafka"].rpartition(":")[2])
     async with cutting(port, cuts=100) as settings:

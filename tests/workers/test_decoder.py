@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -62,3 +64,30 @@ async def test_memory_is_limited() -> None:
         assert refused.value.reason == "kills_decoder"
     finally:
         narrow.close()
+
+
+PARENT = """
+import asyncio, multiprocessing, sys
+from tests.workers.test_decoder import GOOD
+from workers.decoder import Decoder
+
+async def main():
+    await Decoder(memory_bytes=256 << 20, cpu_seconds=1).decode(GOOD)
+    [child] = multiprocessing.active_children()
+    print(child.pid, flush=True)
+    await asyncio.Future()
+
+asyncio.run(main())
+"""
+
+
+def test_the_child_does_not_outlive_a_worker_that_is_killed() -> None:
+    with subprocess.Popen([sys.executable, "-c", PARENT], stdout=subprocess.PIPE, text=True) as parent:
+        assert parent.stdout is not None
+        child = psutil.Process(int(parent.stdout.readline()))
+        parent.kill()
+    try:
+        child.wait(20)
+    finally:
+        if child.is_running():
+            child.kill()
