@@ -11,6 +11,9 @@ COPY report report
 COPY stream stream
 COPY store store
 COPY speech speech
+COPY sentiment sentiment
+COPY model_repo/aspects model_repo/aspects
+COPY model_repo/cvib model_repo/cvib
 COPY workers workers
 COPY stack stack
 COPY migrations migrations

@@ -8,6 +8,8 @@ import socket
 import threading
 from pathlib import Path
 
+from stack.home import write_json
+
 __all__ = ["Ports"]
 
 # Below the range from which Linux takes the ports of outgoing connections (32768 and up): a port of ours
@@ -38,7 +40,7 @@ class Ports:
                     port = random.choice([port for port in _RANGE if port not in taken])
                     taken.add(port)
                 self._ports[name] = port
-            self._path.write_text(json.dumps(self._ports, indent=1))
+            write_json(self._path, self._ports)
 
 
 def _is_free(port: int) -> bool:

