@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import time
 from collections import Counter
 from typing import Any
@@ -107,6 +108,32 @@ async def test_a_message_that_fails_is_not_overtaken_by_a_newer_one_of_its_key(
     for name in (b"j", b"k"):
         ids = [number for key, number in producer.ids if key == name]
         assert ids == sorted(set(ids)), "outbox_id rises per key"
+
+
+async def test_what_is_not_deleted_is_published_again_ever_more_rarely(
+    engine: AsyncEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As after a failover to a server that is read-only."""
+    monkeypatch.setattr(relay_module, "PAUSE_SECONDS", 0.1)
+    tried: list[float] = []
+
+    async def refuse(*args: Any) -> None:
+        tried.append(time.monotonic())
+        raise sa.exc.OperationalError("DELETE", {}, Exception("cannot execute DELETE in a read-only transaction"))
+
+    monkeypatch.setattr(outbox, "delete", refuse)
+    await put(engine, 1)
+    running = asyncio.create_task(Relay(engine, Refusing(b""), limit=9).run())  # type: ignore[arg-type]
+    try:
+        async with asyncio.timeout(20):
+            while len(tried) < 4:
+                await asyncio.sleep(0.05)
+    finally:
+        running.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await running
+    gaps = [after - before for before, after in itertools.pairwise(tried)]
+    assert all(gap >= least for gap, least in zip(gaps, (0.2, 0.4, 0.8), strict=True)), gaps
 
 
 @pytest.mark.parametrize("topic", ["refused", "silent"])
