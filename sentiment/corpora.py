@@ -103,7 +103,7 @@ def lowered(s: Sentence) -> Sentence:
     """The sentence as a recogniser without punctuation would write it: lower case, marks gone, spans moved along."""
     keep = [i for i, c in enumerate(s.text) if c.isalnum() or c in " '"]
     where = {old: new for new, old in enumerate(keep)}
-    text = "".join(s.text[i] for i in keep).lower()
+    text = "".join(s.text[i].lower()[0] for i in keep)  # one for one: a Turkish dotted I alone would become two
     mentions = []
     for m in s.mentions:
         inside = [where[i] for i in range(m.start, m.end) if i in where]

@@ -5,7 +5,8 @@ or an aspect a line:    {"text": "The screen is great.", "from": 4, "to": 10, "p
 CSV, an aspect a line:  text,from,to,polarity      or      text,aspect,polarity
 
 Lines with the same text belong together; one without an aspect says that the text names none. `from` and `to` count
-characters from 0, `to` excluded. `aspect`, the words themselves, will do where they occur once in the text.
+characters from 0, `to` excluded. `aspect`, the words themselves, will do where they occur once in the text; beside
+`from` and `to` it must agree with them.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import io
 import itertools
 import json
 import re
+import unicodedata
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -136,14 +138,17 @@ def _text(row: Mapping[str, object]) -> str:
 
 def _mentions(row: Mapping[str, object], text: str) -> Iterator[Mention]:
     listed = row.get("aspects")
+    beside = [name for name in ("from", "to", "aspect", "polarity") if row.get(name) not in (None, "")]
     if isinstance(listed, list):
+        if beside:
+            raise ValueError(f"`{beside[0]}` stands beside `aspects`: it belongs into that list")
         for one in listed:
             if not isinstance(one, dict):
                 raise ValueError("`aspects` is a list of {from, to, polarity}")
             yield _mention(one, text)
     elif listed not in (None, ""):
         raise ValueError("`aspects` is a list of {from, to, polarity}")
-    elif any(row.get(name) not in (None, "") for name in ("from", "to", "aspect", "polarity")):
+    elif beside:
         yield _mention(row, text)
 
 
@@ -156,15 +161,35 @@ def _mention(fields: Mapping[str, object], text: str) -> Mention:
 
 
 def span_of(fields: Mapping[str, object], text: str) -> tuple[int, int]:
-    """`from` and `to`, or where `aspect` stands. Raises ValueError."""
-    words = fields.get("aspect")
-    if fields.get("from") in (None, "") and isinstance(words, str) and words.strip():
-        pattern = rf"(?<!\w){re.escape(words.strip())}(?!\w)"
-        places = [match.span() for match in re.finditer(pattern, text, re.IGNORECASE)]
-        if len(places) != 1:
-            times = "does not occur" if not places else f"occurs {len(places)} times"
-            raise ValueError(f"the aspect {times} in the text: give `from` and `to`")
-        return places[0]
+    """`from` and `to`, or where `aspect` stands; where all are given they must agree. Raises ValueError."""
+    words = str(fields.get("aspect") or "").strip()
+    if words and all(fields.get(name) in (None, "") for name in ("from", "to")):
+        start, end = _only_place(words, text)
+    else:
+        start, end = _given(fields, text)
+        if words and text[start:end].casefold() != words.casefold():
+            raise ValueError(
+                f"`aspect` is not what stands at {start}:{end}: correct one of them, or leave `aspect` out"
+            )
+    if not any(_readable(c) for c in text[start:end]):  # the tokenizer drops the others
+        raise ValueError(f"the span {start}:{end} holds nothing to read, only accents or invisible characters")
+    return start, end
+
+
+def _readable(c: str) -> bool:
+    return unicodedata.category(c)[0] in "LNPS" and c != "\ufffd"
+
+
+def _only_place(words: str, text: str) -> tuple[int, int]:
+    pattern = rf"(?<!\w){re.escape(words)}(?!\w)"
+    places = [match.span() for match in re.finditer(pattern, text, re.IGNORECASE)]
+    if len(places) != 1:
+        times = "does not occur" if not places else f"occurs {len(places)} times"
+        raise ValueError(f"the aspect {times} in the text: give `from` and `to`")
+    return places[0]
+
+
+def _given(fields: Mapping[str, object], text: str) -> tuple[int, int]:
     try:
         start, end = int(str(fields.get("from"))), int(str(fields.get("to")))
     except ValueError:

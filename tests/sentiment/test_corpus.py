@@ -101,6 +101,11 @@ def test_lowered_moves_the_spans_along() -> None:
     assert [s.text[m.start : m.end] for m in s.mentions] == ["wifi", "food"]
 
 
+def test_lowered_keeps_the_place_behind_a_letter_that_lower_case_makes_two() -> None:
+    s = lowered(parse_marked("İİ [Fan|-] hums", "x", "1"))
+    assert [s.text[m.start : m.end] for m in s.mentions] == ["fan"]
+
+
 def test_clauses_without_aspect_hold_none() -> None:
     s = parse_marked("The [food|+] was great, but we had to wait outside for an hour, sadly.", "x", "1")
     assert [c.text for c in clauses_without_aspect([s], 0)] == ["but we had to wait outside for an hour"]

@@ -5,10 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from sentiment.data import Mention
-from sentiment.labelled import FileProblem, by_sentence, problems, read_labelled
+from sentiment.encode import TextEncoder
+from sentiment.labelled import FileProblem, by_sentence, problems, read_labelled, span_of
+from sentiment.predict import MODEL_REPO
 
+ENCODER = TextEncoder.load(MODEL_REPO / "cvib" / "1" / "tokenizer.json")
 SCREEN = Mention(start=4, end=10, polarity="positive")
 
 
@@ -24,6 +29,7 @@ def written(tmp_path: Path, name: str, content: str | bytes) -> Path:
         ("a.jsonl", '{"text": "The screen is great.", "aspects": [{"from": 4, "to": 10, "polarity": "positive"}]}'),
         ("a.jsonl", '{"text": "The screen is great.", "from": 4, "to": 10, "polarity": "Positive"}\n\n'),
         ("a.csv", "text,from,to,polarity\nThe screen is great.,4,10,positive\n"),
+        ("a.csv", "text,aspect,from,to,polarity\nThe screen is great.,SCREEN,4,10,positive\n"),
         ("a.csv", "\ufefftext,aspect,polarity\nThe screen is great.,Screen,positive\n"),
     ],
 )
@@ -56,6 +62,11 @@ def test_lines_of_one_text_belong_together_and_none_may_have_an_aspect(tmp_path:
         ('{"text": "lid or lid", "aspect": "lid", "polarity": "neutral"}', 1, "occurs 2 times"),
         ('{"text": "The lid.", "aspect": "cord", "polarity": "neutral"}', 1, "does not occur"),
         ('{"text": "The lid.", "aspects": "lid"}', 1, "is a list"),
+        ('{"text": "The lid.", "aspects": [], "polarity": "neutral"}', 1, "`polarity` stands beside `aspects`"),
+        ('{"text": "The lid.", "aspect": "cord", "from": 4, "to": 7, "polarity": "neutral"}', 1, "stands at 4:7"),
+        ('{"text": "The lid.", "aspect": "lid", "to": 7, "polarity": "neutral"}', 1, "numbers of characters"),
+        ('{"text": "A\\u200bb", "from": 1, "to": 2, "polarity": "neutral"}', 1, "1:2 holds nothing to read"),
+        ('{"text": "A \\ufffd", "aspect": "\\ufffd", "polarity": "neutral"}', 1, "2:3 holds nothing to read"),
         (
             '{"text": "The lid.", "from": 4, "to": 7, "polarity": "neutral"}\n'
             '{"text": "The lid.", "from": 4, "to": 7, "polarity": "positive"}',
@@ -76,6 +87,18 @@ def test_a_wrong_line_is_named(tmp_path: Path, content: str, line: int, says: st
     assert (problem.line, says in problem.problem) == (line, True), problem
     with pytest.raises(FileProblem, match=f"a.jsonl, line {line}: "):
         read_labelled(path)
+
+
+@settings(deadline=None, max_examples=100)
+@given(st.text(min_size=1, max_size=12), st.data())
+def test_what_a_file_may_mark_the_tokenizer_reads(text: str, data: st.DataObject) -> None:
+    start = data.draw(st.integers(0, len(text) - 1))
+    end = data.draw(st.integers(start + 1, len(text)))
+    try:
+        span_of({"from": start, "to": end}, text)
+    except ValueError:
+        return
+    assert sum(ENCODER.pair(text, start, end).aspect) > 0
 
 
 def test_bytes_that_are_no_text_and_unknown_kinds_of_file(tmp_path: Path) -> None:
