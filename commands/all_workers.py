@@ -10,7 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 
-from settings import Settings
+from settings import PROJECT, Settings
 from workers.process import STAGES, TEMPFAIL
 
 __all__ = ["run_all", "watch"]
@@ -77,6 +77,8 @@ def bound_to(parent: int) -> Callable[[], None]:
 
 def environment_of(using: Settings, number: int) -> dict[str, str]:
     """Each stage has a health port of its own: the first has the given one, the others follow."""
+    # Safe path: a settings.py in the folder of the call does not stand for ours.
+    ours = {**os.environ, "PYTHONPATH": str(PROJECT), "PYTHONSAFEPATH": "1"}
     if using.health_port is None:
-        return dict(os.environ)
-    return {**os.environ, "EARFUL_HEALTH_PORT": str(using.health_port + number)}
+        return ours
+    return {**ours, "EARFUL_HEALTH_PORT": str(using.health_port + number)}

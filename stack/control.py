@@ -23,6 +23,7 @@ __all__ = ["down", "endpoints", "status", "up"]
 _UP_SECONDS = 1_260.0  # the servers' own limits (300 s, Phi-4's 900 s) and the preparing commands' (300 s) are below
 _DOWN_SECONDS = 120.0  # workers 15 s, a check of all models 45 s with Phi-4, then servers 35 s at once
 _POLL_SECONDS = 0.1
+_PROJECT = Path(__file__).resolve().parents[1]
 
 
 def up(home: Path, plan: Plan, *, tick: Callable[[str], None] = lambda state: None) -> dict[str, str]:
@@ -101,7 +102,10 @@ def status(home: Path) -> dict[str, Any]:
     home = home.resolve()
     found = _read(home / "status.json")
     if found is None:
-        return {"state": "stopped", "error": None, "units": {}}
+        error = None
+        if (home / "status.json").is_file():
+            error = f"{home / 'status.json'} is empty or damaged; `earful down` and `earful up` write it anew"
+        return {"state": "stopped", "error": error, "units": {}}
     if found["state"] in ("stopped", "failed") or _supervisor(home) is not None:
         return found
     return {**found, "state": "dead", "error": "the supervisor was killed; `earful up` or `earful down` cleans up"}
@@ -123,8 +127,9 @@ def _spawn(home: Path) -> psutil.Process:
     try:
         pid = os.posix_spawn(
             sys.executable,
-            [sys.executable, "-m", "stack.supervisor", "--home", str(home)],
-            os.environ,
+            # Safe path: a settings.py or stack/ in the folder of the call does not stand for ours.
+            [sys.executable, "-P", "-m", "stack.supervisor", "--home", str(home)],
+            os.environ | {"PYTHONPATH": str(_PROJECT)},
             file_actions=[(os.POSIX_SPAWN_DUP2, null, 0), *((os.POSIX_SPAWN_DUP2, log, fd) for fd in (1, 2))],
             setsid=True,
         )
@@ -151,8 +156,9 @@ def _supervisor(home: Path) -> psutil.Process | None:
 
 
 def _read(path: Path) -> dict[str, Any] | None:
+    """None where there is none; an empty or damaged one, as a lost machine leaves it, counts as none."""
     try:
-        found: dict[str, Any] = json.loads(path.read_text())
-    except (FileNotFoundError, NotADirectoryError):
+        found = json.loads(path.read_text())
+    except (FileNotFoundError, NotADirectoryError, ValueError):
         return None
-    return found
+    return found if isinstance(found, dict) else None

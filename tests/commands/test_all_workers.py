@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import psutil
 import pytest
@@ -49,8 +50,11 @@ def test_no_worker_outlives_its_parent() -> None:
         "EARFUL_POSTGRES_URL": "postgresql://nobody@127.0.0.1:1/none",
     }
     env = {"PATH": os.environ["PATH"], "HOME": os.environ["HOME"], "PYTHONPATH": str(PROJECT), **nobody}
+    Path("settings.py").write_text(
+        "raise SystemExit('not ours')"
+    )  # in the folder of the call; it stands for none of ours
     parent = subprocess.Popen(
-        [sys.executable, "-m", "cli", "worker", "all"], env=env, stderr=subprocess.PIPE, text=True
+        [sys.executable, "-P", "-m", "cli", "worker", "all"], env=env, stderr=subprocess.PIPE, text=True
     )
     children: list[psutil.Process] = []
     try:
