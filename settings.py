@@ -117,7 +117,7 @@ class Settings(BaseSettings):
         None,
         ge=1,
         le=65_532,
-        description="Their port, no endpoint when not set; `worker all` takes this and the next three",
+        description="Their port, no endpoint when not set; `worker all` and `earful up` take this and the next three",
     )
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="Of a worker's own log lines")
 

@@ -14,8 +14,8 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
-from commands.context import UNAVAILABLE, WRONG, console, errors, fail, print_json, print_table, settings
-from settings import PROJECT
+from commands.context import UNAVAILABLE, WRONG, endpoints, errors, fail, print_json, print_table, settings
+from settings import PROJECT, Settings
 from stack import control
 from stack.plan import Plan
 from stack.process import StackError
@@ -37,20 +37,23 @@ ENV = {
 
 def plan() -> Plan:
     """Servers, then schema, topics and run, then one worker a stage. With weights for Phi-4, calls are Phi-4's."""
-    speech = {"EARFUL_SPEECH_MODEL": "phi4"} if os.environ.get("PHI4_WEIGHTS") and not chosen() else {}
+    using = settings()
+    chosen = "speech_model" in using.model_fields_set
+    speech = {"EARFUL_SPEECH_MODEL": "phi4"} if os.environ.get("PHI4_WEIGHTS") and not chosen else {}
     earful = [sys.executable, "-m", "cli"]
     return Plan(
         model_repositories=[str(PROJECT / "model_repo")],
         prepare=[[*earful, "migrate"], [*earful, "topics", "create"], [*earful, "runs", "open"]],
-        workers={stage: [sys.executable, "-m", "workers", stage] for stage in STAGES},
+        workers={stage: worker(stage, number, using) for number, stage in enumerate(STAGES)},
         # Safe path: a settings.py in the folder of the call does not stand for ours.
         env={**ENV, **speech, "PYTHONPATH": str(PROJECT), "PYTHONSAFEPATH": "1"},
     )
 
 
-def chosen() -> bool:
-    """Whether the settings name a speech model."""
-    return "speech_model" in settings().model_fields_set
+def worker(stage: str, number: int, using: Settings) -> list[str]:
+    """Each stage has a health port of its own, as with `worker all`: the first has the given one, the others follow."""
+    port = [] if using.health_port is None else ["env", f"EARFUL_HEALTH_PORT={using.health_port + number}"]
+    return [*port, sys.executable, "-m", "workers", stage]
 
 
 def running(home: Path) -> bool:
@@ -98,11 +101,15 @@ def up() -> None:
     """
     home = settings().home
     started = time.monotonic()
+    ran = control.status(home)["state"] == "ready"
     with ended_by_sigterm():
-        endpoints = start(home)
-    console.print(f"up after {time.monotonic() - started:.0f} s; data and logs in {home}")
-    for name, value in endpoints.items():
-        console.print(f"  {name:<13}{value}", soft_wrap=True, highlight=False)
+        found = start(home)
+    if ran:
+        typer.echo(f"already running in {home}; `earful down` first for new settings")
+    else:
+        typer.echo(f"up after {time.monotonic() - started:.0f} s; data and logs in {home}")
+    for name, value in found.items():
+        typer.echo(f"  {name:<13}{value}")
 
 
 def down() -> None:
@@ -110,21 +117,23 @@ def down() -> None:
 
     Example: earful down
     """
-    console.print("stopped" if stop(settings().home) else "nothing was running")
+    home = settings().home
+    typer.echo(f"stopped; the data stays in {home}" if stop(home) else f"nothing was running in {home}")
 
 
 def status(as_json: Annotated[bool, typer.Option("--json", help="With the endpoints")] = False) -> None:
-    """What runs, in this state since when, and how often it was restarted. Exit 3 when the stack is not ready.
+    """What runs, in this state since when, and how often it was restarted. Exit 3 unless all of it is healthy.
 
     Example: earful status --json
     """
     home = settings().home
     found: dict[str, Any] = control.status(home)
+    if found["state"] == "ready" and any(unit["state"] != "healthy" for unit in found["units"].values()):
+        found["state"] = "degraded"
     if as_json:
-        endpoints = control.endpoints(home) if found["state"] == "ready" else {}
-        print_json({**found, "endpoints": endpoints})
+        print_json({"home": home.resolve(), **found, "endpoints": endpoints(home) if running(home) else {}})
     else:
-        console.print(f"{found['state']}{': ' + found['error'] if found.get('error') else ''}")
+        typer.echo(f"{found['state']} in {home}{': ' + found['error'] if found.get('error') else ''}")
         if found["units"]:
             print_table(
                 ("unit", "state", "pid", "restarts", "since (UTC)", "why"), starmap(cells, found["units"].items())
@@ -152,12 +161,15 @@ def logs(
     files = sorted(folder.glob("*.log"))
     if unit is None:
         for file in files:
-            console.print(str(file), soft_wrap=True, highlight=False)
+            typer.echo(str(file))
         if not files:
-            console.print("no logs: the stack never ran here")
+            typer.echo(f"no logs in {folder}: the stack never ran there")
         return
     wanted = [file for file in files if file.stem == unit]
     if not wanted:
-        fail(f"no log of {unit!r}: {', '.join(file.stem for file in files) or 'the stack never ran here'}", WRONG)
+        fail(
+            f"no log of {unit!r}: {', '.join(file.stem for file in files) or f'the stack never ran in {settings().home}'}",
+            WRONG,
+        )
     for line in wanted[0].read_text(errors="replace").splitlines()[-lines:]:
         typer.echo(line)

@@ -71,4 +71,5 @@ def test_a_home_that_is_a_file_is_one_sentence(tmp_path: Path) -> None:
         assert (done.code, "no stack can live in" in done.sentence()) == (2, True)
     assert not local.running(tmp_path / "file")
     assert earful("status", env={"EARFUL_HOME": str(tmp_path / "file")}).code == 3
-    assert earful("down", env={"EARFUL_HOME": str(tmp_path / "file")}).out == "nothing was running\n"
+    said = earful("down", env={"EARFUL_HOME": str(tmp_path / "file")}).out
+    assert said == f"nothing was running in {tmp_path / 'file'}\n"

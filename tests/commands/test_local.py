@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from pathlib import Path
 
 import psutil
+import pytest
 
+from commands import local
 from tests.commands.runner import earful
 
 SINCE = "2026-11-20T10:15:30.123+00:00"
@@ -30,7 +33,7 @@ def home(folder: Path, **units: object) -> dict[str, str]:
 def test_status_says_since_when_and_why(tmp_path: Path) -> None:
     ill = {"state": "restarting", "pid": None, "restarts": 3, "error": "died (SIGSEGV)"}
     done = earful("status", env=home(tmp_path, **ill))
-    assert done.code == 0
+    assert (done.code, done.out.splitlines()[0]) == (3, f"degraded in {tmp_path}")
     [_, _, kafka, triton] = [line.split() for line in done.out.splitlines()]
     assert kafka == ["kafka", "healthy", "4711", "0", "2026-11-20", "10:15:30"]
     assert triton == ["triton", "restarting", "3", "2026-11-20", "10:15:30", "died", "(SIGSEGV)"]
@@ -39,12 +42,55 @@ def test_status_says_since_when_and_why(tmp_path: Path) -> None:
 def test_status_as_json_has_the_endpoints(tmp_path: Path) -> None:
     found = earful("status", "--json", env=home(tmp_path)).json()
     assert (found["state"], found["endpoints"]) == ("ready", {"kafka": "127.0.0.1:1"})
+    assert found["home"] == str(tmp_path)
     assert found["units"]["kafka"]["since"] == SINCE
+
+
+@pytest.mark.parametrize("state", ["restarting", "failing"])
+def test_a_unit_that_is_not_healthy_makes_it_degraded_and_3(tmp_path: Path, state: str) -> None:
+    done = earful("status", "--json", env=home(tmp_path, state=state))
+    assert (done.code, done.json()["state"], done.json()["endpoints"]) == (3, "degraded", {"kafka": "127.0.0.1:1"})
+    assert earful("status", env=home(tmp_path)).code == 0
+
+
+def test_an_error_is_shown_as_it_is(tmp_path: Path) -> None:
+    env = home(tmp_path, error="no file [/x/y]", state="failing")
+    assert "no file [/x/y]" in earful("status", env=env).out
+    found = json.loads((tmp_path / "status.json").read_text())
+    (tmp_path / "status.json").write_text(json.dumps({**found, "state": "failed", "error": "no [/x/y]"}))
+    assert earful("status", env=env).out.splitlines()[0] == f"failed in {tmp_path}: no [/x/y]"
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]"])
+def test_a_damaged_file_counts_as_none_and_is_said(tmp_path: Path, content: str) -> None:
+    env = home(tmp_path)
+    (tmp_path / "endpoints.json").write_text(content)
+    done = earful("status", "--json", env=env)
+    assert (done.code, done.json()["endpoints"], "endpoints.json is empty or damaged" in done.err) == (0, {}, True)
+    (tmp_path / "status.json").write_text(content)
+    done = earful("status", env=env)
+    assert (done.code, "status.json is empty or damaged" in done.out) == (3, True)
+
+
+def test_up_says_that_the_settings_of_a_running_stack_stay(tmp_path: Path) -> None:
+    done = earful("up", env=home(tmp_path))
+    assert done.code == 0, done.err
+    assert done.out.splitlines()[0] == f"already running in {tmp_path}; `earful down` first for new settings"
+
+
+def test_each_stage_has_a_health_port_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert [command[0] for command in local.plan().workers.values()] == [sys.executable] * 4
+    monkeypatch.setenv("EARFUL_HEALTH_PORT", "9100")
+    workers = local.plan().workers
+    assert [command[:2] for command in workers.values()] == [
+        ["env", f"EARFUL_HEALTH_PORT={9100 + n}"] for n in range(4)
+    ]
+    assert [command[-1] for command in workers.values()] == list(workers)
 
 
 def test_logs_of_a_stack_that_never_ran_are_none_and_it_says_so(tmp_path: Path) -> None:
     done = earful("logs", env={"EARFUL_HOME": str(tmp_path)})
-    assert (done.code, done.out) == (0, "no logs: the stack never ran here\n")
+    assert (done.code, done.out) == (0, f"no logs in {tmp_path / 'logs'}: the stack never ran there\n")
     (tmp_path / "logs").mkdir()
     (tmp_path / "logs" / "kafka.log").touch()
     assert earful("logs", env={"EARFUL_HOME": str(tmp_path)}).out == f"{tmp_path / 'logs' / 'kafka.log'}\n"
