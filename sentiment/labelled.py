@@ -29,13 +29,12 @@ __all__ = ["FileProblem", "Line", "by_sentence", "problems", "read_labelled", "r
 _MAX_PROBLEMS = 100
 
 
-@dataclass(frozen=True, slots=True)
 class FileProblem(Exception):
-    """A line of a file is wrong; lines count from 1."""
+    """A line of a file is wrong; lines count from 1. No frozen dataclass: Python writes into an exception on its way."""
 
-    file: str
-    line: int
-    problem: str
+    def __init__(self, file: str, line: int, problem: str) -> None:
+        super().__init__(file, line, problem)
+        self.file, self.line, self.problem = file, line, problem
 
     def __str__(self) -> str:
         return f"{self.file}, line {self.line}: {self.problem}"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -108,6 +110,15 @@ def test_bytes_that_are_no_text_and_unknown_kinds_of_file(tmp_path: Path) -> Non
     assert not [one for one in problems(indexed) if "more fields" in str(one)]
     assert "more fields" in str(problems(written(tmp_path, "a.csv", "text,aspect\na,b,c\n"))[0])
     assert "come as" in str(problems(written(tmp_path, "a.txt", "x"))[0])
+
+
+def test_a_problem_passes_through_a_context_manager() -> None:
+    @contextmanager
+    def through() -> Iterator[None]:
+        yield
+
+    with pytest.raises(FileProblem, match=r"a\.csv, line 2: wrong"), through():
+        raise FileProblem("a.csv", 2, "wrong")
 
 
 def test_a_text_is_cut_into_the_sentences_that_the_model_reads(tmp_path: Path) -> None:
