@@ -62,16 +62,7 @@ def rows(path: Path) -> Iterator[tuple[int, Mapping[str, object] | FileProblem]]
         yield at, FileProblem(path.name, at, "it is not UTF-8")
         return
     if kind == ".csv":
-        reader = csv.DictReader(io.StringIO(raw, newline=""), strict=True)
-        try:
-            for row in reader:
-                wrong = None in row  # DictReader puts there what no column is for
-                yield (
-                    reader.line_num,
-                    FileProblem(path.name, reader.line_num, "more fields than columns") if wrong else row,
-                )
-        except csv.Error as err:
-            yield reader.line_num, FileProblem(path.name, reader.line_num, f"it is not CSV ({err})")
+        yield from _csv_rows(path.name, raw)
         return
     for number, line in enumerate(raw.split("\n"), start=1):
         if not line.strip():
@@ -82,6 +73,24 @@ def rows(path: Path) -> Iterator[tuple[int, Mapping[str, object] | FileProblem]]
             yield number, FileProblem(path.name, number, f"it is not JSON ({err})")
             continue
         yield number, row if isinstance(row, dict) else FileProblem(path.name, number, "it is not a JSON object")
+
+
+def _csv_rows(name: str, raw: str) -> Iterator[tuple[int, Mapping[str, object] | FileProblem]]:
+    """A record's number is that of its first line; a field in quotes may go over several."""
+    reader = csv.reader(io.StringIO(raw, newline=""), strict=True)
+    columns: list[str] = []
+    first = 1
+    try:
+        for cells in reader:
+            if cells and not columns:
+                columns = cells
+            elif len(cells) > len(columns):
+                yield first, FileProblem(name, first, "more fields than columns")
+            elif cells:
+                yield first, dict(itertools.zip_longest(columns, cells))
+            first = reader.line_num + 1
+    except csv.Error as err:
+        yield first, FileProblem(name, first, f"it is not CSV ({err})")
 
 
 def read_labelled(path: Path) -> list[Line]:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from sentiment.data import Mention
 from sentiment.encode import TextEncoder
-from sentiment.labelled import FileProblem, by_sentence, problems, read_labelled, span_of
+from sentiment.labelled import FileProblem, by_sentence, problems, read_labelled, rows, span_of
 from sentiment.predict import MODEL_REPO
 
 ENCODER = TextEncoder.load(MODEL_REPO / "cvib" / "1" / "tokenizer.json")
@@ -110,6 +110,13 @@ def test_bytes_that_are_no_text_and_unknown_kinds_of_file(tmp_path: Path) -> Non
     assert not [one for one in problems(indexed) if "more fields" in str(one)]
     assert "more fields" in str(problems(written(tmp_path, "a.csv", "text,aspect\na,b,c\n"))[0])
     assert "come as" in str(problems(written(tmp_path, "a.txt", "x"))[0])
+
+
+def test_a_record_over_several_lines_is_named_by_its_first(tmp_path: Path) -> None:
+    content = 'text,from,to,polarity\n"Good\nlid.",5,8,neutral\n\n"Good\nfan.",5,8,fine\nBye.\n"Bad\nlid,5,8,neutral\n'
+    path = written(tmp_path, "a.csv", content)
+    assert [(one.line, one.problem[:13]) for one in problems(path)] == [(5, "`polarity` is"), (8, "it is not CSV")]
+    assert [n for n, _ in rows(path)] == [2, 5, 7, 8]
 
 
 def test_a_problem_passes_through_a_context_manager() -> None:
