@@ -33,6 +33,7 @@ from workers.kafka import topic_ids
 
 __all__ = [
     "FAILED",
+    "LOCAL",
     "UNAVAILABLE",
     "WRONG",
     "Failed",

@@ -8,6 +8,9 @@ import typer
 from rich.markup import escape
 
 from commands.context import console, database, fail, print_json, settings
+from commands.lag import lag
+from errors import EarfulError
+from settings import Settings
 
 __all__ = ["explain"]
 
@@ -71,7 +74,8 @@ def call(call_id: str, as_json: AsJson = False) -> None:
 
     Example: earful explain call card-fee
     """
-    with database(settings().postgres_url.get_secret_value()) as connection:
+    using = settings()
+    with database(using.postgres_url.get_secret_value()) as connection:
         rows = connection.execute(
             "SELECT call_id, call_started_at, state, close_reason, channels, roles, product, topic_id, partition,"
             " received::text AS received_seq, last_seq, duration_ms, gap_ms, late_chunks, paused, trace_id, last_commit_at"
@@ -80,7 +84,7 @@ def call(call_id: str, as_json: AsJson = False) -> None:
         ).fetchall()
         letters = connection.execute(LETTERS_OF_CALL, {"id": call_id}).fetchall()
         if not rows and not letters:
-            fail(f"no call {call_id!r} has reached Postgres; `earful status` and the segmenter's lag say why")
+            fail(f"no call {call_id!r} has reached Postgres; {what_is_left(using, 'segmenter')}")
         found: dict[str, Any] = dict(rows[0]) if rows else {"call_id": call_id, "state": "dead_lettered"}
         found["runs"] = connection.execute(
             "SELECT r.run_id, r.run_id = c.run_id AS current, r.state, r.utterances, r.transcribed_at, r.finished_at,"
@@ -107,11 +111,12 @@ def review(review_id: str, as_json: AsJson = False) -> None:
 
     Example: earful explain review r-001
     """
-    with database(settings().postgres_url.get_secret_value()) as connection:
+    using = settings()
+    with database(using.postgres_url.get_secret_value()) as connection:
         heads = connection.execute(HEAD, {"id": review_id}).fetchall()
         letters = connection.execute(LETTERS_OF_REVIEW, {"id": review_id}).fetchall()
         if not heads and not letters:
-            fail(f"no review {review_id!r} has reached Postgres; `earful status` and the reviewer's lag say why")
+            fail(f"no review {review_id!r} has reached Postgres; {what_is_left(using, 'reviewer')}")
         found: dict[str, Any] = dict(heads[0]) if heads else {"review_id": review_id, "state": "dead_lettered"}
         found["runs"] = connection.execute(
             "SELECT r.run_id, r.run_id = c.run_id AS current, r.state, r.version, r.aspects, r.source_partition,"
@@ -131,6 +136,17 @@ def review(review_id: str, as_json: AsJson = False) -> None:
         submitted = found["state"] == "submitted"
         found["waits_for"] = "the reviewer, in the current run" if submitted else of_a_replay(found["state"], letters)
     show(found, as_json)
+
+
+def what_is_left(using: Settings, stage: str) -> str:
+    """Why a stage may not have come to a record yet."""
+    try:
+        left = lag(using)[stage]
+    except EarfulError as err:
+        return f"how far the {stage} is behind is not known: {err}"
+    if left:
+        return f"the {stage} has {left} records yet to read: where that number does not fall, its log says why"
+    return f"the {stage} has read all that Kafka has: look at the id, EARFUL_TOPIC_PREFIX and the producer"
 
 
 def of_a_replay(state: str, letters: list[dict[str, Any]]) -> str:

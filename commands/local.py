@@ -8,13 +8,26 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from itertools import starmap
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
 import typer
 
-from commands.context import UNAVAILABLE, WRONG, endpoints, errors, fail, print_json, print_table, settings
+from commands.context import (
+    LOCAL,
+    UNAVAILABLE,
+    WRONG,
+    Failed,
+    endpoints,
+    errors,
+    fail,
+    of_local_stack,
+    print_json,
+    print_table,
+    settings,
+)
+from commands.lag import lag
+from errors import EarfulError
 from settings import PROJECT, Settings
 from stack import control
 from stack.plan import Plan
@@ -122,29 +135,44 @@ def down() -> None:
 
 
 def status(as_json: Annotated[bool, typer.Option("--json", help="With the endpoints")] = False) -> None:
-    """What runs, in this state since when, and how often it was restarted. Exit 3 unless all of it is healthy.
+    """What runs, since when, how often it was restarted, and each stage's lag. Exit 3 unless all of it is healthy.
+
+    Lag is how many records a stage has yet to read; it is left out where Kafka or Postgres does not answer.
 
     Example: earful status --json
     """
-    home = settings().home
+    using = settings()
+    home = using.home
     found: dict[str, Any] = control.status(home)
     if found["state"] == "ready" and any(unit["state"] != "healthy" for unit in found["units"].values()):
         found["state"] = "degraded"
+    local = endpoints(home) if found["state"] in ("ready", "degraded") else {}
+    lags = lag_of(using, local)
     if as_json:
-        print_json({"home": home.resolve(), **found, "endpoints": endpoints(home) if running(home) else {}})
+        print_json({"home": home.resolve(), **found, "lag": lags, "endpoints": local})
     else:
         typer.echo(f"{found['state']} in {home}{': ' + found['error'] if found.get('error') else ''}")
         if found["units"]:
-            print_table(
-                ("unit", "state", "pid", "restarts", "since (UTC)", "why"), starmap(cells, found["units"].items())
-            )
+            rows = (cells(name, unit, lags) for name, unit in found["units"].items())
+            print_table(("unit", "state", "pid", "restarts", "since (UTC)", "lag", "why"), rows)
     if found["state"] != "ready":
         raise typer.Exit(UNAVAILABLE)
 
 
-def cells(name: str, unit: dict[str, Any]) -> tuple[str, ...]:
+def lag_of(using: Settings, local: dict[str, str]) -> dict[str, int]:
+    """Empty where the stack does not say it."""
+    if not LOCAL.keys() <= local.keys():
+        return {}
+    try:
+        return lag(of_local_stack(using, local))
+    except (EarfulError, Failed):
+        return {}
+
+
+def cells(name: str, unit: dict[str, Any], lags: dict[str, int]) -> tuple[str, ...]:
     since = unit["since"].partition(".")[0].replace("T", " ")
-    return (name, unit["state"], str(unit["pid"] or ""), str(unit["restarts"]), since, unit["error"] or "")
+    numbers = (str(unit["pid"] or ""), str(unit["restarts"]), since, str(lags.get(name, "")))
+    return (name, unit["state"], *numbers, unit["error"] or "")
 
 
 def logs(

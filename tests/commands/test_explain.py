@@ -118,3 +118,15 @@ def test_a_record_that_was_buried(run: Run, pipeline: Pipeline) -> None:
     replayed = "UPDATE ingest.dead_letters SET replayed_at = now() WHERE dead_letter_id = %s RETURNING 1"
     assert pipeline.one(replayed, letter["dead_letter_id"]) == 1  # as if it were on its way
     assert run("explain", "review", "explained-buried", "--json").json()["waits_for"].startswith("its replay")
+
+
+def test_what_never_came_says_how_far_its_stage_is(run: Run, pipeline: Pipeline) -> None:
+    """With nobody at work, all that was sent is left; where Kafka is away, that is said."""
+    pipeline.wait(lambda: "has read all that Kafka has" in run("explain", "review", "never").sentence(), "no lag")
+    with Pipeline(pipeline.stack) as idle:
+        idle.produce(messages(idle.topics, [review(f"waiting-{n}") for n in range(3)]))
+        settings = {"EARFUL_POSTGRES_URL": idle.url, "EARFUL_TOPIC_PREFIX": idle.topics.prefix}
+        assert "the reviewer has 3 records yet to read" in run("explain", "review", "waiting-1", **settings).sentence()
+        assert "the segmenter has read all" in run("explain", "call", "waiting", **settings).sentence()
+    away = run("explain", "call", "never", EARFUL_KAFKA_BOOTSTRAP_SERVERS="127.0.0.1:1")
+    assert (away.code, "how far the segmenter is behind is not known: no Kafka" in away.sentence()) == (1, True)

@@ -94,3 +94,19 @@ def test_logs_of_a_stack_that_never_ran_are_none_and_it_says_so(tmp_path: Path) 
     (tmp_path / "logs").mkdir()
     (tmp_path / "logs" / "kafka.log").touch()
     assert earful("logs", env={"EARFUL_HOME": str(tmp_path)}).out == f"{tmp_path / 'logs' / 'kafka.log'}\n"
+
+
+def test_status_has_the_lag_of_each_stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    env = home(tmp_path)
+    found = json.loads((tmp_path / "status.json").read_text())
+    found["units"]["reviewer"] = found["units"]["kafka"]
+    (tmp_path / "status.json").write_text(json.dumps(found))
+    assert earful("status", "--json", env=env).json()["lag"] == {}
+    servers = {"kafka": "127.0.0.1:1", "postgres_url": "postgresql://nobody@127.0.0.1:1/none", "triton": "127.0.0.1:1"}
+    (tmp_path / "endpoints.json").write_text(json.dumps(servers))
+    assert earful("status", "--json", env=env).json()["lag"] == {}  # Kafka does not answer
+    asked = []
+    monkeypatch.setattr(local, "lag", lambda using: asked.append(using) or {"reviewer": 1234})
+    done = earful("status", env={**env, "EARFUL_KAFKA_BOOTSTRAP_SERVERS": "elsewhere:1"})
+    assert (done.code, done.out.splitlines()[-1].split()[-1]) == (0, "1234")
+    assert asked[0].kafka_bootstrap_servers == "127.0.0.1:1"
