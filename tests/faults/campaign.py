@@ -14,9 +14,11 @@ import os
 import subprocess
 import sys
 from datetime import UTC, datetime
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, TextIO
 
 import pytest
+from _pytest._io import TerminalWriter
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
@@ -115,6 +117,16 @@ class Collector:
         return report
 
 
+class Terminal:
+    """All that pytest-timeout wants of the reporter that is switched off: where the stacks of a slow test go."""
+
+    def __init__(self, out: TextIO) -> None:
+        self._reporter = SimpleNamespace(_tw=TerminalWriter(out))
+
+    def pytest_configure(self, config: pytest.Config) -> None:
+        config.pluginmanager.register(self._reporter, "terminalreporter")
+
+
 def form(item: pytest.Item) -> str:
     if item.get_closest_marker("slow"):
         return "long"
@@ -138,7 +150,7 @@ def main(words: list[str]) -> int:
         campaign = Campaign(forms or ["short", "long"], numbers, progress)
         code = pytest.main(
             ["-p", "no:terminal", "-o", f"addopts={OPTIONS}", "-m", "proof", str(PROJECT / "tests")],
-            plugins=[campaign, Collector()],
+            plugins=[campaign, Collector(), Terminal(out)],
         )
     write_tables()
     return 1 if campaign.failed else int(code)

@@ -107,7 +107,7 @@ def _reviews(p: Pipeline, manifest: Manifest, out: Findings) -> None:
                       " GROUP BY 1 HAVING count(*) > 1")  # fmt: skip
     out.duplicate += [f"mention {name} {count} times" for name, count in mentions]
     counted = p.rows("SELECT review_id FROM ingest.reviews r WHERE aspects <> (SELECT count(*) FROM ingest.aspect_mentions m"
-                     " WHERE m.revision_id = r.revision_id AND m.run_id = r.run_id)")  # fmt: skip
+                     " WHERE m.review_id = r.review_id AND m.revision_id = r.revision_id AND m.run_id = r.run_id)")  # fmt: skip
     out.wrong += [f"review {name} does not have the mentions it says" for (name,) in counted]
 
 

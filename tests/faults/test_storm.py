@@ -44,7 +44,7 @@ def storm(
         for number, items in enumerate(load.slices(p.topics, slices)):
             p.send(items)
             # A kill before anything is done is one of a process that only just starts.
-            p.wait(lambda: p.tend() or p.rows("SELECT 1 FROM ingest.verdicts LIMIT 1"), "the first verdict")
+            p.wait(lambda: p.tend() or p.rows("SELECT 1 FROM ingest.verdicts LIMIT 1"), "the first verdict", 180)
             fault = schedule.get(number)
             if fault in SERVERS:
                 kill_server(stack, fault)

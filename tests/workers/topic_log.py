@@ -12,6 +12,7 @@ from stream.events import Record
 
 __all__ = ["read", "record_of"]
 
+#: Without a record.
 READ_SECONDS = 30
 
 
@@ -42,6 +43,7 @@ def read(bootstrap: str, topic: str, ends: Mapping[int, int]) -> list[Record]:
                 raise AssertionError(f"{topic} could not be read to its end")
             for found in consumer.poll(timeout_ms=500).values():
                 out += map(record_of, found)
+                deadline = time.monotonic() + READ_SECONDS
     finally:
         consumer.close()
     return sorted(out, key=lambda record: (record.partition, record.offset))
