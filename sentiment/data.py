@@ -142,7 +142,10 @@ def read_arts(path: Path, domain: str) -> list[Sentence]:
 
 
 def read_twitter(path: Path, domain: str = "twitter") -> list[Sentence]:
-    """Three lines an example: text with $T$, target, polarity (Negative/Neutral/Positive or -1/0/1)."""
+    """Three lines an example: text with $T$, target, polarity (Negative/Neutral/Positive or -1/0/1).
+
+    $T$ stands for the target wherever it occurs; the first is marked.
+    """
     words = {"-1": "negative", "0": "neutral", "1": "positive"}
     lines = path.read_text(encoding="utf-8").splitlines()
     if len(lines) % 3:
@@ -155,7 +158,7 @@ def read_twitter(path: Path, domain: str = "twitter") -> list[Sentence]:
         if start < 0 or polarity not in POLARITIES:
             raise CorpusError(f"{path.name} line {n + 1}: no $T$ or an unknown polarity")
         mention = Mention(start=start, end=start + len(target), polarity=polarity)
-        text = raw[:start] + target + raw[start + 3 :]
+        text = raw.replace("$T$", target)
         out.append(Sentence(text=text, mentions=(mention,), domain=domain, group=f"{path.stem}:{n // 3}"))
     return out
 

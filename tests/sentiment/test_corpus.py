@@ -128,6 +128,12 @@ def test_own_sentences_stand_in_no_sample() -> None:
     assert [s.text for s in read_own(OWN) if normalise(s.text) in pieces] == []
 
 
+def test_a_target_that_a_tweet_names_twice_stands_there_twice(tmp_path: Path) -> None:
+    (tmp_path / "a.raw").write_text("the $T$ beats any $T$ .\nnew fan\n1\n", encoding="utf-8")
+    [s] = read_twitter(tmp_path / "a.raw")
+    assert (s.text, [(m.start, m.end) for m in s.mentions]) == ("the new fan beats any new fan .", [(4, 11)])
+
+
 @needs_absa
 def test_loaders_find_the_published_counts() -> None:
     def counts(sentences: list[Sentence]) -> tuple[int, int, int, int, int]:
