@@ -14,7 +14,9 @@ from settings import Settings
 
 __all__ = ["explain"]
 
-explain = typer.Typer(no_args_is_help=True, help="State, offsets, verdicts, run, and what a call or review waits for.")
+explain = typer.Typer(
+    no_args_is_help=True, help="State, runs, dead letters, offsets, and what a call or review waits for."
+)
 
 AsJson = Annotated[bool, typer.Option("--json", help="For programs")]
 
@@ -27,6 +29,13 @@ WAITS_FOR = {
     "timed_out": "the transcriber to reach call.closed",
     "transcribed": "the summarizer",
 }
+
+#: The state is what analysts see, as of the current run; the audio's is how far the segmenter is with it.
+CALL = """
+SELECT c.call_id, v.state, c.state AS audio_state, c.call_started_at, c.close_reason, c.channels, c.roles, c.product,
+       c.topic_id, c.partition, c.received::text AS received_seq, c.last_seq, c.duration_ms, c.gap_ms, c.late_chunks,
+       c.paused, c.trace_id, c.last_commit_at
+  FROM ingest.calls c JOIN analytics_v1.calls v USING (call_id) WHERE c.call_id = %(id)s"""
 
 VERDICTS = """
 SELECT l.stage, l.run_id, l.partition, v.kind, v.reason, min(v.first_offset) AS first_offset,
@@ -76,12 +85,7 @@ def call(call_id: str, as_json: AsJson = False) -> None:
     """
     using = settings()
     with database(using.postgres_url.get_secret_value()) as connection:
-        rows = connection.execute(
-            "SELECT call_id, call_started_at, state, close_reason, channels, roles, product, topic_id, partition,"
-            " received::text AS received_seq, last_seq, duration_ms, gap_ms, late_chunks, paused, trace_id, last_commit_at"
-            " FROM ingest.calls WHERE call_id = %s",
-            (call_id,),
-        ).fetchall()
+        rows = connection.execute(CALL, {"id": call_id}).fetchall()
         letters = connection.execute(LETTERS_OF_CALL, {"id": call_id}).fetchall()
         if not rows and not letters:
             fail(f"no call {call_id!r} has reached Postgres; {what_is_left(using, 'segmenter')}")
@@ -95,11 +99,11 @@ def call(call_id: str, as_json: AsJson = False) -> None:
         found["dead_letters"] = letters
         if rows:
             audio = {"topic_id": rows[0]["topic_id"], "partition": rows[0]["partition"], "stage": "segmenter"}
-            found["verdicts_of_its_audio_partition"] = connection.execute(VERDICTS, audio).fetchall()
+            found["verdicts_of_all_calls_in_its_audio_partition"] = connection.execute(VERDICTS, audio).fetchall()
             key = {"stages": ["segmenter", "transcriber", "summarizer"], "partition": rows[0]["partition"]}
             found["stages_of_its_partition"] = connection.execute(DONE, key).fetchall()
         current = next((run for run in found["runs"] if run["current"]), None)
-        state = current["state"] if current else found["state"]
+        state = current["state"] if current else found.get("audio_state", found["state"])
         held = state == "streaming" and found["paused"]
         found["waits_for"] = WAITS_FOR.get("paused" if held else state) or of_a_replay(state, letters)
     show(found, as_json)

@@ -17,17 +17,18 @@ def test_a_call(run: Run, pipeline: Pipeline) -> None:
     pipeline.produce(events[:-1])
     pipeline.wait(lambda: pipeline.one("SELECT last_seq FROM ingest.calls WHERE call_id = 'explained'") == 15, "chunks")
     waiting = run("explain", "call", "explained", "--json").json()
-    assert (waiting["state"], waiting["runs"]) == ("streaming", [])
+    assert (waiting["state"], waiting["audio_state"], waiting["runs"]) == ("streaming", "streaming", [])
     assert waiting["waits_for"].startswith("more audio, call.ended")
     pipeline.produce(events[-1:])
     state = "SELECT state FROM ingest.call_runs WHERE call_id = 'explained'"
     pipeline.wait(lambda: pipeline.one(state) == "analysed", "its analysis")
     done = run("explain", "call", "explained", "--json").json()
-    assert (done["state"], done["close_reason"], done["gap_ms"], done["waits_for"]) == ("ended", "ended", 0, "nothing")
+    assert (done["state"], done["audio_state"], done["close_reason"]) == ("analysed", "ended", "ended")
+    assert (done["gap_ms"], done["waits_for"]) == (0, "nothing")
     [its_run] = done["runs"]
     assert (its_run["run_id"], its_run["current"], its_run["state"]) == (str(pipeline.run_id), True, "analysed")
     assert its_run["rows"] == its_run["utterances"] > 0
-    verdicts = done["verdicts_of_its_audio_partition"]
+    verdicts = done["verdicts_of_all_calls_in_its_audio_partition"]
     assert {row["kind"] for row in verdicts} >= {"control", "consumed"}
     assert all(0 <= row["first_offset"] <= row["last_offset"] for row in verdicts)
     stages = {row["stage"]: row for row in done["stages_of_its_partition"]}
