@@ -185,18 +185,19 @@ def evaluate(
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Accuracy, macro-F1 and calibration on labelled texts, through the code that serves.
+    """Accuracy, macro-F1 and calibration on labelled texts, through the code that serves. What is not English is left out.
 
     Example: earful cvib eval reviews.csv --model own-model
     """
     net = _polarity_model(model)
     from sentiment.data import Sentence
     from sentiment.evaluate import extraction_scores, polarity_scores
-    from sentiment.labelled import FileProblem, read_labelled
+    from sentiment.labelled import FileProblem, not_english, read_labelled
     from sentiment.serve import InvalidInput
 
+    result: dict[str, object] = {"version": net.version}
     if file.is_dir():
-        result = {"version": net.version, "sets": _benchmarks(net, file)}
+        result["sets"] = _benchmarks(net, file)
         if exhaustive:
             result["extraction"] = _extraction(_extractor(model), file)
     else:
@@ -204,15 +205,19 @@ def evaluate(
             lines = read_labelled(file)
         except FileProblem as err:
             fail(str(err), WRONG)
+        refused = {problem.line: problem for problem in not_english(file.name, lines)}
+        for problem in refused.values():
+            errors.print(str(problem), highlight=False, markup=False, soft_wrap=True)
+        lines = [line for line in lines if line.number not in refused]
         if not any(line.mentions for line in lines):
-            fail(f"{file.name} has no aspect with a polarity", WRONG)
+            fail(f"{file.name} has no aspect with a polarity in an English text", WRONG)
         for line in lines:
             try:
                 net.pairs(line.text, [(one.start, one.end) for one in line.mentions])
             except InvalidInput as err:
                 fail(f"{file.name}, line {line.number}: {err}", WRONG)
         texts = [Sentence(text=line.text, mentions=line.mentions, domain="user") for line in lines]
-        result = {"version": net.version, "polarity": polarity_scores(net, texts)}
+        result |= {"not_english": len(refused), "polarity": polarity_scores(net, texts)}
         if exhaustive:
             result["aspects"] = extraction_scores(_extractor(model), texts)
     if as_json:

@@ -17,14 +17,15 @@ import itertools
 import json
 import re
 import unicodedata
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from sentiment.data import POLARITIES, Mention, Sentence
+from sentiment.language import foreign
 from sentiment.segment import sentence_at, sentences
 
-__all__ = ["FileProblem", "Line", "by_sentence", "problems", "read_labelled", "rows"]
+__all__ = ["FileProblem", "Line", "by_sentence", "not_english", "problems", "read_labelled", "rows"]
 
 _MAX_PROBLEMS = 100
 
@@ -103,8 +104,23 @@ def read_labelled(path: Path) -> list[Line]:
 
 
 def problems(path: Path) -> list[FileProblem]:
-    """Every wrong line, 100 at most."""
-    return [one for one in _lines(path) if isinstance(one, FileProblem)][:_MAX_PROBLEMS]
+    """What keeps a file from being trained on, 100 at most: every wrong line, and every text that is not English."""
+    found = list(_lines(path))
+    wrong = [one for one in found if isinstance(one, FileProblem)]
+    wrong += not_english(path.name, [one for one in found if isinstance(one, Line)])
+    return sorted(wrong, key=lambda one: one.line)[:_MAX_PROBLEMS]
+
+
+def not_english(file: str, lines: Sequence[Line]) -> list[FileProblem]:
+    """The texts that the models would refuse, by line."""
+    found = [(line.number, foreign(line.text)) for line in lines]
+    return [
+        FileProblem(
+            file, number, f"the text is not English (it looks like {language}), which the models refuse: leave it out"
+        )
+        for number, language in found
+        if language is not None
+    ]
 
 
 def _lines(path: Path) -> Iterator[Line | FileProblem]:

@@ -70,7 +70,22 @@ def test_eval_on_a_labelled_file() -> None:
     found = earful("cvib", "eval", file, "--exhaustive", "--json").json()
     assert (found["polarity"]["accuracy"], found["polarity"]["n"]) == (1.0, 2.0)
     assert (found["aspects"]["f1"], found["aspects"]["false_span_rate"]) == (1.0, 0.0)
+    assert found["not_english"] == 0
     assert "accuracy" in earful("cvib", "eval", file).out
+
+
+def test_what_is_not_english_is_named_measured_by_no_eval_and_trained_by_no_train() -> None:
+    german = {"text": "Der Akku ist leider sehr schwach und laut.", "from": 4, "to": 8, "polarity": "positive"}
+    file = lines({"text": TEXT, "from": 4, "to": 10, "polarity": "positive"}, german)
+    done = earful("cvib", "eval", file, "--json")
+    assert done.err.startswith("a.jsonl, line 2: the text is not English (it looks like de)")
+    assert (done.json()["not_english"], done.json()["polarity"]["n"]) == (1, 1.0)
+    assert "no aspect" in earful("cvib", "eval", lines(german)).err
+    done = earful("cvib", "train", lines(german, {"text": "a", "from": 9, "to": 10, "polarity": "neutral"}), "--check")
+    assert (done.code, [line[:28] for line in done.err.splitlines()[:2]]) == (
+        2,
+        ["a.jsonl, line 1: the text is", "a.jsonl, line 2: the span 9:"],
+    )
 
 
 @pytest.mark.parametrize(
