@@ -81,7 +81,7 @@ def test_no_canary_is_told(stack: Stack, figures: Figures) -> None:
         for model, what, output in (("aspects", "empty", "VERSION"), ("cvib", "nan", "PROBABILITIES")):
             with ailing(stack.home, model, what, output=output):
                 p.produce([review(canary(f"{model}-key"), f"The battery {canary(model)}.").to_message(p.topics)])
-                p.wait(lambda: "batch.retry" in logs(p), f"{model} is ill")
+                p.wait(lambda model=model: f"{model} answered" in logs(p), f"{model} is ill")  # type: ignore[misc]
         with ailing(stack.home, "whisper", "error", times=2):
             p.produce([one.to_message(p.topics) for one in a_call()])
             p.wait(lambda: "whisper did not answer" in logs(p), "whisper raises")

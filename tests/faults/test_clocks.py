@@ -44,6 +44,10 @@ def test_workers_with_wrong_clocks(stack: Stack, small: Load, small_content: lis
             p.worker(stage, module="tests.faults.shifted", env={"FAULT_CLOCK": str(seconds), "TZ": zone})
         p.send(small.items(p.topics))
         p.wait_until_settled(150)
+        for number, worker in enumerate(p.workers):
+            last = [line for line in worker.log.read_text().splitlines() if line.startswith("{")][-1]
+            off = (datetime.fromisoformat(json.loads(last)["timestamp"]) - datetime.now(UTC)).total_seconds() / 3_600
+            assert round(off) == HOURS * (-1) ** number, "its clock is right"
         p.verify(figures, small, f"clocks {HOURS} h early or late, each worker in another time zone", small_content)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -58,7 +57,9 @@ class Probe:
     wait: Callable[[Batch], Awaitable[None]] = no_wait  # before anything else of its work
     forget: frozenset[int] = frozenset()
     most: int = 1_000  # records taken at once
-    waits: dict[int, asyncio.Event] = field(default_factory=dict)  # for what a partition's work waits, half a second
+    waits: dict[int, asyncio.Event] = field(default_factory=dict)  # for what a partition's work waits, and how long
+    patience: float = 0.5
+    in_vain: list[int] = field(default_factory=list)  # partitions
     begun: dict[int, asyncio.Event] = field(default_factory=lambda: defaultdict(asyncio.Event))
     done: dict[int, asyncio.Event] = field(default_factory=lambda: defaultdict(asyncio.Event))
     batches: list[list[int]] = field(default_factory=list)
@@ -77,9 +78,11 @@ class Probe:
         await self.wait(batch)
         self.begun[batch.key.partition].set()
         if event := self.waits.get(batch.key.partition):
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(0.5):
+            try:
+                async with asyncio.timeout(self.patience):
                     await event.wait()
+            except TimeoutError:
+                self.in_vain.append(batch.key.partition)
         self.fail(batch)
         work: Work[None] = Work(plan=None)
         work.verdicts = {one.offset: ("result", None) for one in batch.records if one.offset not in self.forget}
