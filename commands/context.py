@@ -37,6 +37,7 @@ __all__ = [
     "UNAVAILABLE",
     "WRONG",
     "Failed",
+    "connect",
     "console",
     "database",
     "endpoints",
@@ -121,14 +122,17 @@ def changed(given: Settings, **fields: object) -> Settings:
 def database(url: str) -> Iterator[psycopg.Connection[DictRow]]:
     """A plain psycopg connection for reading; rows are dicts. Errors of Postgres end the command with one sentence."""
     try:
-        with psycopg.connect(
-            "postgresql://" + url.partition("://")[2], row_factory=dict_row, connect_timeout=5
-        ) as connection:
-            connection.execute("SET TimeZone = 'UTC'")  # as everywhere else, whatever the server's zone
-            connection.commit()
+        with connect(url) as connection:
             yield connection
     except psycopg.Error as err:
         fail(*explained(err))
+
+
+def connect(url: str) -> psycopg.Connection[DictRow]:
+    connection = psycopg.connect("postgresql://" + url.partition("://")[2], row_factory=dict_row, connect_timeout=5)
+    connection.execute("SET TimeZone = 'UTC'")  # as everywhere else, whatever the server's zone
+    connection.commit()
+    return connection
 
 
 def in_transaction(using: Settings, work: Callable[[AsyncConnection], Awaitable[T]]) -> T:

@@ -2,23 +2,37 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated
 
+import psycopg
 import typer
 from pydantic import ValidationError
+from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn
 
-from commands.context import UNAVAILABLE, WRONG, console, errors, fail, require_kafka, settings
+from commands.context import UNAVAILABLE, WRONG, connect, errors, fail, print_json, require_kafka, settings
 from commands.speakers import Roles, read_roles
+from settings import Settings
 from stream.events import Review, Topics
 from stream.files import UnreadableAudio
-from stream.producers import CallProducer, DeliveryError, ReviewProducer
+from stream.producers import CallProducer, DeliveryError, ReviewProducer, SentCall
 from stream.review_files import ReviewFileError, check_reviews, read_reviews
 from workers import kafka
 
 __all__ = ["send"]
+
+#: As `report` and Postgres write them, too.
+TIMES = [
+    "%Y-%m-%d",
+    *(f"%Y-%m-%d{between}%H:%M:%S{rest}" for between in "T " for rest in ("", "%z", ".%f", ".%f%z")),
+]
+#: check_reviews looks no further.
+MOST_PROBLEMS = 100
+AsJson = Annotated[bool, typer.Option("--json", help="For programs")]
 
 send = typer.Typer(no_args_is_help=True, help="Send calls or reviews to Kafka.")
 
@@ -29,53 +43,90 @@ def send_call(
     call_id: Annotated[str | None, typer.Option(help="Default: the file's name without its ending")] = None,
     roles: Roles = None,
     product: Annotated[str | None, typer.Option(help="Product the call is about")] = None,
-    started_at: Annotated[datetime | None, typer.Option(help="Start of the call (local time); default now")] = None,
+    started_at: Annotated[
+        datetime | None,
+        typer.Option(formats=TIMES, metavar="TIME", help="Start of the call (local time, or with offset); default now"),
+    ] = None,
     realtime: Annotated[bool, typer.Option(help="As fast as it was spoken, in chunks of 200 ms")] = False,
+    as_json: AsJson = False,
 ) -> None:
-    """Send recordings.
+    """Send recordings. A call id is used once: two files of one name, or a call that is there already, are refused.
 
     Example: earful send call call.mp3 --roles customer,agent --product kettle
     """
     if call_id and len(files) > 1:
         fail("--call-id names one call; leave it out for several files", WRONG)
+    ids = [call_id or file.stem for file in files]
+    for one, times in Counter(ids).items():
+        if times > 1:
+            fail(f"{times} files would be the call {one}; send each by itself, with a --call-id of its own", WRONG)
     named = read_roles(roles)
+    started = started_at.astimezone() if started_at else None
     using = settings()
     require_kafka(using, Topics(using.topic_prefix).calls_audio)
+    refuse_used(using, ids, started)
+    done: list[SentCall] = []
     try:
         with (
             CallProducer(using.kafka_bootstrap_servers, prefix=using.topic_prefix, **kafka.security(using)) as producer,
             Progress(console=errors, transient=True) as progress,
         ):
-            for file in files:
-                task = progress.add_task(file.name, total=None)
+            for one, file in zip(ids, files, strict=True):
+                task = progress.add_task(escape(file.name), total=None)
                 sent = producer.send_recording(
                     file,
-                    call_id=call_id or file.stem,
+                    call_id=one,
                     roles=named or None,
-                    started_at=started_at.astimezone() if started_at else None,
+                    started_at=started,
                     product=product,
                     realtime=realtime,
                     on_progress=lambda ms, task=task: progress.update(task, completed=ms),  # type: ignore[misc]
                 )
                 producer.flush()  # so that what is printed is there
-                console.print(
-                    f"{sent.call_id}: {sent.duration_ms / 1000:.1f} s, {sent.channels} channels at {sent.rate} Hz, "
-                    f"{sent.chunks} chunks, started at {sent.call_started_at.isoformat()}"
-                )
+                done.append(sent)
+                if not as_json:
+                    typer.echo(
+                        f"{sent.call_id}: {sent.duration_ms / 1000:.1f} s, {sent.channels} channels at {sent.rate} Hz, "
+                        f"{sent.chunks} chunks, started at {sent.call_started_at.isoformat()}"
+                    )
     except (UnreadableAudio, OSError) as err:
         fail(with_notes(str(err), err))
     except ValueError as err:  # roles that do not fit the channels, a call id that is none
         fail(with_notes(reason(err), err), WRONG)
     except DeliveryError as err:
         fail(with_notes(str(err), err), UNAVAILABLE)
+    finally:
+        if as_json:
+            print_json([asdict(sent) for sent in done])
+
+
+def refuse_used(using: Settings, ids: list[str], started: datetime | None) -> None:
+    """Every record of another recording under a call's id would be a dead letter. Unknown where Postgres does not answer."""
+    try:
+        with connect(using.postgres_url.get_secret_value()) as connection:
+            there = connection.execute(
+                "SELECT call_id, call_started_at FROM ingest.calls WHERE call_id = ANY(%s)", (ids,)
+            ).fetchall()
+    except psycopg.Error:
+        return
+    for call in there:
+        if call["call_started_at"] != started:
+            fail(
+                f"call {call['call_id']} is there already; send this one with another --call-id, or, where the same"
+                f" recording shall go on, with --started-at {call['call_started_at'].isoformat()}"
+            )
 
 
 @send.command("reviews")
-def send_reviews(file: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help=".jsonl or .csv")]) -> None:
+def send_reviews(
+    file: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help=".jsonl or .csv")], as_json: AsJson = False
+) -> None:
     """Send reviews, edits and deletions; nothing is sent when a line is wrong.
 
     Example: earful send reviews reviews.csv
     """
+    if not file.stat().st_size:
+        fail(f"{file.name} is empty; nothing was sent")
     try:
         problems = check_reviews(file)
     except ReviewFileError as err:
@@ -85,7 +136,8 @@ def send_reviews(file: Annotated[Path, typer.Argument(exists=True, dir_okay=Fals
     for problem in problems:
         errors.print(str(problem), highlight=False, markup=False, soft_wrap=True)
     if problems:
-        fail(f"{file.name}: {len(problems)} wrong; nothing was sent")
+        more = " or more" if len(problems) == MOST_PROBLEMS else ""
+        fail(f"{file.name}: {len(problems)}{more} wrong; nothing was sent")
     using = settings()
     require_kafka(using, Topics(using.topic_prefix).reviews_submitted)
     sent = deleted = 0
@@ -102,7 +154,7 @@ def send_reviews(file: Annotated[Path, typer.Argument(exists=True, dir_okay=Fals
                 transient=True,
             ) as progress,
         ):
-            task = progress.add_task(file.name, total=None)
+            task = progress.add_task(escape(file.name), total=None)
             for event in read_reviews(file):
                 if isinstance(event, Review):
                     producer.send(event)
@@ -113,7 +165,12 @@ def send_reviews(file: Annotated[Path, typer.Argument(exists=True, dir_okay=Fals
                 progress.advance(task)
     except DeliveryError as err:
         fail(with_notes(str(err), err), UNAVAILABLE)
-    console.print(f"sent {sent} reviews and {deleted} deletions")
+    if not sent and not deleted:
+        fail(f"{file.name} holds no review; nothing was sent")
+    if as_json:
+        print_json({"reviews": sent, "deletions": deleted})
+    else:
+        typer.echo(f"sent {sent} reviews and {deleted} deletions")
 
 
 def with_notes(said: str, err: Exception) -> str:

@@ -70,6 +70,7 @@ def test_mp3_opus_and_m4a_become_calls(run: Run, pipeline: Pipeline, tmp_path: P
         (("good.wav", "--roles", "customer"), 2, "one role for each channel"),
         (("good.wav", "good.wav", "--call-id", "one"), 2, "--call-id names one call"),
         (("good.wav", "--call-id", "x" * 300), 2, "call_id"),
+        (("good.wav", "text.mp3", "more/good.wav"), 2, "2 files would be the call good; send each by itself"),
     ],
 )
 def test_what_is_wrong_with_a_call_is_said_and_nothing_is_sent(
@@ -77,6 +78,8 @@ def test_what_is_wrong_with_a_call_is_said_and_nothing_is_sent(
 ) -> None:
     (tmp_path / "text.mp3").write_text("this is no music")
     record(tmp_path / "good.wav", "pcm_s16le")
+    (tmp_path / "more").mkdir()
+    record(tmp_path / "more" / "good.wav", "pcm_s16le")
     before = pipeline.ends(pipeline.topics.calls_audio)
     done = run("send", "call", *options, *STARTED)
     assert (done.code, says in done.sentence()) == (code, True), done.err
@@ -95,6 +98,34 @@ def test_what_is_printed_as_sent_is_there_though_a_later_file_is_none(
     pipeline.wait(lambda: pipeline.rows(query) == [("ended", 0)], "the first file's call")
 
 
+def test_a_call_that_is_there_is_not_sent_again_but_gone_on_with(run: Run, pipeline: Pipeline, tmp_path: Path) -> None:
+    record(tmp_path / "used.wav", "pcm_s16le")
+    assert run("send", "call", "used.wav").code == 0
+    state = "SELECT state FROM analytics_v1.calls WHERE call_id = 'used'"
+    pipeline.wait(lambda: pipeline.rows(state) == [("analysed",)], "the call")
+    ends = pipeline.ends(pipeline.topics.calls_audio)
+    done = run("send", "call", "used.wav")
+    assert (done.code, "call used is there already" in done.sentence()) == (1, True), done.err
+    assert pipeline.ends(pipeline.topics.calls_audio) == ends
+    again = run("send", "call", "used.wav", "--started-at", done.err.rpartition("--started-at ")[2].strip())
+    assert again.code == 0, again.err
+    read = "SELECT sum(next_offset) FROM ingest.ledger WHERE stage = 'segmenter'"
+    ends = pipeline.ends(pipeline.topics.calls_audio)
+    pipeline.wait(lambda: pipeline.one(read) == sum(ends.values()), "all is read")
+    assert pipeline.rows("SELECT 1 FROM ingest.dead_letters WHERE subject_id = 'used'") == []
+
+
+def test_a_producer_needs_no_postgres(run: Run, tmp_path: Path) -> None:
+    record(tmp_path / "[final] a recording with a name that is longer than one line of a terminal.wav", "pcm_s16le")
+    [file] = [one.name for one in tmp_path.glob("*.wav")]
+    away = {"EARFUL_POSTGRES_URL": "postgresql://nobody@127.0.0.1:1/none", "COLUMNS": "80"}
+    done = run("send", "call", file, **away)
+    assert (done.code, done.out.splitlines()[0].partition(":")[0]) == (0, Path(file).stem), done.err
+    assert len(done.out.splitlines()) == 1
+    [told] = run("send", "call", file, "--json", "--call-id", "as-json", *STARTED, **away).json()
+    assert (told["call_id"], told["channels"], told["rate"]) == ("as-json", 2, 8_000)
+
+
 def line(review_id: str, **fields: object) -> str:
     plain = {"review_id": review_id, "product": "kettle", "text": "The battery is great.", "created_at": "2026-05-04"}
     return json.dumps(plain | fields) + "\n"
@@ -109,7 +140,7 @@ def test_reviews_edits_and_deletions_arrive(run: Run, pipeline: Pipeline, tmp_pa
         "sent-2,,,,true\n"
     )
     assert "sent 3 reviews and 0 deletions" in run("send", "reviews", "reviews.jsonl").out
-    assert "sent 1 reviews and 1 deletions" in run("send", "reviews", "more.csv").out
+    assert run("send", "reviews", "more.csv", "--json").json() == {"reviews": 1, "deletions": 1}
     query = "SELECT review_id, text FROM analytics_v1.reviews WHERE starts_with(review_id, 'sent-') ORDER BY 1"
     wanted = [("sent-1", "The battery died."), ("sent-3", "Delivery was late, twice.")]
     pipeline.wait(lambda: pipeline.rows(query) == wanted, "the reviews as they stand at the end")
@@ -159,6 +190,21 @@ def test_a_wrong_line_is_named_and_nothing_is_sent(run: Run, pipeline: Pipeline,
     assert "2 wrong; nothing was sent" in done.err
     assert "4111" not in done.err
     assert pipeline.ends(pipeline.topics.reviews_submitted) == before
+
+
+def test_more_wrong_lines_than_are_looked_for_are_no_exact_number(tmp_path: Path) -> None:
+    (tmp_path / "bad.jsonl").write_text("{}\n" * 101)
+    assert "bad.jsonl: 100 or more wrong; nothing was sent" in earful("send", "reviews", "bad.jsonl").err
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [("no.jsonl", ""), ("no.csv", ""), ("no.jsonl", "\n"), ("no.csv", "review_id,text\n")],
+)
+def test_a_file_without_reviews_is_said(run: Run, tmp_path: Path, name: str, content: str) -> None:
+    (tmp_path / name).write_text(content)
+    done = run("send", "reviews", name)
+    assert (done.code, "nothing was sent" in done.sentence()) == (1, True)
 
 
 def test_a_file_of_another_kind_is_refused(run: Run, tmp_path: Path) -> None:
