@@ -80,10 +80,11 @@ def train(
     lr: float,
     device: str = "cpu",
     bar: bool = True,
+    select: str = "best",
     state: Path | None = None,
     identity: Mapping[str, object] | None = None,
 ) -> tuple[TagNet, list[dict[str, object]]]:
-    """The network of the epoch with the best dev score (F1 less half the false-span rate), and the log.
+    """The network of the epoch with the best dev score (F1 less half the false-span rate), and the log; `last`: of the last.
 
     `state` is a file written after every epoch, from which a killed run goes on to the same weights.
     """
@@ -133,7 +134,7 @@ def train(
         report(row)
         log.append(row)
         value = got["f1"] - got["false_span_rate"] / 2
-        if value > best:
+        if value > best or select == "last":
             best = value
             best_net.load_state_dict(net.state_dict())
         if state:

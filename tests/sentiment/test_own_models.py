@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import shutil
 from dataclasses import replace
@@ -15,6 +16,7 @@ transformers = pytest.importorskip("transformers", reason="transformers is in .v
 
 from safetensors.torch import load_file, save_file  # noqa: E402
 
+from sentiment import own_training, tagger  # noqa: E402
 from sentiment.batches import pair_batch, pairs  # noqa: E402
 from sentiment.checkpoint import StaleCheckpoint  # noqa: E402
 from sentiment.data import Mention, Sentence  # noqa: E402
@@ -67,8 +69,36 @@ def test_a_file_becomes_two_serving_folders(file: Path, encoder: Path, tmp_path:
     assert model.probabilities(lines[0].text, [(m.start, m.end) for m in lines[0].mentions]).shape == (1, 3)
     record = json.loads((out / "train" / "cvib" / "train.json").read_text())
     assert (set(record["files"]), record["dev"]) == ({"kettles.jsonl"}, sum(len(s.mentions) for s in split(lines)[1]))
+    assert (record["select"], len(record["log"])) == ("last", 2)  # so few choose no epoch
+    assert record["temperature"] >= 1.0
     assert train_extractor(file, lines, out, recipe)["version"] == AspectModel(out / "aspects").version
     assert train_polarity(file, lines, out, recipe)["version"] == got["version"]  # goes on from where it ended
+
+
+@pytest.mark.parametrize(("least", "epoch"), [(150, "last"), (5, "best")])
+def test_few_aspects_choose_no_epoch_of_the_extractor(
+    least: int, epoch: str, file: Path, encoder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first epoch's score is made the better one: its network is kept only where enough aspects say so."""
+    seen: list[TagNet] = []
+
+    def worse_and_worse(net: TagNet, *_: object, **__: object) -> dict[str, float]:
+        seen.append(copy.deepcopy(net))
+        return {"f1": 1 / len(seen), "false_span_rate": 0.0}
+
+    monkeypatch.setattr(own_training, "LEAST_TO_SELECT", least)
+    monkeypatch.setattr(tagger, "score", worse_and_worse)
+    recipe = Recipe(epochs=2, encoder=encoder, with_ours=False, bar=False, threads=1)
+    assert train_extractor(file, read_labelled(file), tmp_path / "own", recipe)["epoch"] == epoch
+    kept = load_file(tmp_path / "own" / "train" / "aspects" / "model.safetensors")
+    wanted = seen[0 if epoch == "best" else 1].state_dict()
+    assert all(torch.equal(kept[name], wanted[name]) for name in wanted)
+
+
+def test_few_aspects_never_make_a_model_surer() -> None:
+    logits, gold = np.array([[1.0, 0.0, 0.0]] * 40), np.zeros(40, np.int64)  # always right: surer would fit better
+    assert own_training._temperature(logits, gold, 100) < 1.0
+    assert own_training._temperature(logits, gold, 99) == 1.0
 
 
 def test_an_extractors_training_does_not_go_on_with_another_encoder(file: Path, encoder: Path, tmp_path: Path) -> None:
