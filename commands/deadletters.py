@@ -13,7 +13,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from commands.context import (
     UNAVAILABLE,
+    WRONG,
     console,
+    errors,
     fail,
     in_transaction,
     print_json,
@@ -25,8 +27,10 @@ from settings import Settings
 from store import calls
 from store import dead_letters as letters
 from store.dead_letters import DeadLetter, StoredDeadLetter
+from stream.headerdocs import HEADERS
 from stream.topics import Topics
 from workers import kafka
+from workers.process import STAGES
 from workers.replay import replay_headers
 
 __all__ = ["deadletters"]
@@ -50,12 +54,18 @@ def list_letters(
 
     Example: earful deadletters list --reason header_mismatch
     """
-    using = settings()
-    found = in_transaction(using, lambda c: letters.list(c, stage=stage, reason=reason, limit=limit))
+    if stage not in (None, *STAGES):
+        fail(f"no stage {stage!r}: one of {', '.join(STAGES)}", WRONG)
+    found = in_transaction(settings(), lambda c: letters.list(c, stage=stage, reason=reason, limit=limit + 1))
+    shown = found[:limit]
     if as_json:
-        print_json([plain(one) for one in found])
-        return
-    print_table(("id", "topic", "part", "offset", "reason", "subject", "replayed"), map(cells, found), whole="id")
+        print_json([plain(one) for one in shown])
+    elif not shown:
+        console.print("no dead letters" + (" of this stage and reason" if stage or reason else ""))
+    else:
+        print_table(("id", "topic", "part", "offset", "reason", "subject", "replayed"), map(cells, shown), whole="id")
+    if len(found) > limit:
+        errors.print(f"the newest {limit} only; --limit shows more")
 
 
 def cells(one: StoredDeadLetter) -> tuple[str, ...]:
@@ -67,14 +77,14 @@ def cells(one: StoredDeadLetter) -> tuple[str, ...]:
 
 @deadletters.command("show")
 def show_letter(dead_letter_id: UUID, as_json: AsJson = False) -> None:
-    """Everything but the payload, of which only the size is shown.
+    """Everything but the payload, of which only the size is shown. Of headers that are none of ours only the name.
 
     Example: earful deadletters show 2f0c1c5e-4a53-5a3f-8c1e-1f6a2b8f9d10
     """
     one = get(settings(), dead_letter_id)
     found = plain(one) | {
         "value_bytes": len(one.letter.value or b""),
-        "headers": [name for name, _ in one.letter.headers],
+        "headers": {name: told(name, value) for name, value in one.letter.headers},
     }
     if as_json:
         print_json(found)
@@ -180,6 +190,10 @@ def get(using: Settings, dead_letter_id: UUID) -> StoredDeadLetter:
     if found is None:
         fail(f"no dead letter {dead_letter_id}: `earful deadletters list` shows them")
     return found
+
+
+def told(name: str, value: bytes) -> str | None:
+    return value.decode(errors="replace") if name in HEADERS else None
 
 
 def plain(one: StoredDeadLetter) -> dict[str, object]:

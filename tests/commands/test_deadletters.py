@@ -42,15 +42,31 @@ def mend(pipeline: Pipeline, letter: dict[str, Any], value: bytes | None) -> Non
 
 
 def test_list_and_show_never_print_a_payload(run: Run, pipeline: Pipeline) -> None:
-    [place] = pipeline.produce([poison(pipeline, "shown")])
+    record = poison(pipeline, "shown")
+    [place] = pipeline.produce([replace(record, headers=(*record.headers, ("x-note", b"4111")))])
     letter = letter_at(run, pipeline, "reviewer", place)
     assert (letter["reason"], letter["subject_id"], letter["replayed_at"]) == ("invalid_json", "shown", None)
     shown = run("deadletters", "show", letter["dead_letter_id"], "--json")
     assert shown.json()["value_bytes"] == len(SECRET)
+    headers = shown.json()["headers"]
+    assert (headers["ce_type"].split(".")[-1], headers["x-note"]) == ("v1", None)
     for done in (shown, run("deadletters", "show", letter["dead_letter_id"]), run("deadletters", "list")):
         assert done.code == 0
         assert "4111" not in done.out
     assert letter["dead_letter_id"] in run("deadletters", "list").out
+
+
+def test_a_list_says_that_there_are_more_or_none(run: Run, pipeline: Pipeline) -> None:
+    for place in pipeline.produce([poison(pipeline, "listed"), poison(pipeline, "listed")]):
+        pipeline.wait(lambda place=place: pipeline.verdict("reviewer", place), "its verdict")  # type: ignore[misc]
+    cut = run("deadletters", "list", "--limit", "1")
+    assert (cut.code, len(cut.out.splitlines()), "the newest 1 only" in cut.err) == (0, 2, True)
+    assert "only" not in run("deadletters", "list", "--limit", "1000").err
+    none = run("deadletters", "list", "--reason", "no_such_reason")
+    assert (none.code, none.out) == (0, "no dead letters of this stage and reason\n")
+    assert run("deadletters", "list", "--reason", "no_such_reason", "--json").json() == []
+    wrong = run("deadletters", "list", "--stage", "rewiever")
+    assert (wrong.code, "no stage 'rewiever': one of segmenter" in wrong.sentence()) == (2, True)
 
 
 @pytest.mark.proof(10)
