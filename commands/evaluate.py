@@ -43,14 +43,24 @@ def read_truths(folder: Path) -> dict[str, Mapping[str, Any]]:
             raise ValueError(f"{path.name} is not JSON") from err
         if not isinstance(truth, dict) or "utterances" not in truth:
             continue
-        if not all({"channel", "start_ms", "text"} <= one.keys() for one in truth["utterances"]):
-            raise ValueError(f"{path.name}: every utterance has a channel, start_ms and text")
+        if not isinstance(truth["utterances"], list) or not all(map(is_line, truth["utterances"])):
+            raise ValueError(f"{path.name}: every utterance has a channel (0 or 1), start_ms (a number) and text")
         if not path.with_suffix(".flac").is_file():
             raise ValueError(f"{path.stem}.flac is missing beside {path.name}")
         truths[path.stem] = truth
     if not any(truth["utterances"] for truth in truths.values()):
         raise ValueError(f"{folder} holds no NAME.json with utterances")
     return truths
+
+
+def is_line(one: object) -> bool:
+    if not isinstance(one, dict):
+        return False
+    return (
+        one.get("channel") in (0, 1)
+        and isinstance(one.get("start_ms"), int | float)
+        and isinstance(one.get("text"), str)
+    )
 
 
 def score(truths: Mapping[str, Mapping[str, Any]], found: Mapping[str, Sequence[Line]]) -> dict[str, float | int]:

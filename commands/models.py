@@ -92,6 +92,8 @@ def transcribe(
         write_subtitles(files, results, ending)
     else:
         for result in results:
+            if len(results) > 1 and result["lines"]:
+                typer.echo(f"{result['file']}:")
             for line in result["lines"]:
                 typer.echo(f"{line['start_ms'] / 1000:8.2f}  {line['role']:<9} {line['text']}")
             if not result["lines"]:

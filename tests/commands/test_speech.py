@@ -94,6 +94,15 @@ def test_transcribe_prints_lines_with_speaker_and_time(tmp_path: Path) -> None:
     assert len(spoken & written) >= len(spoken) * 0.7
 
 
+def test_of_several_files_it_says_whose_the_lines_are(tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        soundfile.write(tmp_path / f"{name}.wav", sample("calls/card-fee", 0, 3_000), 8_000)
+    lines = earful("transcribe", "one.wav", "two.wav").out.splitlines()
+    half = len(lines) // 2
+    assert (lines[0], lines[half], lines[1:half] == lines[half + 1 :], half > 1) == ("one.wav:", "two.wav:", True, True)
+    assert earful("transcribe", "one.wav").out.splitlines() == lines[1:half]
+
+
 def test_of_fake_stereo_nobody_knows_who_speaks(tmp_path: Path) -> None:
     voice = sample("calls/card-fee", 0, 8_000)[:, :1]
     soundfile.write(tmp_path / "fake.wav", voice.repeat(2, axis=1), 8_000)
@@ -241,7 +250,19 @@ def test_transcribe_names_a_file_that_is_no_audio(tmp_path: Path) -> None:
     ("content", "says"),
     [
         ("{", "one.json is not JSON"),
-        ('{"utterances": [{"channel": 0}]}', "one.json: every utterance has"),
+        *(
+            (f'{{"utterances": {wrong}}}', "one.json: every utterance has")
+            for wrong in (
+                '[{"channel": 0}]',
+                '["hello"]',
+                "[null]",
+                "null",
+                "{}",
+                '[{"channel": 0, "start_ms": "7", "text": "a"}]',
+                '[{"channel": [], "start_ms": 7, "text": "a"}]',
+                '[{"channel": 0, "start_ms": 7, "text": null}]',
+            )
+        ),
         ('{"calls": []}', "holds no NAME.json with utterances"),
     ],
 )
