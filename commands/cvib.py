@@ -199,7 +199,8 @@ def evaluate(
     if file.is_dir():
         result["sets"] = _benchmarks(net, file)
         if exhaustive:
-            result["extraction"] = _extraction(_extractor(model), file)
+            extractor = _extractor(model)
+            result |= {"extractor": extractor.version, "extraction": _extraction(extractor, file)}
     else:
         try:
             lines = read_labelled(file)
@@ -219,7 +220,8 @@ def evaluate(
         texts = [Sentence(text=line.text, mentions=line.mentions, domain="user") for line in lines]
         result |= {"not_english": len(refused), "polarity": polarity_scores(net, texts)}
         if exhaustive:
-            result["aspects"] = extraction_scores(_extractor(model), texts)
+            extractor = _extractor(model)
+            result |= {"extractor": extractor.version, "aspects": extraction_scores(extractor, texts)}
     if as_json:
         print_json(result)
         return
@@ -246,11 +248,16 @@ def _benchmarks(net: PolarityModel, folder: Path) -> dict[str, dict[str, float]]
 
 
 def _extractor(model: Path | None) -> AspectModel:
-    """That of the model's folder, else the one in use."""
+    """That of the model's folder, else the one in use, which is said."""
     from sentiment.serve import AspectModel
 
-    own = model is not None and (model / "aspects" / "model.json").is_file()
-    return AspectModel(model / "aspects" if model and own else MODEL_REPO / "aspects" / "1")
+    if model and (model / "aspects" / "model.json").is_file():
+        return AspectModel(model / "aspects")
+    found = AspectModel(MODEL_REPO / "aspects" / "1")
+    if model:
+        said = f"{model} has no extractor: the one in use is measured ({found.version})"
+        errors.print(said, highlight=False, markup=False, soft_wrap=True)
+    return found
 
 
 def _extraction(extractor: AspectModel, folder: Path) -> dict[str, dict[str, float]]:

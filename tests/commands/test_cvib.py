@@ -71,6 +71,11 @@ def test_eval_on_a_labelled_file() -> None:
     assert (found["polarity"]["accuracy"], found["polarity"]["n"]) == (1.0, 2.0)
     assert (found["aspects"]["f1"], found["aspects"]["false_span_rate"]) == (1.0, 0.0)
     assert found["not_english"] == 0
+    in_use = json.loads((MODEL_REPO / "aspects" / "1" / "model.json").read_text())["version"]
+    shutil.copytree(MODEL_REPO / "cvib" / "1", Path("own/cvib"))
+    done = earful("cvib", "eval", file, "--exhaustive", "--json", "--model", "own")
+    assert (done.json()["extractor"], found["extractor"]) == (in_use, in_use)
+    assert done.err == f"own has no extractor: the one in use is measured ({in_use})\n"
     assert "accuracy" in earful("cvib", "eval", file).out
 
 
