@@ -1,4 +1,6 @@
-"""Serving folders (model.onnx, tokenizer.json, model.json): their version, and putting one into a model repository."""
+"""Serving folders (model.onnx, tokenizer.json, model.json, perhaps CARD.md and train.json): their version, and putting one
+into a model repository.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +13,7 @@ from pathlib import Path
 __all__ = ["content_version", "install", "stamp"]
 
 FILES = ("model.onnx", "tokenizer.json", "model.json")
+NOTES = ("CARD.md", "train.json")  # of these weights alone; in a model repository they stand beside config.pbtxt
 
 
 def content_version(folder: Path) -> str:
@@ -32,10 +35,11 @@ def stamp(config: Path, version: str) -> None:
 
 
 def install(folder: Path, model: Path, keep: Path) -> str:
-    """Put a serving folder's files into model/1, stamp model/config.pbtxt, and return the version.
+    """Put a serving folder's files into model/1, its card and record into model, stamp model/config.pbtxt; the version.
 
-    What was there goes to keep/NAME-VERSION, from where the same call brings it back. Raises ValueError for a folder
-    that is no serving folder of this model's kind, or whose version is not that of its files.
+    What was there goes to keep/NAME-VERSION, from where the same call brings it back; no card stays beside other weights.
+    Raises ValueError for a folder that is no serving folder of this model's kind, or whose version is not that of its
+    files.
     """
     missing = [name for name in FILES if not (folder / name).is_file()]
     if missing:
@@ -49,8 +53,15 @@ def install(folder: Path, model: Path, keep: Path) -> str:
     served = model / "1"
     before = content_version(served)
     if before != version:
-        _copy(served, keep / f"{model.name}-{before}")
+        aside = keep / f"{model.name}-{before}"
+        _copy(served, aside)
+        for name in NOTES:
+            if (model / name).is_file():
+                shutil.move(model / name, aside / name)
         _copy(folder, served)
+    for name in NOTES:
+        if (folder / name).is_file():
+            shutil.copyfile(folder / name, model / name)
     stamp(model / "config.pbtxt", version)
     return version
 

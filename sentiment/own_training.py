@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -131,6 +132,7 @@ def train_polarity(file: Path, lines: Sequence[Line], out: Path, recipe: Recipe)
         select=select, state=folder / "resume.safetensors", identity={"files": files},
     )  # fmt: skip
     settings = export("cvib", folder, out / "cvib", recipe.source)
+    shutil.copyfile(folder / "train.json", out / "cvib" / "train.json")
     scores = [row["dev"] for row in log]
     chosen = scores[-1] if select == "last" else max(scores, key=lambda dev: (dev["accuracy"], dev["macro_f1"]))  # type: ignore[index]
     return {
@@ -167,6 +169,7 @@ def train_extractor(file: Path, lines: Sequence[Line], out: Path, recipe: Recipe
         log=log, temperature=temperature,
     )  # fmt: skip
     settings = export("aspects", folder, out / "aspects", recipe.source)
+    shutil.copyfile(folder / "train.json", out / "aspects" / "train.json")
     return {
         "version": settings["version"],
         "sentences": len(pool),

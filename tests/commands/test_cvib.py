@@ -188,14 +188,20 @@ def test_use_installs_a_model_and_brings_back_the_one_before(repository: Path) -
     assert (done.code, "export them anew" in done.sentence()) == (1, True)  # its version is not that of its files
     settings["version"] = content_version(own)
     (own / "model.json").write_text(json.dumps(settings))
+    (own / "train.json").write_text("mine")
+    card = (repository / "cvib" / "CARD.md").read_text()
     done = earful("cvib", "use", "own", "--to", str(repository))
     assert done.code == 0, done.err
     served = json.loads((repository / "cvib" / "1" / "model.json").read_text())
     config = (repository / "cvib" / "config.pbtxt").read_text()
     assert (served["temperature"], f'string_value: "{settings["version"]}"' in config) == (1.25, True)
+    assert (repository / "cvib" / "train.json").read_text() == "mine"
+    assert not (repository / "cvib" / "CARD.md").exists()  # it told of other weights
     kept = Path("no-stack-here/models") / f"cvib-{before}"
     assert earful("cvib", "use", str(kept), "--to", str(repository)).code == 0
     assert content_version(repository / "cvib" / "1") == before
+    assert (repository / "cvib" / "CARD.md").read_text() == card
+    assert (repository / "cvib" / "train.json").read_bytes() == (MODEL_REPO / "cvib" / "train.json").read_bytes()
 
 
 def test_use_refuses_what_is_no_model(repository: Path) -> None:

@@ -69,6 +69,7 @@ def test_a_file_becomes_two_serving_folders(file: Path, encoder: Path, tmp_path:
     assert model.probabilities(lines[0].text, [(m.start, m.end) for m in lines[0].mentions]).shape == (1, 3)
     record = json.loads((out / "train" / "cvib" / "train.json").read_text())
     assert (set(record["files"]), record["dev"]) == ({"kettles.jsonl"}, sum(len(s.mentions) for s in split(lines)[1]))
+    assert json.loads((out / "cvib" / "train.json").read_text()) == record  # `use` puts it beside the weights
     assert (record["select"], len(record["log"])) == ("last", 2)  # so few choose no epoch
     assert record["temperature"] >= 1.0
     assert train_extractor(file, lines, out, recipe)["version"] == AspectModel(out / "aspects").version
