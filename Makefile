@@ -41,8 +41,8 @@ demo: setup
 up: setup
 	@.venv/bin/earful up
 
-down: setup
-	@.venv/bin/earful down
+down:
+	@if test -x .venv/bin/earful; then .venv/bin/earful down; fi
 
 # What needs torch runs in its environment, without the fixtures of tests/conftest.py; then all else in the product's,
 # whose closing line is the last one. A failure of either fails both.

@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 from typing import Any, LiteralString
 
+import typer
 from psycopg import Connection
 from psycopg.rows import DictRow
 from rich.progress import BarColumn, Progress, TextColumn
@@ -40,17 +41,17 @@ def demo() -> None:
         using = of_local_stack(given, start(given.home))
         try:
             analyse(using)
-            console.print(f"\nall analysed, {time.monotonic() - begun:.0f} s after the start\n", highlight=False)
+            typer.echo(f"\nall analysed, {time.monotonic() - begun:.0f} s after the start\n")
             if keep:
-                console.print(f"The stack keeps running. SQL: {using.postgres_url.get_secret_value()}", soft_wrap=True)
-                console.print(
+                typer.echo(f"The stack keeps running. SQL: {using.postgres_url.get_secret_value()}")
+                typer.echo(
                     f'Go on with: {EARFUL} sql "SELECT * FROM analytics_v1.calls", {EARFUL} explain call card-fee, '
-                    f"{EARFUL} down",
-                    soft_wrap=True,
+                    f"{EARFUL} down"
                 )
             else:
-                console.print(
-                    "Go on with: make demo KEEP=1 (leaves the stack running), or earful up; the data is kept."
+                typer.echo(
+                    f"Go on with: make demo KEEP=1 (leaves the stack running), or {EARFUL} up; the data is kept.\n"
+                    f"{EARFUL} status --json has the URL for SQL then."
                 )
         finally:
             if not keep:
@@ -67,7 +68,7 @@ def analyse(using: Settings) -> None:
             console.print("the samples are already there; nothing is sent twice")
         else:
             with errors.status("sending the samples"):
-                send_samples(manifest, using, lambda name: None)
+                send_samples(manifest, using)
             wait(connection, manifest, topics)
         print_report(connection)
 
@@ -98,7 +99,7 @@ def missing(connection: Connection[DictRow], manifest: Manifest, topics: Topics)
     }
     left: int = (
         sum(calls.get(call["call_id"]) != call["expect"]["state"] for call in manifest.calls)
-        + sum(reviews.get(review_id) != there for review_id, there in manifest.review_states().items())
+        + sum(reviews.get(review_id) != there for review_id, there in manifest.review_states.items())
         + len({(getattr(topics, topic), reason) for topic, reason in manifest.poison_reasons()} - buried)
     )
     return left

@@ -5,8 +5,9 @@ from __future__ import annotations
 import base64
 import io
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from datetime import datetime
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -46,37 +47,34 @@ class Manifest:
         """Topic and reason of the dead letters that the poison records become."""
         return {(record["topic"], record["expect"]["reason"]) for record in self.poison}
 
+    @cached_property
     def review_states(self) -> dict[str, bool]:
-        """Review id -> whether it is still there after all edits and deletions."""
+        """Review id -> whether it is still there after all edits and deletions. Read once: `demo` asks twice a second."""
         return {event.review_id: isinstance(event, Review) for event in read_reviews(self.reviews)}
 
 
-def send_samples(manifest: Manifest, using: Settings, tick: Callable[[str], None]) -> None:
-    """Everything in the manifest, in its order; `tick` gets the name of what was sent."""
+def send_samples(manifest: Manifest, using: Settings) -> None:
+    """Everything in the manifest, in its order."""
     options = {"prefix": using.topic_prefix, **kafka.security(using)}
     with CallProducer(using.kafka_bootstrap_servers, **options) as producer:
         for call in manifest.calls:
             if call["drop_seq"]:
                 continue
             send_call(producer, manifest.folder, call)
-            tick(call["call_id"])
     with ReviewProducer(using.kafka_bootstrap_servers, **options) as reviews:
         for event in read_reviews(manifest.reviews):
             if isinstance(event, Review):
                 reviews.send(event)
             else:
                 reviews.delete(event.review_id, version=event.version)
-            tick(event.review_id)
     topics = Topics(using.topic_prefix)
     with Sender(using.kafka_bootstrap_servers, **kafka.security(using)) as sender:
         for call in manifest.calls:
             if call["drop_seq"]:
                 for message in lossy(manifest.folder, call, topics):
                     sender.send(message)
-                tick(call["call_id"])
         for record in manifest.poison:
             sender.send(poisoned(record, topics))
-            tick(record["name"])
 
 
 def send_call(producer: CallProducer, folder: Path, call: dict[str, Any]) -> None:

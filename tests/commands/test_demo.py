@@ -52,6 +52,9 @@ def test_it_stops_what_it_started_unless_it_is_told_to_keep_it(
     monkeypatch.setattr(demo, "analyse", lambda using: None)
     done, stopped = run(pipeline, monkeypatch, ran=ran, keep=keep)
     assert (done.code, stopped) == (0, stops)
+    assert ("earful up; the data is kept.\nearful status --json has the URL for SQL then.\n" in done.out) == (
+        stops == 1
+    )
     assert ("The stack keeps running" in done.out) == (stops == 0)
 
 
