@@ -29,6 +29,10 @@ cvib = typer.Typer(
 LEAST_ASPECTS = 50
 MODEL_REPO = PROJECT / "model_repo"
 KINDS = ("cvib", "aspects")
+ARM_HELP = (
+    "cvib: bottleneck and contrast; no_contrast: the bottleneck alone, as the model that ships; "
+    "no_vib: the contrast alone; plain: neither, in half the time"
+)
 
 AsJson = Annotated[bool, typer.Option("--json", help="For programs")]
 File = Annotated[Path, typer.Argument(exists=True, dir_okay=False, help=".jsonl or .csv, see docs/own-aspects.md")]
@@ -120,7 +124,7 @@ def train(
         bool, typer.Option("--exhaustive", help="Every aspect of every text is marked: train the extractor too")
     ] = False,
     epochs: Annotated[int, typer.Option(min=1, help="Times that each text is seen")] = 5,
-    arm: Annotated[str, typer.Option(help="cvib, or plain: its twin without bottleneck, in half the time")] = "cvib",
+    arm: Annotated[str, typer.Option(help=ARM_HELP)] = "cvib",
     ours: Annotated[bool, typer.Option(help="Also see Earful's own sentences, so that little data is enough")] = True,
     seed: Annotated[int, typer.Option(help="Same seed, same weights")] = 0,
     check: Annotated[bool, typer.Option("--check", help="Only read the file and say what is wrong")] = False,
@@ -131,7 +135,10 @@ def train(
     Example: earful cvib train reviews.csv --out own-model --exhaustive
     """
     from sentiment.labelled import problems, read_labelled
+    from sentiment.recipe import ARMS
 
+    if arm not in ARMS:
+        fail(f"no arm {arm!r}: {', '.join(ARMS)}", WRONG)
     wrong = problems(file)
     for problem in wrong:
         errors.print(str(problem), highlight=False, markup=False, soft_wrap=True)
@@ -151,8 +158,6 @@ def train(
             f"{len(lines)} texts, {len(aspects)} aspects: all lines are right"
         )
         return
-    if arm not in ("cvib", "plain"):
-        fail(f"no arm {arm!r}: cvib, plain", WRONG)
     need_torch("training", "onnx", "tqdm")
     from sentiment.checkpoint import StaleCheckpoint
     from sentiment.own_training import Recipe, TooFewTexts, train_extractor, train_polarity

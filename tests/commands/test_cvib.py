@@ -156,6 +156,15 @@ def test_train_checks_every_line_before_anything_else() -> None:
     assert (done.code, "50 of 2 are the least" in done.sentence()) == (2, True)
 
 
+def test_every_arm_can_be_trained_and_no_other() -> None:
+    rows = [{"text": f"Lid {n}.", "aspect": "Lid", "polarity": ("neutral", "positive")[n % 2]} for n in range(60)]
+    file = lines(*rows)
+    for arm in ("cvib", "plain", "no_contrast", "no_vib"):
+        assert earful("cvib", "train", file, "--arm", arm, "--check").code == 0
+    done = earful("cvib", "train", file, "--arm", "vib", "--check")
+    assert (done.code, "no arm 'vib': cvib, plain, no_vib, no_contrast" in done.sentence()) == (2, True)
+
+
 @pytest.mark.skipif(find_spec("torch") is not None, reason="torch is there")
 def test_train_without_torch_says_what_to_install() -> None:
     rows = [
