@@ -48,6 +48,9 @@ def predict(
         Path, typer.Argument(exists=True, dir_okay=False, help="Lines of {text, from, to}, in characters; or .csv")
     ],
     model: Model = None,
+    abstain_below: Annotated[
+        float, typer.Option(min=0.0, max=1.0, help="A polarity less probable than this is `unsure`")
+    ] = 0.0,
     as_json: Annotated[bool, typer.Option("--json", help="A JSON object a line; else columns")] = False,
 ) -> None:
     """The polarity of each line's aspect. A line that cannot be answered says why; then the exit code is 1.
@@ -55,6 +58,7 @@ def predict(
     Example: earful cvib predict --model model_repo/cvib/1 reviews.jsonl --json
     """
     from sentiment.data import POLARITIES
+    from sentiment.judge import UNSURE
     from sentiment.serve import UnsupportedLanguage
 
     net = _polarity_model(model)
@@ -62,7 +66,7 @@ def predict(
     for number, text, start, end, answer in _answers(net, file):
         row: dict[str, object] = {"line": number, "from": start, "to": end}
         if isinstance(answer, list):
-            row |= {"polarity": POLARITIES[answer.index(max(answer))]}
+            row |= {"polarity": POLARITIES[answer.index(max(answer))] if max(answer) >= abstain_below else UNSURE}
             row |= {name: round(p, 4) for name, p in zip(POLARITIES, answer, strict=True)}
         else:
             failed += 1

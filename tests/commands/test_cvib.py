@@ -50,6 +50,16 @@ def test_predict_in_columns() -> None:
     assert (done.code, done.out.split()[1:2], done.out.split()[-1]) == (0, ["positive"], "screen")
 
 
+def test_predict_abstains_below_a_probability() -> None:
+    file = lines({"text": TEXT, "from": 4, "to": 10})
+    row = json.loads(earful("cvib", "predict", file, "--abstain-below", "1", "--json").out)
+    assert (row["polarity"], max(row["negative"], row["neutral"], row["positive"]) == row["positive"]) == (
+        "unsure",
+        True,
+    )
+    assert earful("cvib", "predict", file, "--abstain-below", "0.4").out.split()[1] == "positive"
+
+
 def test_no_control_of_a_text_reaches_the_terminal() -> None:
     text = "The battery\x1b[31m pack is great."
     done = earful("cvib", "predict", lines({"text": text, "from": 4, "to": text.index(" is")}))
