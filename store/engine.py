@@ -24,19 +24,20 @@ def create(
     *,
     application_name: str = "earful",
     pool_size: int = 4,
+    overflow: int = 0,
     idle_in_transaction_seconds: float = 120.0,
     pool_timeout_seconds: float = 30.0,
 ) -> AsyncEngine:
     """An async engine; each connection says who it is and gives up on slow statements, locks and dead peers.
 
-    `pool_size`: a worker needs at most a step for each partition, the relay, the reaper and health.
+    `pool_size` connections are kept; `overflow` more may be open while there is work for them.
     """
     engine = create_async_engine(
         driver_url(url),
         pool_pre_ping=True,
         hide_parameters=True,  # an error must not carry what somebody said
         pool_size=pool_size,
-        max_overflow=0,
+        max_overflow=overflow,
         # The connection used last comes first: few are at work, and theirs are the prepared plans and the grown buffers.
         pool_use_lifo=True,
         pool_timeout=pool_timeout_seconds,

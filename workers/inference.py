@@ -113,11 +113,12 @@ class Inference:
     """One client a process: a new one per request is three to five times slower."""
 
     def __init__(self, url: str, *, ssl: bool = False, inflight: int = 64, speech_model: str = "whisper") -> None:
+        self._url = url
         self._client = triton.InferenceServerClient(url, ssl=ssl)
         self._asking = Asking(self._client)
         self._inflight = asyncio.Semaphore(inflight)
         self.speech_model = speech_model
-        self.versions: dict[str, str] = {}  # which answer must come of which model; of one that is not there any
+        self.versions: dict[str, str] = {}  # model -> the version that must answer; one not listed is not checked
         self._aspects = Bundle(self._ask_aspects, most=MOST_TEXTS, weight=len, heaviest=MOST_CHARACTERS)
         self._polarities = Bundle(
             self._ask_polarities, most=MOST_TEXTS, weight=lambda one: len(one[1]), heaviest=MOST_SPANS
@@ -150,7 +151,12 @@ class Inference:
         try:
             config = await self._client.get_model_config(model, as_json=True, client_timeout=5)
         except InferenceServerException as err:
-            raise Transient(f"Triton does not answer for model {model} ({err.status()})") from err
+            if str(StatusCode.NOT_FOUND) in str(err.status()):
+                raise Transient(
+                    f"Triton at {self._url} serves no model {model}: its model repository must hold it"
+                ) from err
+            why = f"Triton does not answer for model {model} at {self._url} ({err.status()})"
+            raise Transient(f"{why}; EARFUL_TRITON_URL names its gRPC address") from err
         parameters = config["config"].get("parameters", {})
         return {name: value.get("string_value", "") for name, value in parameters.items()}
 

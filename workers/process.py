@@ -47,6 +47,8 @@ SEEK_SECONDS = 60.0
 STOP_SECONDS = 10.0
 #: Part of that, and of a rebalance.
 RELEASE_SECONDS = 5.0
+#: Postgres has some hundred connections for all workers: one that had many partitions for a while does not keep theirs.
+KEPT_CONNECTIONS = 6
 
 log = structlog.get_logger()
 
@@ -69,6 +71,8 @@ class Worker:
         self._topics = Topics(settings.topic_prefix)
         self._months: tuple[datetime, datetime]
         self._ended: asyncio.Future[int]
+        self._watchdog: Watchdog | None = None  # until all that it waits for at the start is there
+        self._ownership: Ownership | None = None
 
     async def run(self) -> int:
         loop = asyncio.get_running_loop()
@@ -109,10 +113,20 @@ class Worker:
 
     async def _start(self, resources: AsyncExitStack, tasks: list[asyncio.Task[None]]) -> None:
         settings = self._settings
+        if settings.health_port is not None:  # before anything is waited for: a worker that waits is well
+            runner = await health.serve(
+                settings.health_host,
+                settings.health_port,
+                live=lambda: self._watchdog is None or self._watchdog.alive,
+                ready=lambda: self._ownership is not None and self._ownership.ready,
+            )
+            resources.push_async_callback(runner.cleanup)
         engine = create(
             settings.postgres_url.get_secret_value(),
             application_name=f"earful-{self._name}",
-            pool_size=settings.partitions + 4,  # a step for each partition; relay, reaper and health
+            pool_size=min(settings.partitions, KEPT_CONNECTIONS)
+            + 4,  # a step for each partition; relay, reaper and health
+            overflow=max(0, settings.partitions - KEPT_CONNECTIONS),
             # A worker that is stopped inside step 5 holds its ledger row: whoever took over must not wait for long.
             idle_in_transaction_seconds=10.0,
         )
@@ -144,12 +158,12 @@ class Worker:
             return await healthy(self._name, settings, engine, inference, producer, turn)
 
         await self._patiently(lambda: self._topic_id(stage.topic))  # faust ignores a missing topic for minutes
-        ownership = Ownership(engine, stage)
+        ownership = self._ownership = Ownership(engine, stage)
         relay = Relay(engine, producer, limit=settings.outbox_limit)
         # A model whose queue is long speaks against no record: the loop's question waits in it as records do.
         loop = self._loop(stage, engine, ownership, relay, lambda: well(Turn.BEFORE_OURS))
         app = self._app(stage, ownership, loop)
-        watchdog = Watchdog(
+        watchdog = self._watchdog = Watchdog(
             stage=self._name,
             ownership=ownership,
             log_ends=lambda: log_ends(app, stage.topic),
@@ -176,14 +190,6 @@ class Worker:
             task = asyncio.create_task(one)
             task.add_done_callback(self._watch)
             tasks.append(task)
-        if settings.health_port is not None:
-            runner = await health.serve(
-                settings.health_host,
-                settings.health_port,
-                live=lambda: watchdog.alive,
-                ready=lambda: ownership.ready,
-            )
-            resources.push_async_callback(runner.cleanup)
         resources.push_async_callback(self._release, ownership)
         resources.push_async_callback(app.stop)
         try:

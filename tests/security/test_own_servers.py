@@ -216,6 +216,13 @@ def test_a_worker_waits_aloud_for_a_missing_topic(deployment: Deployment) -> Non
     assert worker.returncode == 0
 
 
+def test_a_worker_leaves_where_it_may_not_see_its_topic(deployment: Deployment) -> None:
+    worker = deployment.start_worker("own-elsewhere", "reviewer", EARFUL_TOPIC_PREFIX="elsewhere.")
+    wait_for(lambda: worker.returncode is not None, "its end", worker)
+    assert worker.returncode == 77
+    assert "does not let this user describe topic elsewhere.reviews.submitted.v1" in worker.log.read_text()
+
+
 @pytest.mark.parametrize(("revision", "advice"), [("0000", "run `earful migrate`"), ("9999", "update Earful")])
 def test_a_worker_refuses_another_schema(deployment: Deployment, revision: str, advice: str) -> None:
     def pretend(version: str) -> None:

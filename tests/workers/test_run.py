@@ -6,6 +6,8 @@ import asyncio
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
+from urllib.error import HTTPError
+from urllib.request import urlopen
 
 import pytest
 
@@ -92,6 +94,11 @@ async def test_an_answer_of_another_version_is_no_result(spec: dict[str, Any], i
         await inference.aspects("The battery is great.", deadline)
 
 
+async def test_a_model_that_is_not_served_is_said(stack: Stack, inference: Inference) -> None:
+    with pytest.raises(Transient, match=f"Triton at {stack.endpoints['triton']} serves no model nobody"):
+        await inference.model_parameters("nobody")
+
+
 @pytest.fixture(name="pipeline")
 def _pipeline(stack: Stack) -> Iterator[Pipeline]:
     with Pipeline(stack, partitions=1) as pipeline:
@@ -100,9 +107,23 @@ def _pipeline(stack: Stack) -> Iterator[Pipeline]:
 
 def test_a_worker_waits_for_a_run_of_the_models_that_are_served(pipeline: Pipeline, spec: dict[str, Any]) -> None:
     older = pipeline.open_run(spec | {"cvib": {"version": "older"}})
-    worker = pipeline.worker("reviewer")
+    port = pipeline.port("health")
+    worker = pipeline.worker("reviewer", health_port=port)
     pipeline.wait(lambda: f"run {older} was opened for cvib" in worker.log.read_text(), "it says what it waits for")
+    assert (status(port, "live"), status(port, "ready")) == (
+        200,
+        503,
+    )  # who waits is well, and a restart would not help
     [place] = pipeline.produce(messages(pipeline.topics, [review("a-review")]))
     fitting = pipeline.open_run(spec)
     pipeline.wait(lambda: pipeline.rows("SELECT run_id FROM ingest.reviews"), "the review")
     assert pipeline.rows("SELECT run_id, source_offset FROM ingest.reviews") == [(fitting, place.offset)]
+    assert (status(port, "live"), status(port, "ready")) == (200, 200)
+
+
+def status(port: int, what: str) -> int:
+    try:
+        with urlopen(f"http://127.0.0.1:{port}/{what}", timeout=10) as answer:
+            return int(answer.status)
+    except HTTPError as err:
+        return err.code
