@@ -60,7 +60,8 @@ def change(text: str) -> Change:
     return name, type(known)(value)
 
 
-# KL per channel: 0.02 presses like the paper's 2.5e-7 does on 12 x 768 channels and about 20 tokens.
+# KL per channel, whatever the encoder and the length. Each of BERT-base's 12 x 768 channels is pressed by 0.02 / 9216 = 2.2e-6, as
+# by the paper's 2.5e-7 in a text of 8.7 tokens; in one of 20 the paper presses 2.3 times as hard.
 _IMPROVED: dict[str, object] = {
     "label_aware": True, "symmetric": True, "kl_per_channel": True, "kl": 0.02, "halve_gates": 0,
     "encoder_lr": 1e-4, "bias_lr": 0.0, "gate_lr": 1e-2, "noise_lr": 3e-2, "warmup": 0.06, "dropout": 0.1,
