@@ -167,7 +167,8 @@ def train(
             pressure = min(1.0, (step + 1) / (config.kl_warmup * total)) if config.kl_warmup else 1.0
             with autocast(device):
                 loss = step_loss(main, sub, batch.inputs, batch.labels, config, pressure)
-            (loss / config.accumulate).backward()
+            gathered = min(config.accumulate, len(batches) - n + n % config.accumulate)  # the last group may be smaller
+            (loss / gathered).backward()
             losses.append(loss.item())
             if (n + 1) % config.accumulate == 0 or n + 1 == len(batches):
                 scale = _factor(step, total, warm) if config.warmup else 1.0
@@ -220,12 +221,13 @@ def main() -> None:
     parser.add_argument("--without-own", action="store_true")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--input", choices=INPUTS, default="pair")
+    parser.add_argument("--accumulate", type=int, default=1, help="batches whose gradients make one step")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     source = args.encoder or minilm_dir()
     encoder = TextEncoder.load(source / "tokenizer.json")
-    chosen = {"arm": args.arm, "epochs": args.epochs, "seed": args.seed, "input": args.input}
+    chosen = {name: getattr(args, name) for name in ("arm", "epochs", "seed", "input", "accumulate")}
     config = Config(**{**PRESETS[args.preset], **chosen})
     second = args.input == "pair"
     splits = shipped(args.absa, own=not args.without_own)

@@ -51,6 +51,20 @@ def _source(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tiny_encoder(tmp_path_factory.mktemp("tiny"), seed=0)
 
 
+def test_a_group_of_batches_that_is_not_full_counts_as_what_it_is(source: Path) -> None:
+    """One batch is all there is: a step on it is the same step, however many might have been gathered."""
+    got = []
+    for accumulate in (1, 4):
+        kept: Weights = {}
+        config = Config(arm="plain", epochs=1, accumulate=accumulate)
+        train(
+            config, examples(20, agree=0.9, seed=0), [], source, 0, minutes=1e9, bar=False, select="last",
+            on_best=lambda net, _, kept=kept: kept.update(net.state_dict()),
+        )  # fmt: skip
+        got.append(kept)
+    assert equal(*got)
+
+
 def test_same_seed_same_weights(source: Path) -> None:
     first = run(source, None)
     assert equal(first, run(source, None))
