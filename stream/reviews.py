@@ -43,8 +43,6 @@ class ReviewData(Payload):
     created_at: Instant
     rating: Annotated[float, Field(ge=0, le=100)] | None = None
     author: Annotated[ShortText | None, Field(repr=False)] = None
-    title: ShortText | None = None
-    source: ShortText | None = None
     language: Annotated[str, Field(pattern=r"^[A-Za-z]{2,3}(-[A-Za-z0-9]{1,8}){0,4}$")] | None = None
     version: Version | None = None
 

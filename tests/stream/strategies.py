@@ -131,8 +131,6 @@ EVENTS: dict[str, st.SearchStrategy[Any]] = {
         created_at=instants,
         rating=st.none() | st.floats(0, 100),
         author=st.none() | _texts,
-        title=st.none() | _texts,
-        source=st.none() | _texts,
         language=st.none() | st.sampled_from(["en", "de-AT", "zh-Hant-TW"]),
     ),
     "ReviewDeleted": _of(ReviewDeleted, _review),
