@@ -23,13 +23,12 @@ def restore_views(views: Sequence[str], name: str) -> None:
         op.execute(f"GRANT SELECT ON {view} TO earful_ingest, earful_analyst")
 
 
-def restore_comments(columns: Sequence[str], name: str) -> None:
-    """Gives `columns` (schema.table.column) the comments that `name` gives them."""
-    begin = "COMMENT ON COLUMN "
-    lines = [line for line in _read(name).splitlines() if line.startswith(begin)]
-    comments = {line.removeprefix(begin).split()[0].replace('"', ""): line for line in lines}
-    for column in columns:
-        _run(comments[column])
+def restore_comments(things: Sequence[str], name: str) -> None:
+    """Gives `things` (schema.table, or schema.table.column; views likewise) the comments that `name` gives them."""
+    lines = [line for line in _read(name).splitlines() if line.startswith("COMMENT ON ")]
+    comments = {line.split()[3].replace('"', ""): line for line in lines}
+    for thing in things:
+        _run(comments[thing])
 
 
 def _read(name: str) -> str:

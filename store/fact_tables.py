@@ -35,13 +35,22 @@ def _provenance() -> list[sa.Column[object]]:
     ]
 
 
-def _timings() -> list[sa.Column[object]]:
+def _timings(
+    infer: str = "Time the model computed, ms, >= 0", queue: str = "Time the request waited for the model, ms, >= 0"
+) -> list[sa.Column[object]]:
     return [
         column("model", sa.Text, "Name of the model"),
         column("model_version", sa.Text, "Version of the model's weights and code"),
-        column("infer_ms", sa.Double, "Time the model computed, ms, >= 0"),
-        column("queue_ms", sa.Double, "Time the request waited for the model, ms, >= 0"),
+        column("infer_ms", sa.Double, infer),
+        column("queue_ms", sa.Double, queue),
     ]
+
+
+#: Of two models that are asked one after the other, and for many texts at once.
+_ROUND_TRIPS = (
+    "Time of the round trips to both models, waiting for them included, ms, >= 0",
+    "Always 0: the wait is part of infer_ms",
+)
 
 
 utterances = define(
@@ -105,7 +114,7 @@ aspect_mentions = define(
     column("p_positive", sa.Double, "Calibrated probability, 0..1"),
     column("confidence", sa.Double, "Confidence that the span is an aspect, 0..1"),
     column("occurred_at", AWARE, "Instant at which it was said or written"),
-    *_timings(),
+    *_timings(*_ROUND_TRIPS),
     *_provenance(),
     sa.CheckConstraint("polarity IN ('negative', 'neutral', 'positive')", name="polarity"),
     sa.CheckConstraint("sentiment BETWEEN -1 AND 1", name="sentiment"),
@@ -163,7 +172,7 @@ reviews = define(
     column("rating", sa.Double, "The author's rating, on the producer's scale", nullable=True),
     column("language", sa.Text, "BCP 47 tag, as the producer says", nullable=True),
     column("aspects", sa.Integer, "Aspects found in it, >= 0"),
-    *_timings(),
+    *_timings(*_ROUND_TRIPS),
     *_provenance(),
     column(
         "state",

@@ -9,7 +9,7 @@ from errors import EarfulError
 
 __all__ = ["REVISION", "SchemaMismatch", "check", "describe", "revision_of"]
 
-REVISION = "0006"
+REVISION = "0007"
 """The newest migration; a test holds it equal to Alembic's head."""
 
 

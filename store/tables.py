@@ -88,9 +88,9 @@ attempts = define(
     "attempts",
     column("ledger_id", sa.BigInteger, "Row of ingest.ledger", primary_key=True, autoincrement=False),
     column("offset", sa.BigInteger, "Kafka offset of the record that was tried", primary_key=True, autoincrement=False),
-    column("attempts", sa.Integer, "Times a worker began this record by itself, from 1"),
+    column("attempts", sa.Integer, "Times a worker began a batch with this record first, from 1"),
     column("last_at", AWARE, "Instant of the last attempt", server_default=sa.func.now()),
-    comment="Records tried one at a time, counted before they are decoded. Cleared on a clean revoke.",
+    comment="Records that began a batch, counted before they are decoded. Cleared on a clean revoke.",
 )
 
 topics = define(
@@ -170,13 +170,23 @@ calls = define(
     column("product", sa.Text, "Product the call is about, as the producer says", nullable=True),
     column("topic_id", sa.Uuid, "Kafka's id of the audio topic"),
     column("partition", sa.Integer, "Partition of the call's audio, from 0"),
-    column("state", sa.Text, "started, streaming, ended, transcribed, analysed, or a terminal state"),
+    column(
+        "state",
+        sa.Text,
+        "started, streaming, ended, timed_out or audio_corrupt: how far its audio is. What a run made of it is in"
+        " ingest.call_runs",
+    ),
     column("close_reason", sa.Text, "ended or timed_out; null while open", nullable=True),
     column("received", pg.INT8MULTIRANGE, "Sequence numbers of the chunks received"),
     column("last_seq", sa.BigInteger, "Highest sequence number, from 0; null before the first chunk", nullable=True),
     column("duration_ms", sa.BigInteger, "Length of the audio so far, ms", server_default="0"),
     column("gap_ms", sa.BigInteger, "Audio that never came, ms", server_default="0"),
-    column("late_chunks", sa.Integer, "Chunks that came when the call was over", server_default="0"),
+    column(
+        "late_chunks",
+        sa.Integer,
+        "Chunks that came when the call was over or they had been given up as missing",
+        server_default="0",
+    ),
     column("late_ms", sa.BigInteger, "Audio of the late chunks, ms, as their producer says", server_default="0"),
     column("paused", sa.Boolean, "The producer paused the call", server_default=sa.false()),
     column("metadata", pg.JSONB, "What call.started carried beside the known fields", server_default=sa.text("'{}'")),
