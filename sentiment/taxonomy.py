@@ -18,12 +18,12 @@ _LISTS = """
 # what a product has
 product.battery: battery, battery life, battery pack, charge, charging, charger, power adapter, power supply
 product.screen: screen, display, touchscreen, picture, picture quality, resolution, brightness
-product.camera: camera, webcam, lens, photo, zoom, video quality
+product.camera: camera, webcam, lens, lenses, photo, zoom, video quality, image quality
 product.sound: sound, sound quality, audio, audio quality, speaker, bass, volume, microphone, mic, noise cancelling,
-    noise cancellation
+    noise cancellation, speech quality, sound bar
 product.noise: noise, fan noise, wind noise
 product.input: keyboard, key, trackpad, touchpad, touch pad, mouse, button, control, touch control, fingerprint
-    sensor, remote
+    sensor, remote, space bar
 product.performance: performance, speed, processor, memory, storage, graphics, graphics card, hard drive, startup,
     loading time
 product.build: build, build quality, hinge, case, cover, material, finish, quality, durability, handle, lid, strap,
@@ -37,9 +37,9 @@ product.manual: manual, instruction, assembly instruction, assembly, setup, set 
 product.smell: smell, scent, odor, odour
 # software and sites
 software.app: app, mobile app, companion app, application, software
-software.interface: interface, user interface, menu, dashboard, dark mode, layout
+software.interface: interface, user interface, menu, dashboard, dark mode, layout, task bar
 software.updates: update, software update, firmware, upgrade
-software.site: website, site, web site, checkout, search, online booking, login, log in
+software.site: website, site, web site, checkout, search, search bar, online booking, login, log in
 software.system: operating system, os, windows, syncing, sync, notification
 software.ads: ad, advert, commercial
 # people and service
@@ -49,20 +49,21 @@ service.staff: staff, agent, representative, rep, employee, manager, supervisor,
     bartender, host, hostess, crew, cabin crew, flight attendant, nurse, doctor, pharmacist, trainer, instructor,
     receptionist, concierge, seller, salesperson, lady, guy
 service.technician: technician, engineer, installer, mechanic, repair, repairman
-service.general: service, hospitality
-service.wait: wait, waiting time, wait time, hold time, queue
+service.general: service, service quality, hospitality
+service.wait: wait, waiting time, wait time, hold time, hold music, queue
 service.reception: reception, front desk, check in, check out, check-in, check-out, boarding
 service.booking: booking, reservation, appointment, cancellation
 # money and terms
 money.price: price, cost, pricing, value, price increase, premium, tariff, bill, tab
 money.fee: fee, annual fee, late fee, cancellation fee, overdraft fee, activation fee, monthly fee, delivery fee,
-    charge card fee, surcharge, foreign transaction fee
+    charge card fee, surcharge, foreign transaction fee, charges, standing charge, hidden charge, extra charge, service
+    charge, delivery charge
 money.bill: monthly bill, billing, invoice, statement, final bill
 money.refund: refund, return, return policy, exchange, payout, replacement
 money.rewards: cash back, cashback, reward, point, miles, discount, points programme, voucher, coupon
 money.credit: interest, interest rate, credit limit, mortgage, loan, exchange rate, balance
 terms.contract: contract, subscription, plan, policy, membership, family plan, free plan
-terms.warranty: warranty, guarantee, coverage, claim
+terms.warranty: warranty, guarantee, coverage, claim, dental cover, health cover, insurance cover
 # getting it
 delivery.delivery: delivery, shipping, express shipping, shipment, parcel, package, tracking, order
 delivery.driver: driver, courier, delivery guy, delivery driver, delivery man
@@ -71,19 +72,19 @@ delivery.packaging: packaging, box, wrapping, gift wrapping
 network.connection: connection, internet, internet connection, wifi, wi fi, wi-fi, broadband, line, latency, outage
 network.speed: download speed, upload speed, download, upload, internet speed
 network.signal: signal, reception signal, call quality, network coverage, calls
-network.router: router, modem, cable box
+network.router: router, modem, cable box, streaming box, set top box
 # places and travel
 place.room: room, bed, mattress, bathroom, shower, towel, balcony, pillow
 place.location: location, view, neighbourhood, neighborhood, area
 place.ambience: ambience, ambiance, atmosphere, decor, music, noise level, lighting
 place.facilities: pool, gym, parking, lift, elevator, air conditioning, heating, sauna, lounge
 place.cleanliness: cleanliness, cleaning, housekeeping
-travel.flight: flight, landing, take off, takeoff, ride, train, bus
+travel.flight: flight, landing, take off, takeoff, ride, train, bus, buses
 travel.seat: seat, legroom, leg room, table
 travel.baggage: baggage, luggage, bag, suitcase, carry on, carry on bag
-travel.entertainment: entertainment, entertainment system
+travel.entertainment: entertainment, entertainment system, film selection, movie selection
 # food
-food.food: food, meal, dish, menu item, pizza, burger, salad, soup, sandwich, pasta, noodle, steak, chicken, fish,
+food.food: food, food quality, meal, dish, menu item, pizza, burger, salad, soup, sandwich, pasta, noodle, steak, chicken, fish,
     sushi, rice, fries, appetizer, entree, dinner, lunch, taste, flavor, flavour, portion, dessert, cake
 food.breakfast: breakfast, breakfast buffet, brunch
 food.drinks: drink, wine, beer, coffee, cocktail, bar, tea
@@ -92,7 +93,7 @@ food.menu: wine list, selection, catalogue, catalog
 
 
 #: Words that mean something else than many of their singular.
-_NO_PLURALS = frozenset({"windows"})
+_NO_PLURALS = frozenset({"windows", "charges", "calls"})
 
 
 def _base(word: str) -> str:
@@ -103,11 +104,12 @@ def _base(word: str) -> str:
         return word[:-3] + "y"
     if len(word) > 4 and word.endswith(("ches", "shes", "sses", "xes")):
         return word[:-2]
-    return word[:-1] if len(word) > 3 and word.endswith("s") and not word.endswith("ss") else word
+    return word[:-1] if len(word) > 2 and word.endswith("s") and not word.endswith("ss") else word
 
 
 def _key(text: str) -> tuple[str, ...]:
-    return tuple(_base(w) for w in re.findall(r"[^\W_]+", text.casefold()))
+    owner = re.sub(r"['’]s\b", "", text.casefold())
+    return tuple(_base(w) for w in re.findall(r"[^\W_]+", owner))
 
 
 def _read(lists: str) -> dict[str, tuple[str, ...]]:

@@ -152,6 +152,33 @@ def test_aspect_ids() -> None:
     assert all(name.count(".") == 1 for name in TAXONOMY)
 
 
+@pytest.mark.parametrize(
+    ("name", "texts"),
+    [
+        ("software.ads", ["ad", "ads", "the app's ads"]),
+        ("product.battery", ["battery's", "charge", "the phone’s batteries"]),
+        ("product.camera", ["lens", "lenses", "image quality"]),
+        ("travel.flight", ["bus", "buses"]),
+        ("money.fee", ["charges", "hidden charges", "standing charge", "service charges"]),
+        ("network.signal", ["calls", "call quality"]),
+        (OTHER, ["call", "gas"]),
+        ("product.input", ["space bar"]),
+        ("food.drinks", ["bar"]),
+        ("travel.entertainment", ["film selection"]),
+        ("food.menu", ["selection"]),
+        ("service.wait", ["hold music"]),
+        ("place.ambience", ["music"]),
+        ("product.sound", ["speech quality", "sound bar"]),
+        ("product.build", ["quality", "covers"]),
+        ("terms.warranty", ["dental cover"]),
+        ("network.router", ["streaming box"]),
+        ("delivery.packaging", ["box"]),
+    ],
+)
+def test_an_id_is_that_of_what_is_meant(name: str, texts: list[str]) -> None:
+    assert [aspect_id(text) for text in texts] == [name] * len(texts)
+
+
 def test_the_configured_taxonomy_is_the_one_listed() -> None:
     config = (Path(__file__).parents[2] / "model_repo" / "aspects" / "config.pbtxt").read_text()
     assert f'key: "taxonomy" value {{ string_value: "{VERSION}" }}' in config
@@ -160,6 +187,7 @@ def test_the_configured_taxonomy_is_the_one_listed() -> None:
 def test_every_listed_word_has_one_id() -> None:
     words = [w for listed in TAXONOMY.values() for w in listed]
     assert len(words) == len(set(words)), sorted(w for w in set(words) if words.count(w) > 1)
+    assert [(name, w) for name, listed in TAXONOMY.items() for w in listed if aspect_id(w) != name] == []
 
 
 def test_classification_by_hand() -> None:
