@@ -5,18 +5,37 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 from traceback import extract_tb
 from typing import Any
 
 from sentiment.serve import MAX_CHARACTERS, MAX_SPANS, InvalidInput, UnsupportedLanguage, require_english
 
-__all__ = ["MAX_KNOWN", "MAX_TEXTS", "counts_of", "english_texts_of", "known_of", "respond", "vector"]
+__all__ = [
+    "MAX_KNOWN",
+    "MAX_TEXTS",
+    "counts_of",
+    "english_texts_of",
+    "known_of",
+    "require_configured",
+    "respond",
+    "vector",
+]
 
 #: One instance answers request by request, so what one may ask is bounded: texts, and in MAX_CHARACTERS and MAX_SPANS the
 #: sums over its texts. Workers send 8 texts at most.
 MAX_TEXTS = 64
 MAX_KNOWN = 1_000
+
+
+def require_configured(pb_utils: Any, args: Mapping[str, str], **served: str) -> None:
+    """Raises TritonModelException where config.pbtxt names another version than is served: runs are opened by its names."""
+    parameters = json.loads(args["model_config"])["parameters"]
+    for name, value in served.items():
+        said = parameters[name]["string_value"]
+        if said != value:
+            raise pb_utils.TritonModelException(f"config.pbtxt says {name} {said}, but {value} is here: correct it")
 
 
 def respond(pb_utils: Any, request: Any, answer: Callable[[Any], Mapping[str, Any]]) -> Any:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import itertools
 import json
 import re
+import runpy
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -51,6 +53,32 @@ def test_the_configured_version_is_that_of_the_files(folder: Path) -> None:
     )
     assert configured is not None
     assert configured[1] == version
+
+
+class Refused(Exception):
+    """Stands for the server's TritonModelException."""
+
+
+@pytest.mark.parametrize(("folder", "parameter"), [(CVIB, "version"), (ASPECTS, "version"), (ASPECTS, "taxonomy")])
+def test_a_model_does_not_start_under_another_version(
+    folder: Path, parameter: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("EARFUL_HOME", str(MODEL_REPO.parent))
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    server = SimpleNamespace(TritonModelException=Refused)
+    monkeypatch.setitem(sys.modules, "triton_python_backend_utils", server)  # type: ignore[arg-type]
+    model = runpy.run_path(str(folder / "model.py"))["TritonPythonModel"]()
+    said = dict(
+        re.findall(r'key: "(\w+)" value \{ string_value: "([^"]*)"', (folder.parent / "config.pbtxt").read_text())
+    )
+
+    def start(parameters: dict[str, str]) -> None:
+        config = {"parameters": {key: {"string_value": value} for key, value in parameters.items()}}
+        model.initialize({"model_config": json.dumps(config)})
+
+    start(said)
+    with pytest.raises(Refused, match=f"config.pbtxt says {parameter} another, but {said[parameter]} is here"):
+        start(said | {parameter: "another"})
 
 
 @pytest.mark.parametrize("folder", [CVIB, ASPECTS])

@@ -12,15 +12,17 @@ import triton_python_backend_utils as pb_utils
 sys.path.insert(0, os.environ["EARFUL_HOME"])
 
 from sentiment.serve import AspectModel
-from sentiment.triton import english_texts_of, known_of, respond
+from sentiment.taxonomy import VERSION
+from sentiment.triton import english_texts_of, known_of, require_configured, respond
 
 
 class TritonPythonModel:
     """Answers each request by itself."""
 
     def initialize(self, args: dict) -> None:
-        """Load the weights beside this file."""
+        """Load the weights beside this file; refuses where config.pbtxt speaks of others."""
         self._model = AspectModel(Path(__file__).parent)
+        require_configured(pb_utils, args, version=self._model.version, taxonomy=VERSION)
 
     def execute(self, requests: list) -> list:
         """One response per request, in order."""

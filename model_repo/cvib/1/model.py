@@ -13,15 +13,16 @@ import triton_python_backend_utils as pb_utils
 sys.path.insert(0, os.environ["EARFUL_HOME"])
 
 from sentiment.serve import InvalidInput, PolarityModel
-from sentiment.triton import counts_of, english_texts_of, respond, vector
+from sentiment.triton import counts_of, english_texts_of, require_configured, respond, vector
 
 
 class TritonPythonModel:
     """Answers each request by itself."""
 
     def initialize(self, args: dict) -> None:
-        """Load the weights beside this file."""
+        """Load the weights beside this file; refuses where config.pbtxt speaks of others."""
         self._model = PolarityModel(Path(__file__).parent)
+        require_configured(pb_utils, args, version=self._model.version)
 
     def execute(self, requests: list) -> list:
         """One response per request, in order."""
