@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 
 from sentiment.data import POLARITIES
@@ -75,6 +76,11 @@ class Judges:
         return JudgedText(line=line, text=text, aspects=out)
 
 
+@cache
+def _shipped() -> Judges:
+    return Judges()
+
+
 def judge(
     texts: Sequence[str],
     *,
@@ -82,8 +88,8 @@ def judge(
     min_probability: float = 0.0,
     known: Sequence[str] = (),
 ) -> list[JudgedText]:
-    """Each text by the shipped models, in order; `line` counts from 1."""
-    judges = Judges()
+    """Each text by the shipped models, in order; `line` counts from 1. The first call loads the models."""
+    judges = _shipped()
     return [
         judges.judge(text, line=n, min_confidence=min_confidence, min_probability=min_probability, known=known)
         for n, text in enumerate(texts, start=1)

@@ -14,6 +14,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from sentiment import judge
 from sentiment.corpora import OWN
 from sentiment.data import read_own
 from sentiment.evaluate import table
@@ -200,6 +201,13 @@ def test_two_python_calls() -> None:
     found = aspects(text)
     assert [text[a.start : a.end] for a in found] == ["battery"]
     assert polarity(text, [(a.start, a.end) for a in found])[0].label == "positive"
+
+
+def test_many_calls_load_the_models_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    texts = ["The battery is great."]
+    first = judge.judge(texts)
+    monkeypatch.setattr(judge, "AspectModel", None)  # another load would call it
+    assert judge.judge(texts) == first != []
 
 
 def test_serving_imports_no_torch() -> None:
