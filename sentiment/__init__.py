@@ -1,6 +1,6 @@
 """Aspect sentiment: which aspects a text names, and how it feels about each (CVIB).
 
-Serving needs numpy, onnxruntime and tokenizers only (`encode`, `segment`, `serve`, `taxonomy`, `predict`);
+Serving needs numpy, onnxruntime, tokenizers and pycld2 only (`encode`, `segment`, `serve`, `taxonomy`, `predict`, `judge`);
 `gates`, `losses`, `model`, `train`, `tagger` and `export` need torch (requirements/torch.txt).
 """
 

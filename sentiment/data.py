@@ -19,7 +19,6 @@ __all__ = [
     "Mention",
     "Sentence",
     "drop_leaks",
-    "leaks",
     "normalise",
     "parse_marked",
     "read_arts",
@@ -204,13 +203,7 @@ def normalise(text: str) -> str:
     return re.sub(r"[^a-z0-9]+", "", plain)
 
 
-def leaks(pool: Iterable[Sentence], held_out: Iterable[Sentence]) -> list[Sentence]:
-    """Sentences of the pool whose normalised text also stands in the held-out set."""
-    forbidden = {normalise(s.text) for s in held_out}
-    return [s for s in pool if normalise(s.text) in forbidden]
-
-
 def drop_leaks(pool: Sequence[Sentence], held_out: Iterable[Sentence]) -> list[Sentence]:
-    """The pool without its leaks; order kept."""
+    """The pool without sentences whose normalised text also stands in the held-out set; order kept."""
     forbidden = {normalise(s.text) for s in held_out}
     return [s for s in pool if normalise(s.text) not in forbidden]
