@@ -129,7 +129,7 @@ def refuse_in_vain(using: Settings, letter: DeadLetter) -> None:
     topics = Topics(using.topic_prefix)
     if letter.topic == topics.calls_utterances and letter.key:
         call_id, run_id = letter.key.decode(errors="replace"), letter.run_id
-        if in_transaction(using, lambda c: calls.get_runs(c, run_id, [call_id])):
+        if in_transaction(using, lambda c: calls.closed(c, run_id, call_id)):
             fail(
                 f"call {call_id} is closed in run {run_id}: its utterances count no more; replay the topic under a new run"
             )

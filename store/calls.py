@@ -1,12 +1,9 @@
-"""Calls: one row each in ingest.calls, and one per run in ingest.call_runs once the call is closed.
+"""Calls: one row each in ingest.calls, how far its audio is; and one per run in ingest.call_runs once the call is closed.
 
-    started ──► streaming ──► ended ──► transcribed ──► analysed
-       └────────────┴──► timed_out
-    any of these ──► no_speech, audio_corrupt, unsupported_language, dead_lettered, erased
+    ingest.calls        started ──► streaming ──► ended, timed_out or audio_corrupt, which stay
+    ingest.call_runs    transcribed ──► analysed, unsupported_language or dead_lettered; or no_speech at once
 
-States only move to the right, and a terminal state (the lower lines) is never left: `upsert_many` keeps the stored state
-where the new one may not follow it. What a run made of a call is in call_runs; there the replay of its dead letter takes a
-call from dead_lettered back to transcribed (`reopen_runs`).
+The replay of its dead letter takes a call from dead_lettered back to transcribed (`reopen_runs`).
 """
 
 from __future__ import annotations
@@ -23,48 +20,28 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from store.unnest import Insert
 
 __all__ = [
+    "AudioState",
     "Call",
     "CallRun",
-    "CallState",
+    "RunState",
     "claim",
     "close_run",
+    "closed",
     "finish_runs",
     "get_many",
-    "get_runs",
     "give_up_run",
     "reopen_runs",
     "silent",
     "upsert_many",
 ]
 
-CallState = Literal[
-    "started",
-    "streaming",
-    "ended",
-    "transcribed",
-    "analysed",
-    "no_speech",
-    "unsupported_language",
-    "audio_corrupt",
-    "timed_out",
-    "dead_lettered",
-    "erased",
-]
-_LINE = "ARRAY['started','streaming','ended','transcribed','analysed']"
-# :new may follow {old}: both on the line and not to the left, or from the line to a terminal state.
-_MAY = (
-    f"(CASE WHEN {{old}} <> ALL({_LINE}) THEN false"
-    f" WHEN {{new}} = ANY({_LINE}) THEN array_position({_LINE}, {{new}}) >= array_position({_LINE}, {{old}})"
-    " WHEN {new} = 'timed_out' THEN {old} IN ('started','streaming') ELSE true END)"
-)
+AudioState = Literal["started", "streaming", "ended", "timed_out", "audio_corrupt"]
+RunState = Literal["transcribed", "analysed", "no_speech", "unsupported_language", "dead_lettered"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Call:
-    """A row of ingest.calls. `received`: inclusive ranges of sequence numbers, rising, apart.
-
-    `created_at` and `last_commit_at` are Postgres' and only read.
-    """
+    """A row of ingest.calls. `received`: inclusive ranges of sequence numbers, rising, apart."""
 
     call_id: str
     call_started_at: datetime
@@ -72,7 +49,7 @@ class Call:
     roles: tuple[str, ...]
     topic_id: UUID
     partition: int
-    state: CallState
+    state: AudioState
     product: str | None = None
     close_reason: str | None = None
     received: tuple[tuple[int, int], ...] = ()
@@ -84,8 +61,6 @@ class Call:
     paused: bool = False
     metadata: Mapping[str, object] = field(default_factory=dict)
     trace_id: str | None = None
-    created_at: datetime | None = None
-    last_commit_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,9 +70,8 @@ class CallRun:
     call_id: str
     run_id: UUID
     call_started_at: datetime
-    state: CallState
+    state: RunState
     utterances: int
-    reason: str | None = None
     trace_id: str | None = None
 
 
@@ -130,9 +104,8 @@ _UPSERT = Insert(
     conflict="DO UPDATE SET "
     + ", ".join(f"{c} = excluded.{c}" for c in _UPDATED)
     + ", close_reason = coalesce(t.close_reason, excluded.close_reason)"
-    + ", trace_id = coalesce(t.trace_id, excluded.trace_id), last_commit_at = now(), state = CASE WHEN "
-    + _MAY.format(old="t.state", new="excluded.state")
-    + " THEN excluded.state ELSE t.state END",
+    + ", trace_id = coalesce(t.trace_id, excluded.trace_id), last_commit_at = now()"
+    + ", state = CASE WHEN t.state IN ('started', 'streaming') THEN excluded.state ELSE t.state END",
 )
 _SELECT = (
     "SELECT "
@@ -143,7 +116,7 @@ _SELECT = (
         else c
         for c in _COLUMNS
     )
-    + ", created_at, last_commit_at FROM ingest.calls"
+    + " FROM ingest.calls"
 )
 
 
@@ -157,7 +130,7 @@ async def get_many(conn: AsyncConnection, ids: Iterable[str]) -> dict[str, Call]
 
 
 async def upsert_many(conn: AsyncConnection, rows: Sequence[Call]) -> None:
-    """Write calls as they are now. Start, layout and partition stay as first written, the state only moves on.
+    """Write calls as they are now. Start, layout and partition stay as first written, and so does the end.
 
     `last_commit_at` becomes Postgres' now(). Of one call_id in the batch the first row counts: pass each call once.
     """
@@ -189,8 +162,8 @@ async def silent(
 
 
 _CLOSE = sa.text(
-    "INSERT INTO ingest.call_runs (call_id, run_id, call_started_at, state, utterances, reason, trace_id, finished_at)"
-    " VALUES (:call_id, :run_id, :call_started_at, CAST(:state AS text), :utterances, :reason, :trace_id,"
+    "INSERT INTO ingest.call_runs (call_id, run_id, call_started_at, state, utterances, trace_id, finished_at)"
+    " VALUES (:call_id, :run_id, :call_started_at, CAST(:state AS text), :utterances, :trace_id,"
     " CASE WHEN CAST(:state AS text) = 'transcribed' THEN NULL ELSE clock_timestamp() END)"
     " ON CONFLICT (call_id, run_id) DO NOTHING"
 )
@@ -217,7 +190,7 @@ async def close_run(conn: AsyncConnection, row: CallRun, utterance_ids: Sequence
     key = {"call_id": row.call_id, "run_id": row.run_id, "call_started_at": row.call_started_at}
     result = await conn.execute(
         _CLOSE,
-        {**key, "state": row.state, "utterances": row.utterances, "reason": row.reason, "trace_id": row.trace_id},
+        {**key, "state": row.state, "utterances": row.utterances, "trace_id": row.trace_id},
     )
     if result.rowcount == 0:
         return False
@@ -226,19 +199,16 @@ async def close_run(conn: AsyncConnection, row: CallRun, utterance_ids: Sequence
     return True
 
 
-async def get_runs(conn: AsyncConnection, run_id: UUID, ids: Iterable[str]) -> dict[str, CallRun]:
-    """Closed calls of a run by call id."""
+async def closed(conn: AsyncConnection, run_id: UUID, call_id: str) -> bool:
+    """Whether call.closed of this call was reached in a run."""
     found = await conn.execute(
-        sa.text(
-            "SELECT call_id, run_id, call_started_at, state, utterances, reason, trace_id FROM ingest.call_runs"
-            " WHERE run_id = :run_id AND call_id = ANY(CAST(:ids AS text[]))"
-        ),
-        {"run_id": run_id, "ids": sorted(set(ids))},
+        sa.text("SELECT 1 FROM ingest.call_runs WHERE run_id = :run_id AND call_id = :call_id"),
+        {"run_id": run_id, "call_id": call_id},
     )
-    return {r.call_id: CallRun(**r._mapping) for r in found}
+    return found.first() is not None
 
 
-async def finish_runs(conn: AsyncConnection, run_id: UUID, states: Mapping[str, CallState]) -> set[str]:
+async def finish_runs(conn: AsyncConnection, run_id: UUID, states: Mapping[str, RunState]) -> set[str]:
     """Calls of a run reach analysed or unsupported_language; which of them were transcribed until now."""
     if not states:
         return set()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
-from store.calls import Call, CallState
+from store.calls import AudioState, Call
 from store.ledger import LedgerKey
 from stream.events import AudioChunk, AudioEvent, CallStarted, make_traceparent, trace_id
 from stream.ids import trace_id_of
@@ -33,7 +33,7 @@ def begun(event: AudioEvent, record: Record, row: Call | None) -> Draft:
     return Draft(call=call, audio=[])
 
 
-def state_of(call: Assembly) -> CallState:
+def state_of(call: Assembly) -> AudioState:
     if call.closed and call.received and not call.position:
         return "audio_corrupt"  # chunks came, and none of them could be decoded
     return call.closed or ("streaming" if call.received else "started")

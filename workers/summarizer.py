@@ -123,7 +123,7 @@ class SummarizerStage(Stateless):
 
     async def _is_transcribed(self, event: CallTranscribed) -> bool:
         async with reading(self._engine) as connection:
-            return event.call_id in await calls.get_runs(connection, self.run_id, [event.call_id])
+            return await calls.closed(connection, self.run_id, event.call_id)
 
     async def _summarize(self, batch: Batch, record: Record, event: CallTranscribed, deadline: Deadline) -> Done:
         async with reading(self._engine) as connection:

@@ -205,8 +205,8 @@ PARTS: tuple[Mutant, ...] = (
         edits=(
             Edit(
                 "workers/access.py",
-                '            away.append(f"{place} (connection refused)")',
-                '            raise ValueError(f"{place} (connection refused)") from None',
+                '        raise Transient(f"{place} (connection refused)") from err',
+                '        raise ValueError(f"{place} (connection refused)") from None',
             ),
             Edit(
                 "workers/kafka.py",

@@ -93,7 +93,7 @@ def _call(call_id: str, day: int, **other: object) -> calls.Call:
     return calls.Call(**values | other)  # type: ignore[arg-type]
 
 
-def _closed(call_id: str, run: UUID, state: calls.CallState, utterances: int) -> calls.CallRun:
+def _closed(call_id: str, run: UUID, state: calls.RunState, utterances: int) -> calls.CallRun:
     return calls.CallRun(call_id=call_id, run_id=run, call_started_at=START, state=state, utterances=utterances)
 
 
