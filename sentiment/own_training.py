@@ -36,7 +36,7 @@ from sentiment.train import predict_logits, train
 __all__ = ["Recipe", "TooFewTexts", "split", "train_extractor", "train_polarity"]
 
 
-#: Fewer aspects choose no epoch: at 80 % two standard errors of 150 are 6.5 points, more than epochs differ by.
+#: Fewer aspects choose no epoch: even with 150 two standard errors at 80 % are 6.5 points.
 LEAST_TO_SELECT = 150
 #: Fewer may make probabilities less sure, never surer: their luck would be taken for skill.
 LEAST_TO_SHARPEN = 100
