@@ -39,7 +39,7 @@ class DeadLetter:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoredDeadLetter:
-    """A dead letter as the table has it; `payload` only from `get`, None where it was erased or not asked for."""
+    """A dead letter as the table has it. `payload`: whether that is stored; from `list` always False, nobody asked."""
 
     dead_letter_id: UUID
     letter: DeadLetter

@@ -81,9 +81,11 @@ class OpenCalls:
         return found
 
     def put(self, partition: int, call_id: str, held: Held) -> None:
-        """What Postgres has now."""
+        """What Postgres has now. Nothing is kept of a partition that was taken away meanwhile."""
         self.remove(partition, call_id)
-        self._sizes.setdefault(partition, {})[call_id] = held.size
+        if partition not in self._sizes:
+            return
+        self._sizes[partition][call_id] = held.size
         self._held[partition, call_id] = held
         self._bytes += held.size
 

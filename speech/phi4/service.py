@@ -6,7 +6,6 @@ with Speech.load(folder, device="cuda", dtype=torch.bfloat16) as speech:
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -18,7 +17,7 @@ from tokenizers import Tokenizer
 
 from speech.contract import Capabilities, FinishReason, SpeechAnswer, SpeechDelta, SpeechRequest, Task
 from speech.phi4.checks import check_request
-from speech.phi4.config import CheckpointError, Phi4Config
+from speech.phi4.config import CheckpointError
 from speech.phi4.engine import Engine
 from speech.phi4.generation import Completion
 from speech.phi4.grammar import Grammars
@@ -35,7 +34,7 @@ from speech.phi4.tasks import Result, Tasks
 from speech.phi4.version import weights_version
 from speech.phi4.work import Say
 
-__all__ = ["Speech", "SpeechEvent", "read_stop_ids"]
+__all__ = ["Speech", "SpeechEvent"]
 
 SpeechEvent = SpeechDelta | SpeechAnswer | Exception
 
@@ -84,7 +83,7 @@ class Speech:
             tokenizer,
             limits or Limits(),
             version=weights_version(folder, dtype=str(dtype).removeprefix("torch."), lora=lora),
-            stop_ids=read_stop_ids(folder, model.config),
+            stop_ids=model.config.eos_ids,
         )
 
     @property
@@ -204,12 +203,3 @@ def _tokenizer(path: Path) -> Any:
         return Tokenizer.from_file(str(path))
     except Exception as err:  # the library raises nothing narrower
         raise CheckpointError(f"{path} is no tokenizer: {err}") from err
-
-
-def read_stop_ids(folder: Path, config: Phi4Config) -> tuple[int, ...]:
-    """The tokens that end an answer: those of generation_config.json, else of config.json."""
-    path = folder / "generation_config.json"
-    found = json.loads(path.read_text(encoding="utf-8")).get("eos_token_id") if path.is_file() else None
-    if found is None:
-        return config.eos_ids
-    return tuple(found) if isinstance(found, list) else (int(found),)
