@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from functools import partial
 
 from settings import PROJECT, Settings
+from workers.orphan import end_with
 from workers.process import STAGES, TEMPFAIL
 
 __all__ = ["run_all", "watch"]
 
 #: A worker stops itself within 10 s; a supervisor usually waits 15 s or more.
 STOP_SECONDS = 11.0
-#: prctl(2): the signal that a process gets when the thread that started it ends, also by SIGKILL.
-PR_SET_PDEATHSIG = 1
 
 
 def run_all(using: Settings) -> int:
@@ -30,7 +29,9 @@ def run_all(using: Settings) -> int:
         subprocess.Popen(
             [sys.executable, "-m", "cli", "worker", stage],
             env=environment_of(using, number),
-            preexec_fn=bound_to(os.getpid()),  # this process has one thread, which lives as long as it does
+            preexec_fn=partial(
+                end_with, os.getpid(), TEMPFAIL
+            ),  # this process has one thread, which lives as long as it does
         )
         for number, stage in enumerate(STAGES)
     ]
@@ -61,18 +62,6 @@ def watch(children: Sequence[subprocess.Popen[bytes]], signals: Sequence[int]) -
 def code_of(returncode: int) -> int:
     """As a shell tells it: 128 and the signal's number for one that a signal ended."""
     return returncode if returncode >= 0 else 128 - returncode
-
-
-def bound_to(parent: int) -> Callable[[], None]:
-    """Runs in the child before it becomes a worker: SIGTERM when the parent is gone, also if it is gone already."""
-    prctl = ctypes.CDLL(None, use_errno=True).prctl
-
-    def bind() -> None:
-        prctl(PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
-        if os.getppid() != parent:
-            os._exit(TEMPFAIL)
-
-    return bind
 
 
 def environment_of(using: Settings, number: int) -> dict[str, str]:
