@@ -209,7 +209,7 @@ call_runs = define(
     column("call_id", sa.Text, "The producer's id of the call", primary_key=True),
     column("run_id", sa.Uuid, "Run", primary_key=True),
     column("call_started_at", AWARE, "Start of the call"),
-    column("state", sa.Text, "transcribed, analysed, no_speech, unsupported_language, dead_lettered or erased"),
+    column("state", sa.Text, "transcribed, analysed, no_speech, unsupported_language or dead_lettered"),
     column("utterances", sa.Integer, "Utterances that call.closed named"),
     column("reason", sa.Text, "snake_case code where the state needs one", nullable=True),
     column("trace_id", sa.Text, "W3C trace id, 32 hex digits", nullable=True),

@@ -18,3 +18,6 @@ COMMENT ON COLUMN ingest.attempts.attempts IS 'Times a worker began a batch with
 COMMENT ON TABLE ingest.attempts IS 'Records that began a batch, counted before they are decoded. Cleared on a clean revoke.';
 COMMENT ON VIEW analytics_v1.aspect_mentions_by_run IS 'Grain: one row per aspect mentioned in an utterance of the customer, or of an unknown speaker, or in a review, and run; every run.';
 COMMENT ON VIEW analytics_v1.aspect_mentions IS 'Grain: one row per aspect mentioned in an utterance of the customer, or of an unknown speaker, or in a review, in the current run.';
+COMMENT ON COLUMN ingest.call_runs.state IS 'transcribed, analysed, no_speech, unsupported_language or dead_lettered';
+COMMENT ON COLUMN analytics_v1.calls."state" IS 'started, streaming, ended, timed_out or audio_corrupt, as its audio; then what the current run made of it: transcribed, analysed, no_speech, unsupported_language or dead_lettered';
+COMMENT ON COLUMN analytics_v1.completeness."other_terminal" IS 'Calls or reviews in unsupported_language, calls in audio_corrupt, >= 0';

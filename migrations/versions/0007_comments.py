@@ -21,6 +21,7 @@ TABLES = (
     *(f"ingest.{table}.{name}" for table in ("aspect_mentions", "reviews") for name in ("infer_ms", "queue_ms")),
     "ingest.calls.late_chunks",
     "ingest.calls.state",
+    "ingest.call_runs.state",
     "ingest.attempts.attempts",
     "ingest.attempts",
 )
@@ -28,6 +29,7 @@ VIEWS = (
     *(f"analytics_v1.{view}.{name}" for view in ("aspect_mentions_by_run", "aspect_mentions", "reviews")
       for name in ("infer_ms", "queue_ms")),
     "analytics_v1.calls.late_chunks",
+    "analytics_v1.calls.state",
     "analytics_v1.completeness.late_chunks",
     "analytics_v1.aspect_mentions_by_run",
     "analytics_v1.aspect_mentions",
@@ -46,4 +48,5 @@ def downgrade() -> None:
     op.execute("SET LOCAL ROLE earful_owner")
     restore_comments(TABLES, "0001_tables.sql")
     restore_comments(VIEWS, "0001_views.sql")
+    restore_comments(["analytics_v1.completeness.other_terminal"], "0005_review_completeness.sql")
     op.execute("RESET ROLE")
