@@ -11,11 +11,14 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+import psycopg
+from psycopg.rows import DictRow
 from rich.progress import Progress
 
 from commands.context import database, errors, fail, require_kafka, settings
 from commands.manifest import Clip, read_audio
 from commands.recognition import Engine, lines_of, texts_of
+from settings import Settings
 from speech.segment import Segmenter
 from speech.wer import word_errors
 from stream.files import read_file
@@ -143,6 +146,19 @@ def evaluate_pipeline(folder: Path, truths: Mapping[str, Mapping[str, Any]]) -> 
     require_kafka(using, Topics(using.topic_prefix).calls_audio)
     mark = f"eval-{uuid4().hex[:8]}-"
     begun = time.monotonic()
+    with database(using.postgres_url.get_secret_value()) as connection:  # before anything is sent
+        connection.autocommit = True
+        _send(using, folder, truths, mark)
+        _wait(connection, [mark + name for name in truths], begun)
+        rows = connection.execute(
+            "SELECT call_id, channel, start_ms, end_ms, text FROM analytics_v1.utterances WHERE starts_with(call_id, %s)",
+            (mark,),
+        ).fetchall()
+    found = {name: [row for row in rows if row["call_id"] == mark + name] for name in truths}
+    return score(truths, found) | {"seconds": round(time.monotonic() - begun, 1)}
+
+
+def _send(using: Settings, folder: Path, truths: Mapping[str, Mapping[str, Any]], mark: str) -> None:
     with CallProducer(using.kafka_bootstrap_servers, prefix=using.topic_prefix, **kafka.security(using)) as producer:
         for name, truth in truths.items():
             producer.send_recording(
@@ -152,29 +168,23 @@ def evaluate_pipeline(folder: Path, truths: Mapping[str, Mapping[str, Any]]) -> 
                 started_at=datetime.now(UTC),
                 product="evaluation",
             )
-    with (
-        database(using.postgres_url.get_secret_value()) as connection,
-        Progress(console=errors, transient=True) as progress,
-    ):
-        connection.autocommit = True
-        task = progress.add_task("transcribing", total=len(truths))
+
+
+def _wait(connection: psycopg.Connection[DictRow], call_ids: Sequence[str], begun: float) -> None:
+    """Until all of them are transcribed; ends the command after PATIENCE_SECONDS."""
+    with Progress(console=errors, transient=True) as progress:
+        task = progress.add_task("transcribing", total=len(call_ids))
         while True:
-            row = connection.execute(
-                "SELECT count(*) AS n FROM analytics_v1.calls WHERE starts_with(call_id, %s) AND transcribed_at IS NOT NULL",
-                (mark,),
-            ).fetchone()
-            done = row["n"] if row else 0
-            progress.update(task, completed=done)
-            if done == len(truths):
-                break
+            rows = connection.execute(
+                "SELECT call_id FROM analytics_v1.calls WHERE call_id = ANY(%s) AND transcribed_at IS NOT NULL",
+                (list(call_ids),),
+            ).fetchall()
+            left = sorted(set(call_ids) - {row["call_id"] for row in rows})
+            progress.update(task, completed=len(call_ids) - len(left))
+            if not left:
+                return
             if time.monotonic() - begun > PATIENCE_SECONDS:
                 fail(
-                    f"{len(truths) - done} calls are not transcribed after {PATIENCE_SECONDS} s; see `earful explain call`"
+                    f"{len(left)} calls are not transcribed after {PATIENCE_SECONDS} s; try `earful explain call {left[0]}`"
                 )
             time.sleep(0.5)
-        rows = connection.execute(
-            "SELECT call_id, channel, start_ms, end_ms, text FROM analytics_v1.utterances WHERE starts_with(call_id, %s)",
-            (mark,),
-        ).fetchall()
-    found = {name: [row for row in rows if row["call_id"] == mark + name] for name in truths}
-    return score(truths, found) | {"seconds": round(time.monotonic() - begun, 1)}

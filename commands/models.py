@@ -155,6 +155,7 @@ def asr(
 ) -> None:
     """Word error rate and timing error against a ground truth; with --engine also the speed.
 
+    Through the pipeline the calls stay in Postgres, of the product `evaluation`.
     A folder with manifest.jsonl ({"path": ..., "text": ...} a line) is measured as the Open ASR leaderboard does.
 
     Example: earful eval asr samples/calls
