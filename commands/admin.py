@@ -31,7 +31,6 @@ from settings import Settings
 from store import ledger
 from store import migrate as migrations
 from store import runs as store_runs
-from store.schema import SchemaMismatch
 from stream import padding
 from stream.topics import Topics
 from workers import kafka
@@ -191,7 +190,7 @@ def migrate() -> None:
     """
     try:
         revision = migrations.upgrade(settings().postgres_url.get_secret_value())
-    except SchemaMismatch as err:
+    except EarfulError as err:  # SchemaMismatch, MonthsMissing
         fail(str(err))
     except DBAPIError as err:
         fail(*explained(err.orig))

@@ -25,10 +25,10 @@ from rich.table import Table
 from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from errors import Transient
+from errors import AccessRefused, Transient
 from settings import Settings, load
 from store.engine import create
-from workers.access import AccessRefused, check_access, postgres_refuses
+from workers.access import check_access, postgres_refuses
 from workers.kafka import topic_ids
 
 __all__ = [
@@ -181,7 +181,7 @@ def require_kafka(using: Settings, *topics: str) -> None:
     if topics:
         try:
             asyncio.run(topic_ids(using, list(topics)))
-        except Transient as err:
+        except (AccessRefused, Transient) as err:
             fail(str(err))
 
 

@@ -88,9 +88,13 @@ attempts = define(
     "attempts",
     column("ledger_id", sa.BigInteger, "Row of ingest.ledger", primary_key=True, autoincrement=False),
     column("offset", sa.BigInteger, "Kafka offset of the record that was tried", primary_key=True, autoincrement=False),
-    column("attempts", sa.Integer, "Times a worker began a batch with this record first, from 1"),
+    column(
+        "attempts",
+        sa.Integer,
+        "Times a worker began with this record after it took the partition over, or tried it alone, from 1",
+    ),
     column("last_at", AWARE, "Instant of the last attempt", server_default=sa.func.now()),
-    comment="Records that began a batch, counted before they are decoded. Cleared on a clean revoke.",
+    comment="Records that a worker began with, counted before they are decoded. Cleared on a clean revoke.",
 )
 
 topics = define(

@@ -12,7 +12,7 @@ from errors import AccessRefused, Transient
 from settings import Settings
 from workers import kafka
 
-__all__ = ["AccessRefused", "check_access", "postgres_refuses"]
+__all__ = ["check_access", "postgres_refuses"]
 
 #: A broker that has not said a word by then is away; a TLS handshake and SCRAM take 10 ms nearby, 1 s across the world.
 PATIENCE_SECONDS = 10.0

@@ -7,6 +7,8 @@ from collections.abc import Callable
 from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
+from workers.metrics import READY
+
 __all__ = ["serve"]
 
 
@@ -22,6 +24,7 @@ async def serve(host: str, port: int, *, live: Callable[[], bool], ready: Callab
     async def answer_metrics(request: web.Request) -> web.Response:
         return web.Response(body=generate_latest(), headers={"Content-Type": CONTENT_TYPE_LATEST})
 
+    READY.set_function(lambda: float(ready()))
     app = web.Application()
     app.router.add_get("/live", answer_live)
     app.router.add_get("/ready", answer_ready)

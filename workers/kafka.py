@@ -159,25 +159,23 @@ async def topic_ids(settings: Settings, topics: list[str]) -> dict[str, UUID]:
                 client.close()
         except KafkaError as err:
             raise Transient(f"Kafka does not tell its topics ({type(err).__name__})") from err
-        for entry in found:
-            _check_topic(entry["name"], for_code(entry.get("error_code") or 0))
+        errors = {entry["name"]: for_code(entry.get("error_code") or 0) for entry in found}
+        for name, error in errors.items():
+            if error is TopicAuthorizationFailedError:
+                raise AccessRefused(
+                    f"Kafka does not let this user describe topic {name}; docs/own-servers.md has the least rights"
+                )
+        absent = sorted(
+            set(topics) - {name for name, error in errors.items() if error is not UnknownTopicOrPartitionError}
+        )
+        if absent:
+            raise Transient(f"topic {', '.join(absent)} does not exist; `earful topics create` makes it")
+        for name, error in errors.items():
+            if error is not NoError:
+                raise Transient(f"Kafka does not tell of topic {name} yet ({error.__name__})")
         return {entry["name"]: UUID(str(entry["topic_id"])) for entry in found}
 
-    ids = await asyncio.to_thread(ask)
-    if missing := sorted(set(topics) - set(ids)):
-        raise Transient(f"Kafka tells nothing of topic {', '.join(missing)}")
-    return ids
-
-
-def _check_topic(name: str, error: type[KafkaError]) -> None:
-    if error is TopicAuthorizationFailedError:
-        raise AccessRefused(
-            f"Kafka does not let this user describe topic {name}; it needs the rights Describe and Read"
-        )
-    if error is UnknownTopicOrPartitionError:
-        raise Transient(f"topic {name} does not exist; `earful topics create` makes it")
-    if error is not NoError:
-        raise Transient(f"Kafka does not tell of topic {name} yet ({error.__name__})")
+    return await asyncio.to_thread(ask)
 
 
 async def first_offset_from(settings: Settings, topic: str, partition: int, offset: int) -> int:

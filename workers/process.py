@@ -15,13 +15,13 @@ import structlog
 from aiokafka.errors import KafkaError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from errors import EarfulError, Transient
+from errors import AccessRefused, EarfulError, Transient
 from settings import Settings
 from store import partitions, runs, schema
 from store.engine import create
 from stream.events import Topics
 from workers import health, kafka
-from workers.access import AccessRefused, check_access
+from workers.access import check_access
 from workers.app import Left, ended, log_ends, make_app
 from workers.consumer import AskLog, WatermarkApp
 from workers.heap import settle_heap
@@ -121,12 +121,13 @@ class Worker:
                 ready=lambda: self._ownership is not None and self._ownership.ready,
             )
             resources.push_async_callback(runner.cleanup)
+        # A connection for a step of each partition, and four: the relay's two, the reaper, the watchdog.
+        kept = min(settings.partitions, KEPT_CONNECTIONS)
         engine = create(
             settings.postgres_url.get_secret_value(),
             application_name=f"earful-{self._name}",
-            pool_size=min(settings.partitions, KEPT_CONNECTIONS)
-            + 4,  # a step for each partition; relay, reaper and health
-            overflow=max(0, settings.partitions - KEPT_CONNECTIONS),
+            pool_size=kept + 4,
+            overflow=settings.partitions - kept,
             # A worker that is stopped inside step 5 holds its ledger row: whoever took over must not wait for long.
             idle_in_transaction_seconds=10.0,
         )

@@ -9,8 +9,8 @@ from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, SQLAlch
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from errors import EarfulError, Transient
-from workers.access import AccessRefused, postgres_refuses
+from errors import AccessRefused, EarfulError, Transient
+from workers.access import postgres_refuses
 
 __all__ = ["SchemaChanged", "first_line", "reading"]
 

@@ -48,7 +48,7 @@ class Relay:
         self._limit = limit
         self._pause_seconds = pause_seconds
         self._depth = 0
-        self._deleting = False
+        self._pause = PAUSE_SECONDS
         # By outbox_id: what may still arrive is not sent again.
         self._handed_over: dict[int, asyncio.Future[object]] = {}
 
@@ -61,9 +61,7 @@ class Relay:
         await together([self._relay(), self._measure()])
 
     async def _relay(self) -> None:
-        pause = PAUSE_SECONDS
         while True:
-            self._deleting = False
             try:
                 async with outbox.relay_connection(self._engine) as connection:
                     while not await outbox.try_relay_lock(connection):
@@ -73,8 +71,7 @@ class Relay:
                 log.warning("relay.retry", why=first_line(err))
             except OSError as err:
                 log.warning("relay.retry", why=f"{type(err).__name__}: {err}")
-            pause = min(2 * pause, LONGEST_PAUSE_SECONDS) if self._deleting else PAUSE_SECONDS
-            await asyncio.sleep(pause)
+            await asyncio.sleep(self._pause)
 
     async def _measure(self) -> None:
         """By itself: whoever relays waits for Kafka, and must see the outbox grow meanwhile."""
@@ -101,9 +98,9 @@ class Relay:
                 going = [row for row in turn if row.topic not in refusing]
                 outcomes = await asyncio.gather(*(self._send(row) for row in going), return_exceptions=True)
                 told = list(zip(going, outcomes, strict=True))
-                self._deleting = True
+                self._pause = min(2 * self._pause, LONGEST_PAUSE_SECONDS)
                 await outbox.delete(connection, [row.id for row, error in told if error is None])
-                self._deleting = False
+                self._pause = PAUSE_SECONDS
                 for row, error in told:
                     if error is None:
                         continue

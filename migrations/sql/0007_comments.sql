@@ -14,8 +14,8 @@ COMMENT ON COLUMN ingest.calls.late_chunks IS 'Chunks that came when the call wa
 COMMENT ON COLUMN analytics_v1.calls."late_chunks" IS 'Chunks that came when the call was over or they had been given up as missing, >= 0';
 COMMENT ON COLUMN analytics_v1.completeness."late_chunks" IS 'Chunks that came when the call was over or they had been given up as missing, >= 0';
 COMMENT ON COLUMN ingest.calls.state IS 'started, streaming, ended, timed_out or audio_corrupt: how far its audio is. What a run made of it is in ingest.call_runs';
-COMMENT ON COLUMN ingest.attempts.attempts IS 'Times a worker began a batch with this record first, from 1';
-COMMENT ON TABLE ingest.attempts IS 'Records that began a batch, counted before they are decoded. Cleared on a clean revoke.';
+COMMENT ON COLUMN ingest.attempts.attempts IS 'Times a worker began with this record after it took the partition over, or tried it alone, from 1';
+COMMENT ON TABLE ingest.attempts IS 'Records that a worker began with, counted before they are decoded. Cleared on a clean revoke.';
 COMMENT ON VIEW analytics_v1.aspect_mentions_by_run IS 'Grain: one row per aspect mentioned in an utterance of the customer, or of an unknown speaker, or in a review, and run; every run.';
 COMMENT ON VIEW analytics_v1.aspect_mentions IS 'Grain: one row per aspect mentioned in an utterance of the customer, or of an unknown speaker, or in a review, in the current run.';
 COMMENT ON COLUMN ingest.call_runs.state IS 'transcribed, analysed, no_speech, unsupported_language or dead_lettered';

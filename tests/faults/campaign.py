@@ -14,7 +14,6 @@ import os
 import subprocess
 import sys
 from datetime import UTC, datetime
-from types import SimpleNamespace
 from typing import Any, TextIO
 
 import pytest
@@ -117,11 +116,18 @@ class Collector:
         return report
 
 
+class Writes:
+    """Where the reporter writes."""
+
+    _tw: TerminalWriter
+
+
 class Terminal:
     """All that pytest-timeout wants of the reporter that is switched off: where the stacks of a slow test go."""
 
     def __init__(self, out: TextIO) -> None:
-        self._reporter = SimpleNamespace(_tw=TerminalWriter(out))
+        self._reporter = Writes()
+        self._reporter._tw = TerminalWriter(out)
 
     def pytest_configure(self, config: pytest.Config) -> None:
         config.pluginmanager.register(self._reporter, "terminalreporter")

@@ -41,7 +41,7 @@ def tasks_of(worker: Worker) -> Path:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sample:
-    """What a worker and its children hold at a moment: bytes; tasks as of its last batch; the rest is counted."""
+    """What a worker and its children hold at a moment: bytes; tasks as of its last batch; its own connections."""
 
     memory: int
     tasks: int
@@ -100,7 +100,7 @@ def test_ten_times_the_arrival_rate(stack: Stack, figures: Figures) -> None:
         )
         assert p.one("SELECT sum(epoch) FROM ingest.ledger WHERE stage = 'reviewer'") == epochs, "a rebalance"
         assert most <= 1.2 * steady
-        assert drained >= 0.8 * worked / BURST_SECONDS or lag < RATE
+        assert drained >= 0.8 * worked / BURST_SECONDS or lag < 10 * RATE
 
 
 class Talk:

@@ -156,6 +156,7 @@ def test_all_that_listens_listens_on_loopback(own: OwnServers) -> None:
         ({"EARFUL_KAFKA_SECURITY_PROTOCOL": "PLAINTEXT"}, 1, "EARFUL_KAFKA_SECURITY_PROTOCOL"),
         ({"EARFUL_KAFKA_BOOTSTRAP_SERVERS": "127.0.0.1:1"}, 3, "127.0.0.1:1 (connection refused)"),
         ({"EARFUL_TOPIC_PREFIX": "acme.none."}, 1, "topic acme.none.reviews.submitted.v1 does not exist"),
+        ({"EARFUL_TOPIC_PREFIX": "elsewhere."}, 1, "does not let this user describe topic elsewhere."),
         ({"EARFUL_KAFKA_SSL_CAFILE": "/no/such/file"}, 2, "EARFUL_KAFKA_SSL_CAFILE"),
     ],
 )
@@ -166,7 +167,7 @@ def test_a_producer_is_told_what_is_wrong_with_kafka(
     began = time.monotonic()
     done = earful("send", "reviews", review_file(tmp_path, "refused"), env=deployment.worker | settings)
     assert (done.code, says in done.sentence()) == (code, True), done
-    assert time.monotonic() - began < 10
+    assert time.monotonic() - began < 30
     assert deployment.own.kafka_password not in done.err
 
 

@@ -203,7 +203,7 @@ def test_our_services_run_as_compose_says(there: dict[str, str], tmp_path: Path)
             child.start([sys.executable, "-m", "cli", *SERVICES[name]["command"]], env=env, cwd=ROOT)
             workers.append(child)
         for child in workers:
-            child.wait_until(lambda port=ports[child.name]: _answers(f"http://127.0.0.1:{port}/live"), seconds=60)
+            child.wait_until(lambda port=ports[child.name]: _answers(f"http://127.0.0.1:{port}/ready"), seconds=120)
     finally:
         for child in workers:
             child.stop()

@@ -11,9 +11,10 @@ from contextlib import asynccontextmanager
 import pytest
 from pydantic import SecretStr
 
+from errors import AccessRefused
 from settings import Settings
 from stack.stack import Stack
-from workers.access import TRIES, AccessRefused, check_access
+from workers.access import TRIES, check_access
 
 RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 

@@ -12,6 +12,7 @@ import psutil
 import pytest
 
 from errors import Permanent
+from settings import PROJECT
 from stream.audio import encode_flac
 from tests.stream import bad
 from tests.workers.hostile import Deadly, Endless
@@ -82,7 +83,7 @@ asyncio.run(main())
 
 
 def test_the_child_does_not_outlive_a_worker_that_is_killed() -> None:
-    with subprocess.Popen([sys.executable, "-c", PARENT], stdout=subprocess.PIPE, text=True) as parent:
+    with subprocess.Popen([sys.executable, "-c", PARENT], stdout=subprocess.PIPE, text=True, cwd=PROJECT) as parent:
         assert parent.stdout is not None
         child = psutil.Process(int(parent.stdout.readline()))
         parent.kill()

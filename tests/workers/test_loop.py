@@ -57,7 +57,7 @@ async def test_the_steps_come_in_their_order(engine: AsyncEngine) -> None:
 
 
 async def test_batches_of_two_partitions_run_side_by_side(engine: AsyncEngine, database: str) -> None:
-    owner = Owner(engine, LOG)
+    owner = Owner(engine, LOG, deadline_seconds=30)
     assert await owner.own([0, 1]) == {0: 0, 1: 0}
     owner.stage.waits, owner.stage.patience = {0: owner.stage.begun[1], 1: owner.stage.begun[0]}, 10.0
     await owner.take_side_by_side({0: [0, 1], 1: [0, 1, 2]})

@@ -98,14 +98,20 @@ class Desk:
             for offset, one in enumerate(sent, self.next_offset)
         ]
 
-    async def take(self, events: Sequence[Any]) -> list[str]:
-        """Steps 3 to 5. Returns the verdicts' kinds."""
+    async def lose(self) -> None:
+        async with self.engine.begin() as connection:
+            await self.stage.assigned(connection, [])
+
+    async def take(self, events: Sequence[Any], *, lost: bool = False) -> list[str]:
+        """Steps 3 to 5. Returns the verdicts' kinds. `lost`: the partition is taken away right after the commit."""
         sent = [one if isinstance(one, Message) else one.to_message(TOPICS) for one in events]
         batch = Batch(key=self.key, records=self.records(sent))
         work = await self.stage.work(batch, Deadline.after(60))
         async with self.engine.begin() as connection:
             await self.stage.write(connection, batch, work)
             await dead_letters.insert(connection, work.dead_letters)
+        if lost:
+            await self.lose()
         self.stage.committed(batch, work)
         self.next_offset += len(sent)
         return [work.verdicts[record.offset][0] for record in batch.records]
@@ -139,6 +145,13 @@ def spoken(sent: Sequence[Message]) -> list[tuple[Any, ...]]:
         for one in sent
         if "utterance_id" in dict(one.headers)
     ]
+
+
+async def test_nothing_is_kept_of_a_partition_that_is_gone(engine: AsyncEngine) -> None:
+    desk = Desk(engine)
+    await desk.own()
+    await desk.take(whole_call("a", TALK)[:9], lost=True)
+    assert (desk.stage._open.partitions, desk.stage._open._bytes) == (0, 0)
 
 
 async def test_a_new_owner_loads_no_call_before_its_next_record(engine: AsyncEngine) -> None:

@@ -10,11 +10,10 @@ import sqlalchemy as sa
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from errors import Transient
+from errors import AccessRefused, Transient
 from stack.stack import Stack
 from store.engine import create
 from tests.workers.pipeline import Pipeline
-from workers.access import AccessRefused
 from workers.reading import reading
 
 

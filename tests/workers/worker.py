@@ -35,7 +35,7 @@ class Worker:
         return self._child.returncode
 
     def kill(self) -> None:
-        """SIGKILL: nothing is said goodbye to. Its decoder child ends with its pipe."""
+        """SIGKILL: nothing is said goodbye to. The kernel ends its decoder child."""
         self.signal(signal.SIGKILL)
 
     def signal(self, number: int) -> None:
