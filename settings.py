@@ -23,9 +23,16 @@ PREFIX = "EARFUL_"
 #: compose.yaml's name for the tag of its images, often in the same .env; it sets nothing here.
 OTHERS = {PREFIX + "VERSION"}
 ENV_FILE = ".env"
-_PLACE = re.compile(r"(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9._-]+)(:\d{1,5})?")
+_HOST = r"(?:\[[0-9a-fA-F:.]+\]|[A-Za-z0-9._-]+)"
+_PLACE = re.compile(rf"{_HOST}(?::(\d{{1,5}}))?")
 _POSTGRES = re.compile(r"[a-z+]+://([^@/\s]*@)?(\[[0-9a-fA-F:.]+\]|[^:@/?\s]*)(:\d{1,5})?(/[^@?\s]*)?(\?\S*)?")
 _NOT_ENCODED = re.compile(r"%(?![0-9a-fA-F]{2})|%00")
+
+
+def is_place(given: str) -> bool:
+    """Whether it is host:port, or a host."""
+    found = _PLACE.fullmatch(given.strip())
+    return found is not None and int(found[1] or 1) in range(1, 65_536)
 
 
 class Settings(BaseSettings):
@@ -124,14 +131,14 @@ class Settings(BaseSettings):
     @field_validator("kafka_bootstrap_servers")
     @classmethod
     def _are_hosts(cls, servers: str) -> str:
-        if not all(_PLACE.fullmatch(one.strip()) for one in servers.split(",")):
+        if not all(map(is_place, servers.split(","))):
             raise ValueError("it is host:port, several with commas, without a protocol before it")
         return servers
 
     @field_validator("triton_url")
     @classmethod
     def _is_grpc(cls, url: str) -> str:
-        if url.startswith(("http://", "https://", "grpc://", "grpcs://")):
+        if not is_place(url):
             raise ValueError("it is host:port of Triton's gRPC, without a protocol before it")
         return url
 
@@ -145,7 +152,7 @@ class Settings(BaseSettings):
         if not _POSTGRES.fullmatch(given) or _NOT_ENCODED.search(given):
             raise ValueError(
                 "it is postgresql://USER:PASSWORD@HOST:PORT/DATABASE; percent-encode the password's characters:"
-                " @ is %40, / is %2F, % is %25"
+                " @ is %40, / is %2F, % is %25; of several hosts the query has the list: ?host=a,b&port=5432,5432"
             )
         return url
 

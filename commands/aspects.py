@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import unicodedata
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
@@ -15,12 +14,13 @@ from rich.table import Table
 from rich.text import Text
 
 from commands.context import FAILED, WRONG, console, errors, fail, print_json
+from report.render import clean
 
 if TYPE_CHECKING:
     from sentiment.judge import JudgedText
     from sentiment.summary import AspectSummary, Judged
 
-__all__ = ["aspects", "printable"]
+__all__ = ["aspects"]
 
 COLOURS = {"positive": "green", "negative": "red", "neutral": "yellow", "unsure": "dim"}
 SIGNS = {"positive": "+", "negative": "-", "neutral": "0", "unsure": "?"}
@@ -145,13 +145,8 @@ def _judged(
         yield judges.judge(text, line=line, min_confidence=least, min_probability=abstain, known=words)
 
 
-def printable(text: str, keep: str = "") -> str:
-    """The text for a terminal: a control or format character becomes a space, one for one, so that spans still fit."""
-    return "".join(c if c in keep or not unicodedata.category(c).startswith("C") else " " for c in text)
-
-
 def _show_text(one: JudgedText) -> None:
-    shown = Text(printable(one.text, keep="\n"))
+    shown = Text(clean(one.text, keep="\n"))
     for a in one.aspects:
         shown.stylize(f"bold {COLOURS[a.polarity]}", a.start, a.end)
     console.print(shown, soft_wrap=True)
@@ -164,7 +159,7 @@ def _show_text(one: JudgedText) -> None:
         style = COLOURS[a.polarity]
         table.add_row(
             SIGNS[a.polarity],
-            Text(printable(a.aspect), style),
+            Text(clean(a.aspect), style),
             a.aspect_id,
             Text(a.polarity, style),
             f"{best:.2f}",
@@ -188,7 +183,7 @@ def _show_report(report: list[AspectSummary], judged: list[JudgedText]) -> None:
     console.print(table)
     for one in report:
         for label, quote in one.quotes.items():
-            console.print(Text(f"{one.aspect} {SIGNS[label]} “{printable(quote)}”", COLOURS[label]), soft_wrap=True)
+            console.print(Text(f"{one.aspect} {SIGNS[label]} “{clean(quote)}”", COLOURS[label]), soft_wrap=True)
     console.print(f"{len(judged)} texts, {empty} without an aspect, {refused} refused", style="dim")
 
 

@@ -26,6 +26,7 @@ from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from errors import AccessRefused, Transient
+from report.render import clean
 from settings import Settings, load
 from store.engine import create
 from workers.access import check_access, postgres_refuses
@@ -51,6 +52,7 @@ __all__ = [
     "require_kafka",
     "settings",
     "tell_error",
+    "transaction",
 ]
 
 T = TypeVar("T")
@@ -137,6 +139,16 @@ def connect(url: str) -> psycopg.Connection[DictRow]:
 
 def in_transaction(using: Settings, work: Callable[[AsyncConnection], Awaitable[T]]) -> T:
     """Run one transaction of store's async functions. Errors of Postgres end the command, but not IntegrityError."""
+    try:
+        return transaction(using, work)
+    except IntegrityError:
+        raise
+    except DBAPIError as err:
+        fail(*explained(err.orig))
+
+
+def transaction(using: Settings, work: Callable[[AsyncConnection], Awaitable[T]]) -> T:
+    """The same; raises SQLAlchemy's errors."""
 
     async def run() -> T:
         engine = create(using.postgres_url.get_secret_value(), application_name="earful-cli", pool_size=1)
@@ -146,12 +158,7 @@ def in_transaction(using: Settings, work: Callable[[AsyncConnection], Awaitable[
         finally:
             await engine.dispose()
 
-    try:
-        return asyncio.run(run())
-    except IntegrityError:
-        raise
-    except DBAPIError as err:
-        fail(*explained(err.orig))
+    return asyncio.run(run())
 
 
 def explained(err: BaseException | None) -> tuple[str, int]:
@@ -209,7 +216,7 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]], whole: st
     for name in columns:
         table.add_column(escape(name), overflow="fold", no_wrap=name == whole)
     for row in rows:
-        table.add_row(*map(escape, row))
+        table.add_row(*(escape(clean(cell, keep="\n") if console.is_terminal else cell) for cell in row))
     if not console.is_terminal:
         table.width = console.measure(table, options=console.options.update(max_width=1_000_000)).maximum
     console.print(table, crop=False)

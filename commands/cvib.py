@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from commands.aspects import printable
 from commands.context import FAILED, WRONG, console, errors, fail, print_json, settings
 from commands.torch_needed import need_torch
+from report.render import clean
 from settings import PROJECT
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ def predict(
         if as_json:
             typer.echo(json.dumps(row))
         elif isinstance(answer, list):
-            words = printable(text[start:end]) if start is not None else ""
+            words = clean(text[start:end]) if start is not None else ""
             typer.echo(f"{number:>6}  {row['polarity']:<8}  {max(answer):.2f}  {words}")
         else:
             errors.print(f"{file.name}, line {number}: {answer}", highlight=False, markup=False, soft_wrap=True)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping, Sequence
 
 from kafka import KafkaConsumer, TopicPartition
 from kafka.errors import KafkaError
+from sqlalchemy.exc import DBAPIError
 
-from commands.context import in_transaction
+from commands.context import transaction
 from errors import Transient
 from settings import Settings
 from store import ledger, runs
@@ -17,9 +19,11 @@ from workers.access import check_access
 
 __all__ = ["lag"]
 
+ANSWER_MS = 10_000
+
 
 def lag(using: Settings) -> dict[str, int]:
-    """By stage, in the run that it works for. Raises EarfulError where Kafka does not say."""
+    """By stage, in the run that it works for. Raises EarfulError where Kafka or Postgres does not say."""
     topics = Topics(using.topic_prefix)
     read = {
         "segmenter": topics.calls_audio,
@@ -29,24 +33,36 @@ def lag(using: Settings) -> dict[str, int]:
     }
     asyncio.run(check_access(using))
     ids = asyncio.run(kafka.topic_ids(using, list(read.values())))
-    current = using.run or in_transaction(using, runs.current)
+    try:
+        current = using.run or transaction(using, runs.current)
+        rows = transaction(using, ledger.rows)
+    except DBAPIError as err:
+        raise Transient("Postgres does not tell how far the stages are") from err
     done = {
-        (row.key.stage, row.key.partition): row.next_offset
-        for row in in_transaction(using, ledger.rows)
+        (row.key.topic, row.key.partition): row.next_offset
+        for row in rows
         if row.key.topic_id == ids.get(row.key.topic)
         and row.key.run_id == (runs.CUT_RUN if row.key.stage == "segmenter" else current)
     }
     try:
-        consumer = KafkaConsumer(**kafka.aio_options(using))
-        try:
-            return {stage: left(consumer, topic, stage, done) for stage, topic in read.items()}
-        finally:
-            consumer.close()
+        left = left_of(using, list(read.values()), done)
     except KafkaError as err:
         raise Transient(f"Kafka does not tell its offsets ({type(err).__name__})") from err
+    return {stage: left[topic] for stage, topic in read.items()}
 
 
-def left(consumer: KafkaConsumer, topic: str, stage: str, done: dict[tuple[str, int], int]) -> int:
-    places = [TopicPartition(topic, partition) for partition in consumer.partitions_for_topic(topic) or ()]
-    starts, ends = consumer.beginning_offsets(places), consumer.end_offsets(places)
-    return sum(max(0, ends[one] - max(starts[one], done.get((stage, one.partition), 0))) for one in places)
+def left_of(using: Settings, topics: Sequence[str], done: Mapping[tuple[str, int], int]) -> dict[str, int]:
+    """By topic. Raises KafkaError after ANSWER_MS at most for each of three questions."""
+    consumer = KafkaConsumer(**kafka.aio_options(using), bootstrap_timeout_ms=ANSWER_MS)
+    try:
+        places = [
+            TopicPartition(topic, number) for topic in topics for number in consumer.partitions_for_topic(topic) or ()
+        ]
+        starts = consumer.beginning_offsets(places, timeout_ms=ANSWER_MS)
+        ends = consumer.end_offsets(places, timeout_ms=ANSWER_MS)
+    finally:
+        consumer.close()
+    left = dict.fromkeys(topics, 0)
+    for one in places:
+        left[one.topic] += max(0, ends[one] - max(starts[one], done.get((one.topic, one.partition), 0)))
+    return left

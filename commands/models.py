@@ -95,7 +95,7 @@ def transcribe(
             if len(results) > 1 and result["lines"]:
                 typer.echo(f"{result['file']}:")
             for line in result["lines"]:
-                typer.echo(f"{line['start_ms'] / 1000:8.2f}  {line['role']:<9} {line['text']}")
+                typer.echo(f"{line['start_ms'] / 1000:8.2f}  {line['role']:<9} {line['text'] or '[cut off]'}")
             if not result["lines"]:
                 errors.print(f"{result['file']}: no words were recognised", markup=False, highlight=False)
 

@@ -13,7 +13,7 @@ Line = Mapping[str, Any]  # start_ms, end_ms, role, text
 def srt(lines: Sequence[Line]) -> str:
     """SubRip: numbered blocks, `role: text` where the role is known."""
     blocks = []
-    for number, line in enumerate(lines, start=1):
+    for number, line in enumerate(filter(_has_text, lines), start=1):
         named = "" if line["role"] == "unknown" else f"{line['role']}: "
         blocks.append(
             f"{number}\n{_time(line['start_ms'], ',')} --> {_time(line['end_ms'], ',')}\n{named}{_flat(line['text'])}\n"
@@ -24,11 +24,16 @@ def srt(lines: Sequence[Line]) -> str:
 def vtt(lines: Sequence[Line]) -> str:
     """WebVTT: the role is the voice of a cue."""
     blocks = ["WEBVTT\n"]
-    for line in lines:
+    for line in filter(_has_text, lines):
         text = _escaped(_flat(line["text"]))
         voiced = text if line["role"] == "unknown" else f"<v {_escaped(line['role'])}>{text}"
         blocks.append(f"{_time(line['start_ms'], '.')} --> {_time(line['end_ms'], '.')}\n{voiced}\n")
     return "\n".join(blocks)
+
+
+def _has_text(line: Line) -> bool:
+    """Not so where an answer was cut off before it."""
+    return bool(line["text"])
 
 
 def _time(ms: int, point: str) -> str:

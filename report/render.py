@@ -62,9 +62,17 @@ def render(report: Report, *, aspects: int = DEFAULT_ASPECTS) -> RenderableType:
     return Group(*parts)
 
 
-def clean(text: str) -> str:
-    """Without control characters and marks that reverse the writing, which could forge what a terminal shows."""
-    return "".join(" " if unicodedata.category(one) in {"Cc", "Cf", "Zl", "Zp"} else one for one in text)
+def clean(text: str, *, keep: str = "") -> str:
+    """Without control characters and marks that reverse the writing, which could forge what a terminal shows.
+
+    A space stands for each, so that spans still fit.
+    """
+    return "".join(one if one in keep or not _forges(one) else " " for one in text)
+
+
+def _forges(character: str) -> bool:
+    category = unicodedata.category(character)
+    return category.startswith("C") or category in {"Zl", "Zp"}
 
 
 def clock(ms: int) -> str:

@@ -103,7 +103,7 @@ def train(
     rates = [float(group["lr"]) for group in optimizer.param_groups]
     nets = {"net": net, "best": best_net}
     same = {
-        "epochs": epochs, "seed": seed, "lr": lr, "examples": digest(examples), "dev": digest(dev),
+        "epochs": epochs, "seed": seed, "lr": lr, "select": select, "examples": digest(examples), "dev": digest(dev),
         "encoder": fingerprint(net.encoder), "precision": precision(device), **(identity or {}),
     }  # fmt: skip
     best, step, spent, log = -1.0, 0, 0.0, list[dict[str, object]]()

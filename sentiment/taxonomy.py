@@ -92,7 +92,7 @@ food.menu: wine list, selection, catalogue, catalog
 """
 
 
-#: Words that mean something else than many of their singular.
+#: Plurals that mean something else than their singular: `windows` is software, a `window` is not.
 _NO_PLURALS = frozenset({"windows", "charges", "calls"})
 
 

@@ -100,7 +100,7 @@ def down(home: Path) -> bool:
 def status(home: Path) -> dict[str, Any]:
     """status.json as the supervisor wrote it, or {"state": "stopped"}; "dead" if it was killed."""
     home = home.resolve()
-    found = _read(home / "status.json")
+    found = _read(home / "status.json", "state", "supervisor")
     if found is None:
         error = None
         if (home / "status.json").is_file():
@@ -115,7 +115,9 @@ def endpoints(home: Path) -> dict[str, str]:
     """Where the running stack is; see Stack.endpoints. Raises StackError if none runs in this home."""
     found = _read(home / "endpoints.json")
     if found is None:
-        raise StackError(f"no stack is running in {home}; start it with `earful up`")
+        if _supervisor(home) is None:
+            raise StackError(f"no stack is running in {home}; start it with `earful up`")
+        raise StackError(f"{home / 'endpoints.json'} is empty or damaged; `earful down` and `earful up` write it anew")
     return {str(key): str(value) for key, value in found.items()}
 
 
@@ -141,24 +143,23 @@ def _spawn(home: Path) -> psutil.Process:
 
 def _supervisor(home: Path) -> psutil.Process | None:
     """The supervisor of this home, if it lives: the recorded id counts only with its recorded start time."""
-    found = _read(home / "status.json")
+    found = _read(home / "status.json", "state", "supervisor")
     if found is None:
         return None
     try:
         process = psutil.Process(found["supervisor"]["pid"])
         alive = process.status() != psutil.STATUS_ZOMBIE
-        same = (
-            abs(process.create_time() - found["supervisor"]["started"]) < 2
-        )  # psutil reckons it from the time of boot, which drifts
+        # psutil reckons it from the time of boot, which drifts.
+        same = abs(process.create_time() - found["supervisor"]["started"]) < 2
     except psutil.NoSuchProcess:
         return None
     return process if alive and same else None
 
 
-def _read(path: Path) -> dict[str, Any] | None:
-    """None where there is none; an empty or damaged one, as a lost machine leaves it, counts as none."""
+def _read(path: Path, *fields: str) -> dict[str, Any] | None:
+    """None where there is none with these fields; an empty or damaged one, as a lost machine leaves it, counts as none."""
     try:
         found = json.loads(path.read_text())
     except (FileNotFoundError, NotADirectoryError, ValueError):
         return None
-    return found if isinstance(found, dict) else None
+    return found if isinstance(found, dict) and found.keys() >= set(fields) else None

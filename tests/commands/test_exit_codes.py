@@ -64,6 +64,7 @@ def test_wrong_arguments_are_2(arguments: tuple[str, ...]) -> None:
             )
             for servers in (
                 "host:abc",
+                "host:70000",
                 "http://host:9092",
                 "PLAINTEXT://host:9092",
                 "host:9092,",

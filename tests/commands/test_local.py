@@ -61,7 +61,7 @@ def test_an_error_is_shown_as_it_is(tmp_path: Path) -> None:
     assert earful("status", env=env).out.splitlines()[0] == f"failed in {tmp_path}: no [/x/y]"
 
 
-@pytest.mark.parametrize("content", ["", "{", "[]"])
+@pytest.mark.parametrize("content", ["", "{", "[]", "{}"])
 def test_a_damaged_file_counts_as_none_and_is_said(tmp_path: Path, content: str) -> None:
     env = home(tmp_path)
     (tmp_path / "endpoints.json").write_text(content)

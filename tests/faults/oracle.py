@@ -157,12 +157,15 @@ def _published(p: Pipeline, manifest: Manifest, out: Findings, ids_rise: bool) -
     insights = p.records(p.topics.insights)
     told = [dict(record.headers)["ce_id"].decode() for record in insights]
     out.compare("insight", expected, Counter(told), at_least_once=True)
+    transcribed = p.records(p.topics.calls_transcribed)
+    ids = Counter(dict(record.headers)["ce_id"].decode() for record in transcribed)
+    out.compare("transcribed call", Counter(f"{one}/transcribed/{p.run_id}" for one in state), ids, at_least_once=True)
     letters = {str(one) for (one,) in p.rows("SELECT dead_letter_id FROM ingest.dead_letters")}
     buried = [record for topic in p.topics.consumed for record in p.records(p.topics.dlt(topic))]
     sent = {dict(record.headers)["earful-dead-letter-id"].decode() for record in buried}
     out.missing += [f"published letter {one}" for one in letters - sent]
     out.extra += [f"published letter {one}" for one in sent - letters]
-    relayed = [*p.records(p.topics.calls_transcribed), *insights, *buried]
+    relayed = [*transcribed, *insights, *buried]
     out.wrong += [f"{_at(one)} has no outbox_id" for one in relayed if "outbox_id" not in dict(one.headers)]
     if ids_rise:
         out.wrong += falling(relayed)
