@@ -31,7 +31,8 @@ def test_the_running_pipeline_is_measured(run: Run, pipeline: Pipeline, tmp_path
 
 
 def test_nothing_is_sent_where_no_answer_could_be_read(run: Run, pipeline: Pipeline, tmp_path: Path) -> None:
-    (tmp_path / "short.json").write_text('{"utterances": []}')
+    truth = {"utterances": [{"channel": 0, "start_ms": 0, "end_ms": 90, "text": "yes"}]}
+    (tmp_path / "short.json").write_text(json.dumps(truth))
     soundfile.write(tmp_path / "short.flac", np.zeros((800, 2), dtype=np.int16), 8_000)
     ends = pipeline.ends(pipeline.topics.calls_audio)
     done = run("eval", "asr", ".", EARFUL_POSTGRES_URL="postgresql://nobody@127.0.0.1:1/none")
