@@ -12,8 +12,10 @@ from rich.markup import escape
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from commands.context import (
+    FAILED,
     UNAVAILABLE,
     WRONG,
+    Failed,
     console,
     errors,
     fail,
@@ -94,17 +96,35 @@ def show_letter(dead_letter_id: UUID, as_json: AsJson = False) -> None:
 
 
 @deadletters.command("replay")
-def replay_letter(dead_letter_id: UUID) -> None:
-    """Produce the record to its topic again, once; after its cause was mended.
+def replay_letters(
+    dead_letter_ids: Annotated[list[UUID], typer.Argument(help="As `list` shows them", show_default=False)],
+) -> None:
+    """Produce records to their topics again, each once; after their cause was mended.
+
+    One that cannot be replayed holds up no other, and makes the exit code 1. Where Kafka or Postgres does not answer, it
+    ends at once.
 
     Example: earful deadletters replay 2f0c1c5e-4a53-5a3f-8c1e-1f6a2b8f9d10
     """
     using = settings()
+    refused = False
+    for dead_letter_id in dead_letter_ids:
+        try:
+            replay(using, dead_letter_id)
+        except Failed as err:
+            if err.exit_code != FAILED:
+                raise
+            refused = True
+    if refused:
+        raise Failed(FAILED)
+
+
+def replay(using: Settings, dead_letter_id: UUID) -> None:
     one = get(using, dead_letter_id)
     if one.replayed_at is not None:
-        fail(f"it was replayed at {one.replayed_at.isoformat()}; a dead letter is replayed once")
+        fail(f"{dead_letter_id} was replayed at {one.replayed_at.isoformat()}; a dead letter is replayed once")
     if not one.payload:
-        fail("its payload was erased: there is nothing to replay")
+        fail(f"the payload of {dead_letter_id} was erased: there is nothing to replay")
     letter = one.letter
     refuse_in_vain(using, letter)
     require_kafka(using, letter.topic)
@@ -120,8 +140,8 @@ def replay_letter(dead_letter_id: UUID) -> None:
 
     place = in_transaction(using, again)
     if place is None:
-        fail("somebody else has just replayed it")
-    console.print(f"produced to {letter.topic}/{place[0]} at offset {place[1]}")
+        fail(f"somebody else has just replayed {dead_letter_id}")
+    typer.echo(f"{dead_letter_id}: produced to {letter.topic}/{place[0]} at offset {place[1]}")
 
 
 def refuse_in_vain(using: Settings, letter: DeadLetter) -> None:

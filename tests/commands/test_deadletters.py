@@ -6,6 +6,7 @@ import os
 import signal
 from dataclasses import replace
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from kafka import KafkaProducer
@@ -83,6 +84,15 @@ def test_a_record_is_replayed_once(run: Run, pipeline: Pipeline) -> None:
     new = Place(topic=place.topic, partition=shown["replayed_partition"], offset=shown["replayed_offset"])
     assert pipeline.verdict("reviewer", new) == ("result", None)
     assert pipeline.ends(place.topic)[new.partition] == new.offset + 1
+
+
+def test_one_that_cannot_be_replayed_holds_up_no_other(run: Run, pipeline: Pipeline) -> None:
+    places = pipeline.produce([poison(pipeline, f"several-{number}") for number in range(2)])
+    first, second = (letter_at(run, pipeline, "reviewer", place)["dead_letter_id"] for place in places)
+    done = run("deadletters", "replay", first, str(uuid4()), first, second)
+    assert done.code == 1
+    assert [line.split(":")[0] for line in done.out.splitlines()] == [first, second]
+    assert ["no dead letter" in line or "is replayed once" in line for line in done.err.splitlines()] == [True, True]
 
 
 def test_a_replayed_review_never_overrides_a_newer_one(run: Run, pipeline: Pipeline) -> None:
