@@ -56,7 +56,7 @@ class Settings(BaseSettings):
     kafka_ssl_cafile: FilePath | None = Field(None, description="PEM file of Kafka's authority; else the system's")
     # As many as stream.topics leaves room for; a test holds them together.
     topic_prefix: str = Field(
-        "", pattern=r"^[A-Za-z0-9._-]{0,225}$", description="Stands before every topic and group, such as `acme.`"
+        "", pattern=r"^[A-Za-z0-9._-]{0,225}$", description="Prefix of every topic and group, such as `acme.`"
     )
     partitions: int = Field(6, ge=1, description="Partitions of a topic that `earful topics create` makes")
     replication_factor: int = Field(1, ge=1, description="Copies of a topic that `earful topics create` makes")

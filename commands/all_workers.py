@@ -29,9 +29,8 @@ def run_all(using: Settings) -> int:
         subprocess.Popen(
             [sys.executable, "-m", "cli", "worker", stage],
             env=environment_of(using, number),
-            preexec_fn=partial(
-                end_with, os.getpid(), TEMPFAIL
-            ),  # this process has one thread, which lives as long as it does
+            # This process has one thread, which lives as long as it does.
+            preexec_fn=partial(end_with, os.getpid(), TEMPFAIL),
         )
         for number, stage in enumerate(STAGES)
     ]

@@ -32,9 +32,8 @@ LONGEST_SECONDS = 30.0
 
 Pcm = NDArray[np.int16]
 Recording = tuple[Pcm, int]  # int16 [frames, channels] and its rate
-Line = dict[
-    str, Any
-]  # channel, role, start_ms, end_ms, text, finish_reason, tokens, mean_logprob, and the engine's own
+#: channel, role, start_ms, end_ms, text, finish_reason, tokens, mean_logprob, and the engine's own.
+Line = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,4 +1,4 @@
-"""The whole state of a training in one safetensors file: written once per epoch, and a killed run goes on as if unhurt.
+"""The whole state of a training in one safetensors file: written once per epoch, and a killed run resumes where it stopped.
 
 One file, moved into place when complete, so a kill while it is written leaves the epoch before it.
 """

@@ -14,9 +14,8 @@ def self_contrast(a: Tensor, b: Tensor, *, tau: float, labels: Tensor | None = N
 
     labels [batch]: pairs of the same label are not repelled. symmetric: the mean of both directions.
     """
-    with torch.autocast(
-        a.device.type, enabled=False
-    ):  # in bfloat16 a cosine near 1 has steps of 1/256, before it is divided
+    # In bfloat16 a cosine near 1 has steps of 1/256, before it is divided.
+    with torch.autocast(a.device.type, enabled=False):
         similarity = F.normalize(a.float(), dim=-1) @ F.normalize(b.float(), dim=-1).T / tau
     if labels is not None:
         same = labels[:, None] == labels[None, :]

@@ -61,9 +61,8 @@ def _draws(seed: int, draws: int, seeds: int, sizes: tuple[int, ...]) -> tuple[F
     """Weights of the seeds [draws, seeds]; per set, how often each group is drawn [draws, groups]. Kept: tables ask often."""
     rng = np.random.default_rng(seed)
     by_seed = rng.multinomial(seeds, [1 / seeds] * seeds, size=draws) / seeds
-    if (
-        seeds > 1
-    ):  # few drawn from few vary too little, by (n - 1) / n: Davison and Hinkley, Bootstrap Methods, 1997, 2.3
+    # The variance of a mean of n that are drawn from n is (n - 1) / n of the unbiased one.
+    if seeds > 1:
         by_seed = 1 / seeds + (by_seed - 1 / seeds) * np.sqrt(seeds / (seeds - 1))
     return by_seed, [rng.multinomial(n, [1 / n] * n, size=draws).astype(np.int16) for n in sizes]
 

@@ -14,9 +14,8 @@ __all__ = ["ChannelCorrelation", "identical_channels"]
 _FORMAT = struct.Struct("<BIqqqqq?")
 _LOUD = 200  # of 32768, -44 dBFS: what counts as sound, above line noise
 _ALIKE = 0.98  # two speakers with cross-talk stay below 0.9; one recording encoded twice is above 0.99
-_LEVELS = (
-    16  # 12 dB, as energy: what is fainter than that is the other channel's cross-talk, while one speaker is silent
-)
+#: 12 dB, as energy: what is fainter than that is the other channel's cross-talk, while one speaker is silent.
+_LEVELS = 16
 
 
 @dataclass(slots=True, kw_only=True)

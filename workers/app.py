@@ -27,7 +27,7 @@ __all__ = ["Left", "ended", "log_ends", "make_app"]
 #: topic"), and tries again when it sees the topic. So it looks again after this, and not after aiokafka's five minutes.
 METADATA_SECONDS = 10
 
-#: So many times what is worked on may be in hand, within the bound on bytes: then it is of all partitions.
+#: Records in hand, as a multiple of one batch, within the bound on bytes: enough that every partition has some.
 AHEAD = 8
 
 

@@ -21,7 +21,7 @@ __all__ = ["Asking"]
 
 
 class Asking:
-    """Asks over one client; what a model is, is read once."""
+    """Asks over one client; each model's configuration is read once."""
 
     def __init__(self, client: triton.InferenceServerClient) -> None:
         self._client = client

@@ -29,7 +29,7 @@ class Mention:
 class Found:
     """The mentions of one text; `made` covers both models, its infer_ms the two round trips.
 
-    `foreign`: the models do not know its language, so that no mention says nothing about its feelings.
+    `foreign`: the models do not know its language: finding no aspect means nothing.
     """
 
     mentions: Sequence[Mention]

@@ -13,6 +13,7 @@ from store.dead_letters import DeadLetter, dead_letter_id
 from store.ledger import LedgerKey
 from store.outbox import OutboxMessage
 from stream.ids import trace_id
+from stream.limits import MAX_ID_BYTES
 from stream.records import Record
 from stream.topics import Topics
 
@@ -22,19 +23,18 @@ __all__ = ["dead_letter", "for_topic"]
 LARGEST_RECORD = 1_048_588 - 188
 #: Lengths around a header's name and value.
 HEADER_FRAME = 10
-#: Ids have at most so many bytes; of a longer key so much is kept where the record would not fit otherwise.
-KEY_BYTES = 200
-#: Ids have at most 200 bytes; an index of Postgres takes 2,700.
-LONGEST_SUBJECT = 200
+#: Of a key that is longer than any id so much is kept where the record would not fit otherwise.
+KEY_BYTES = MAX_ID_BYTES
+#: Characters; an index of Postgres takes 2,700 bytes.
+LONGEST_SUBJECT = MAX_ID_BYTES
 ERRORS = "__connect.errors."
 
 
 def subject_of(record: Record) -> str | None:
     """What the record is about: its utterance, else the call or review that its key names."""
     name = dict(record.headers).get("utterance_id") or record.key
-    return (
-        name.decode(errors="replace").replace("\0", "\ufffd")[:LONGEST_SUBJECT] if name else None
-    )  # as Postgres takes it
+    # As Postgres takes it.
+    return name.decode(errors="replace").replace("\0", "\ufffd")[:LONGEST_SUBJECT] if name else None
 
 
 def dead_letter(key: LedgerKey, record: Record, error: Permanent) -> DeadLetter:

@@ -15,7 +15,7 @@ __all__ = ["TooManyDeadLetters", "check_limit"]
 
 
 class TooManyDeadLetters(EarfulError):
-    """More records in a row can never succeed than one believes: leave; so does whoever starts next, until somebody looked."""
+    """Too many dead letters in a row: stop, and stay stopped until a person has looked."""
 
 
 async def check_limit(

@@ -85,9 +85,8 @@ class TranscriberStage(Stateless):
                 utterances=len(closed.utterance_ids),
                 trace_id=trace_id(record),
             )
-            if not await calls.close_run(
-                connection, row, closed.utterance_ids
-            ):  # the first call.closed wins; a repeat changes nothing
+            # The first call.closed wins; a repeat changes nothing.
+            if not await calls.close_run(connection, row, closed.utterance_ids):
                 work.verdicts[record.offset] = ("duplicate", None)
                 continue
             work.verdicts[record.offset] = ("control", None)
