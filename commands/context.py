@@ -21,6 +21,7 @@ import typer
 from psycopg.rows import DictRow, dict_row
 from rich.console import Console
 from rich.markup import escape
+from rich.progress import track
 from rich.table import Table
 from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -53,6 +54,7 @@ __all__ = [
     "settings",
     "tell_error",
     "transaction",
+    "watched",
 ]
 
 T = TypeVar("T")
@@ -190,6 +192,11 @@ def require_kafka(using: Settings, *topics: str) -> None:
             asyncio.run(topic_ids(using, list(topics)))
         except (AccessRefused, Transient) as err:
             fail(str(err))
+
+
+def watched(items: Sequence[T], what: str) -> Iterable[T]:
+    """The items, with a bar that moves as they are taken; in a pipe without."""
+    return track(items, what, console=errors, transient=True, disable=not errors.is_terminal)
 
 
 def print_json(value: Any) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from commands.context import errors, fail
+from commands.context import errors, fail, watched
 from commands.engines import Options
 from commands.recognition import Line, Pcm, Recording, Said, lines_of
 from speech.contract import SpeechAnswer, SpeechRequest, Task
@@ -52,7 +52,7 @@ class Phi4:
                 max_tokens=self._options.max_tokens,
             )
             handles.append(self._speech.submit(request))
-        return [None if handle is None else self._said(handle.result()) for handle in handles]
+        return [None if one is None else self._said(one.result()) for one in watched(handles, "recognizing")]
 
     def wholes(self, recordings: Sequence[Recording], roles: Sequence[str]) -> list[Said]:
         """One channel is asked about as it sounds. Two are transcribed first, so that it stays known who said what; so is what

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from commands.context import watched
 from speech.contract import FinishReason, UnsupportedTask
 from speech.pieces import Piece, cut_pieces, distinct_channels
 from speech.segment import Segmenter
@@ -65,7 +66,7 @@ class Whisper:
 
     def answers(self, pieces: Sequence[Piece]) -> list[Said | None]:
         """See Engine."""
-        return [self._answer(piece) for piece in pieces]
+        return [self._answer(piece) for piece in watched(pieces, "recognizing")]
 
     def wholes(self, recordings: Sequence[Recording], roles: Sequence[str]) -> list[Said]:
         """See Engine."""
