@@ -6,6 +6,8 @@ import asyncio
 import itertools
 import time
 from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
@@ -34,8 +36,7 @@ class Away:
 async def test_the_relay_sees_the_outbox_grow_while_it_waits_for_kafka(engine: AsyncEngine) -> None:
     producer = Away()
     relay = Relay(engine, producer, limit=3)  # type: ignore[arg-type]
-    running = asyncio.create_task(relay.run())
-    try:
+    async with relaying(relay):
         await put(engine, 1)
         await asyncio.wait_for(producer.asked.wait(), 20)
         await relay.check_room()
@@ -44,6 +45,14 @@ async def test_the_relay_sees_the_outbox_grow_while_it_waits_for_kafka(engine: A
         while not (full := await is_full(relay)) and time.monotonic() < deadline:
             await asyncio.sleep(0.05)
         assert full, "six messages wait where three may, and nobody pauses"
+
+
+@asynccontextmanager
+async def relaying(relay: Relay) -> AsyncIterator[None]:
+    """It runs meanwhile, and has not ended by itself."""
+    running = asyncio.create_task(relay.run())
+    try:
+        yield
     finally:
         running.cancel()
         with pytest.raises(asyncio.CancelledError):
@@ -94,15 +103,10 @@ async def test_a_message_that_fails_is_not_overtaken_by_a_newer_one_of_its_key(
         messages = [OutboxMessage(topic="t", key=key, headers=[], value=value) for key, value in names]
         await outbox.put(connection, messages)
     relay = Relay(engine, producer, limit=9)  # type: ignore[arg-type]
-    running = asyncio.create_task(relay.run())
-    try:
+    async with relaying(relay):
         async with asyncio.timeout(20):
             while len(producer.taken) < 6:
                 await asyncio.sleep(0.05)
-    finally:
-        running.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await running
     assert [value for key, value in producer.taken if key == b"k"] == [b"k0", b"k1", b"k2"]
     assert sorted(producer.taken) == sorted(names)  # what went well is not sent again
     for name in (b"j", b"k"):
@@ -123,15 +127,10 @@ async def test_what_is_not_deleted_is_published_again_ever_more_rarely(
 
     monkeypatch.setattr(outbox, "delete", refuse)
     await put(engine, 1)
-    running = asyncio.create_task(Relay(engine, Refusing(b""), limit=9).run())  # type: ignore[arg-type]
-    try:
+    async with relaying(Relay(engine, Refusing(b""), limit=9)):  # type: ignore[arg-type]
         async with asyncio.timeout(20):
             while len(tried) < 4:
                 await asyncio.sleep(0.05)
-    finally:
-        running.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await running
     gaps = [after - before for before, after in itertools.pairwise(tried)]
     assert all(gap >= least for gap, least in zip(gaps, (0.2, 0.4, 0.8), strict=True)), gaps
 
@@ -147,18 +146,13 @@ async def test_a_topic_that_refuses_holds_up_no_other(
     producer = Refusing(b"")
     await put(engine, 5, topic=topic)
     await put(engine, 4)
-    running = asyncio.create_task(Relay(engine, producer, limit=99).run())  # type: ignore[arg-type]
-    try:
+    async with relaying(Relay(engine, producer, limit=99)):  # type: ignore[arg-type]
         async with asyncio.timeout(20):
             while len(producer.taken) < 4:
                 await asyncio.sleep(0.05)
             async with engine.connect() as connection:
                 while await outbox.depth(connection) > 5:
                     await asyncio.sleep(0.05)
-    finally:
-        running.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await running
     async with engine.connect() as connection:
         assert await outbox.depth(connection) == 5
     assert topic == "refused" or producer.handed_over[topic] == 1, "it may still arrive"
@@ -177,15 +171,10 @@ async def test_who_does_not_relay_keeps_one_connection(engine: AsyncEngine) -> N
         sa.event.listen(engine.sync_engine, "connect", lambda connection, _: made.append(connection))
         sa.event.listen(engine.sync_engine, "before_cursor_execute", seen)
         relay = Relay(engine, Away(), limit=3)  # type: ignore[arg-type]
-        running = asyncio.create_task(relay.run())
-        try:
+        async with relaying(relay):
             async with asyncio.timeout(30):
                 while len(asked) < 4:
                     await asyncio.sleep(0.05)
-        finally:
-            running.cancel()
-            with pytest.raises(asyncio.CancelledError):
-                await running
     assert len(made) <= 2, "the relay's, and one that measures"
 
 
