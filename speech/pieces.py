@@ -34,7 +34,10 @@ def distinct_channels(samples: NDArray[np.int16], rate: int) -> NDArray[np.int16
 
 def cut_channels(samples: NDArray[np.int16], rate: int, segmenter: Segmenter) -> list[list[Cut]]:
     """Cut int16 [frames, channels] into utterances, per distinct channel."""
-    heard = distinct_channels(samples, rate)
+    return _cut(distinct_channels(samples, rate), rate, segmenter)
+
+
+def _cut(heard: NDArray[np.int16], rate: int, segmenter: Segmenter) -> list[list[Cut]]:
     columns = [np.ascontiguousarray(heard[:, k]) for k in range(heard.shape[1])]
     states = [ChannelState(rate=rate) for _ in columns]
     inputs = [ChannelInput(state=state, samples=column) for state, column in zip(states, columns, strict=True)]
@@ -45,8 +48,11 @@ def cut_channels(samples: NDArray[np.int16], rate: int, segmenter: Segmenter) ->
 
 
 def cut_pieces(samples: NDArray[np.int16], rate: int, segmenter: Segmenter) -> list[Piece]:
-    """The utterances of int16 [frames, channels] with their sound, in order of time, then channel."""
-    cuts = cut_channels(samples, rate, segmenter)
+    """The utterances of int16 [frames, channels] with their sound, in order of time, then channel.
+
+    `samples` as `distinct_channels` leaves them.
+    """
+    cuts = _cut(samples, rate, segmenter)
     found = [
         Piece(
             channel=channel,
