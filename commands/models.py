@@ -29,8 +29,8 @@ Weights = Annotated[
     Path | None,
     typer.Option(
         file_okay=False,
-        envvar="PHI4_WEIGHTS",
-        help="phi4: the checkpoint's folder, see `earful phi4 fetch`; or hub:NAME@REVISION",
+        help="whisper: a CTranslate2 folder or a name on the hub, default tiny.en;"
+        " phi4: a checkpoint's folder or hub:NAME@REVISION, default PHI4_WEIGHTS",
     ),
 ]
 Lora = Annotated[

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -61,8 +62,15 @@ class Engine(Protocol):
 class Whisper:
     """Whisper on every core, one piece after the other."""
 
-    def __init__(self) -> None:
-        self._recognizer = Recognizer(threads=os.cpu_count() or 1)
+    def __init__(self, weights: Path, *, language: str | None = None, max_tokens: int | None = None) -> None:
+        self._recognizer = Recognizer(str(weights), threads=os.cpu_count() or 1)
+        self._language = language
+        self._max_tokens = max_tokens
+
+    @property
+    def languages(self) -> list[str]:
+        """What these weights know, ISO 639-1."""
+        return sorted(self._recognizer.capabilities.languages)
 
     def answers(self, pieces: Sequence[Piece]) -> list[Said | None]:
         """See Engine."""
@@ -76,7 +84,7 @@ class Whisper:
         audio = resample(piece.audio, piece.rate)
         if len(audio) < DecodeOptions().min_seconds * RATE:
             return None
-        said = self._recognizer.transcribe(audio)
+        said = self._recognizer.transcribe(audio, language=self._language, max_tokens=self._max_tokens)
         return Said(
             text=said.text, finish_reason=said.finish_reason, tokens=said.tokens_out, mean_logprob=said.mean_logprob
         )

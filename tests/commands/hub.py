@@ -61,7 +61,7 @@ def serving(hub: Hub) -> Iterator[Hub]:
             if hub.refuses is not None:
                 self.answer(hub.refuses, b"", {})
                 return
-            if path in (f"/api/models/{hub.repository}/revision/{rev}" for rev in ("refs/pr/70", COMMIT)):
+            if path in (f"/api/models/{hub.repository}/revision/{rev}" for rev in ("main", "refs/pr/70", COMMIT)):
                 self.answer(200, json.dumps(hub.info()).encode(), {"Content-Type": "application/json"})
                 return
             name = path.removeprefix(f"/{hub.repository}/resolve/{COMMIT}/")

