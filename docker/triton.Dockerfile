@@ -5,6 +5,8 @@ FROM nvcr.io/nvidia/tritonserver:25.08-py3 AS base
 WORKDIR /opt/earful
 # model.py finds speech/ and sentiment/ here
 ENV EARFUL_HOME=/opt/earful
+# As in stack/triton.py: what is heard must not hang on the number of cores
+ENV OPENBLAS_NUM_THREADS=1
 ENV PIP_BREAK_SYSTEM_PACKAGES=1 PIP_IGNORE_INSTALLED=1 PIP_NO_CACHE_DIR=1
 
 # The packages come before our own files: they change less often.

@@ -295,6 +295,15 @@ def test_the_image_for_cpus_has_every_model_but_phi4() -> None:
     assert "COPY model_repo model_repo" in stages["gpu"]
 
 
+def test_what_is_heard_does_not_hang_on_the_number_of_cores(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OPENBLAS_NUM_THREADS", raising=False)
+    native = Triton(tmp_path, Ports(tmp_path), [MODELS])._env()
+    contained = re.findall(
+        r"^ENV OPENBLAS_NUM_THREADS=(\d+)$", (ROOT / "docker" / "triton.Dockerfile").read_text(), re.MULTILINE
+    )
+    assert [native["OPENBLAS_NUM_THREADS"]] == contained == ["1"]
+
+
 def test_the_image_holds_all_that_the_command_needs(tmp_path: Path) -> None:
     """Only what the Dockerfile copies, and without the packages that only the embedded stack has."""
     text = (ROOT / "docker" / "earful.Dockerfile").read_text()
