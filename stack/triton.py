@@ -161,7 +161,7 @@ class Triton(OfOneChild):
             libraries.append(env["LD_LIBRARY_PATH"])
         python = environment_of(self._folders(), _PROJECT, self._environment)
         return {
-            # numpy's BLAS splits Whisper's features by cores, and a word that is cut off is then heard otherwise; its threads spin, too.
+            # numpy's BLAS splits Whisper's features by cores, and a word that is cut off is heard otherwise; its threads spin, too.
             "OPENBLAS_NUM_THREADS": "1",
             **env,
             # The stub takes the first python3 on PATH for its prefix, and so for its packages.
