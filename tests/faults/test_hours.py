@@ -24,9 +24,11 @@ from tests.workers.pipeline import STAGES
 from tests.workers.worker import Worker
 
 SEED = 14
-#: Reviews a second that two cores carry beside the servers with ease; ten times as many they do not.
-RATE = 40
+#: Reviews that tell what a worker does of a backlog, and the part of it that arrives before there are ten times as many.
+BACKLOG, STEADY_PART = 20_000, 0.2
 STEADY_SECONDS, BURST_SECONDS = 300, 300
+#: Records a second of the soak: about a third of what two cores carry.
+RATE = 40
 SOAK_SECONDS, DEATH_EVERY_SECONDS, SAMPLE_SECONDS = 7_200, 180, 60
 #: Of the soak's records each fourth is one of so many calls that go on at a time: 5 s of audio a second in two channels.
 TALKERS, CALL_MS = 5, 20_000
@@ -68,39 +70,49 @@ def middle(samples: list[Sample], name: str) -> float:
     return median(getattr(one, name) for one in samples)
 
 
+def capacity(stack: Stack) -> float:
+    """Reviews a second of a backlog, with nobody sending beside it. By another worker: a backlog leaves its mark in memory."""
+    with Chaos(stack, partitions=2) as p:
+        p.start(["reviewer"])
+        p.send(reviews(p, 0, BACKLOG))
+        began, left = time.monotonic(), p.lag("reviewer")
+        p.wait_until_settled(300)
+        return left / (time.monotonic() - began)
+
+
 @pytest.mark.slow
 @pytest.mark.proof(13)
-@pytest.mark.timeout(2_400)
+@pytest.mark.timeout(3_000)
 def test_ten_times_the_arrival_rate(stack: Stack, figures: Figures) -> None:
-    """Memory stays within 1.2 times of what it was, nobody is expelled, and the lag drains."""
+    """Twice of what can be done arrives. Memory stays within 1.2 times of what it was, nobody is expelled, and the lag drains."""
+    able = capacity(stack)
+    rate = round(STEADY_PART * able)
     with Chaos(stack, partitions=2) as p:
         p.expects_deaths = False
         p.start(["reviewer"])
         steady = most = 0
-        for _ in arrivals(p, RATE, STEADY_SECONDS):
+        for _ in arrivals(p, rate, STEADY_SECONDS):
             steady = max(steady, Sample.of(p.workers[0]).memory)
         epochs = p.one("SELECT sum(epoch) FROM ingest.ledger WHERE stage = 'reviewer'")
-        done = p.acknowledged(["reviewer"])
-        for _ in arrivals(p, 10 * RATE, BURST_SECONDS):
+        for _ in arrivals(p, 10 * rate, BURST_SECONDS):
             most = max(most, Sample.of(p.workers[0]).memory)
-        # Both while there is more to do than can be done: with the load's senders beside it, and without.
-        worked = sum(p.acknowledged(["reviewer"]).values()) - sum(done.values())
         began, lag = time.monotonic(), p.lag("reviewer")
         p.wait_until_settled(900)
-        drained = lag / max(1.0, time.monotonic() - began)
+        drained = lag / (time.monotonic() - began)
         p.verify(
             figures,
-            f"{RATE} reviews/s, then {10 * RATE}/s for {BURST_SECONDS} s, {len(p.manifest.entries)} in all",
+            f"{rate} reviews/s for {STEADY_SECONDS} s, then {10 * rate}/s for {BURST_SECONDS} s, {len(p.manifest.entries)} in all",
             "ten times the arrival rate",
             lag_seconds=900,
             memory_over_steady=round(most / steady, 2),
             largest_lag=lag,
-            worked_per_second=round(worked / BURST_SECONDS),
+            backlog_per_second=round(able),
             drained_per_second=round(drained),
         )
+        assert lag > 10 * able, "no more came than could be done, so nothing is shown"
         assert p.one("SELECT sum(epoch) FROM ingest.ledger WHERE stage = 'reviewer'") == epochs, "a rebalance"
         assert most <= 1.2 * steady
-        assert drained >= 0.8 * worked / BURST_SECONDS or lag < 10 * RATE
+        assert drained >= 0.8 * able
 
 
 class Talk:
