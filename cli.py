@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
+from importlib.metadata import version as version_of
+from typing import Annotated
 
 import typer
 
@@ -16,7 +18,7 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_show_locals=False,  # locals could hold what somebody said
-    help="Calls and reviews from Kafka, through Triton's models, to SQL.",
+    help="Calls and reviews from Kafka, through Triton's models, to SQL.\n\nExample: earful demo",
 )
 app.command()(local.up)
 app.command()(local.down)
@@ -37,6 +39,21 @@ app.command()(admin.worker)
 app.add_typer(admin.topics, name="topics")
 app.command()(admin.migrate)
 app.add_typer(admin.runs, name="runs")
+
+
+def tell_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"earful {version_of('earful')}")
+        raise typer.Exit
+
+
+@app.callback()
+def earful(
+    version: Annotated[
+        bool, typer.Option("--version", callback=tell_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    """What stands before the command's name."""
 
 
 def main() -> None:

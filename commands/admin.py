@@ -44,9 +44,13 @@ __all__ = ["create_topics", "migrate", "open_run", "runs", "topics", "worker"]
 PAD_PORTION = 10_000
 
 topics = typer.Typer(
-    no_args_is_help=True, help="Kafka's topics: create them, or check that they are as they should be."
+    no_args_is_help=True,
+    help="Kafka's topics: create them, or check that they are as they should be.\n\nExample: earful topics check",
 )
-runs = typer.Typer(no_args_is_help=True, help="Runs: what results are made with, and which run analysts see.")
+runs = typer.Typer(
+    no_args_is_help=True,
+    help="Runs: what results are made with, and which run analysts see.\n\nExample: earful runs list",
+)
 
 
 def worker(

@@ -22,7 +22,9 @@ if TYPE_CHECKING:
 __all__ = ["cvib"]
 
 cvib = typer.Typer(
-    no_args_is_help=True, help="Aspect sentiment: predict, and train, measure and use a model of your own."
+    no_args_is_help=True,
+    help="Aspect sentiment: predict, and train, measure and use a model of your own."
+    "\n\nExample: earful cvib predict reviews.jsonl",
 )
 
 #: Fewer teach nothing that the selection set could tell from chance; docs/own-aspects.md asks for 500.

@@ -38,7 +38,8 @@ from workers.replay import replay_headers
 __all__ = ["deadletters"]
 
 deadletters = typer.Typer(
-    no_args_is_help=True, help="Records that can never succeed: list, show, or send them once more."
+    no_args_is_help=True,
+    help="Records that can never succeed: list, show, or send them once more.\n\nExample: earful deadletters list",
 )
 AsJson = Annotated[bool, typer.Option("--json", help="For programs")]
 #: The letter's row is locked meanwhile.

@@ -15,7 +15,9 @@ from settings import Settings
 __all__ = ["explain"]
 
 explain = typer.Typer(
-    no_args_is_help=True, help="State, runs, dead letters, offsets, and what a call or review waits for."
+    no_args_is_help=True,
+    help="State, runs, dead letters, offsets, and what a call or review waits for."
+    "\n\nExample: earful explain call card-fee",
 )
 
 AsJson = Annotated[bool, typer.Option("--json", help="For programs")]

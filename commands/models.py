@@ -23,7 +23,10 @@ from stream.producers import DeliveryError
 
 __all__ = ["evaluate", "transcribe"]
 
-evaluate = typer.Typer(no_args_is_help=True, help="Measure the models against a ground truth.")
+evaluate = typer.Typer(
+    no_args_is_help=True,
+    help="Measure the models against a ground truth.\n\nExample: earful eval asr samples/calls",
+)
 AsJson = Annotated[bool, typer.Option("--json", help="For programs")]
 Weights = Annotated[
     Path | None,

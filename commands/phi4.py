@@ -17,7 +17,10 @@ from speech.phi4.hub import FetchError, HubAway
 
 __all__ = ["phi4"]
 
-phi4 = typer.Typer(no_args_is_help=True, help="Phi-4-Multimodal's weights: get them, check them, try them.")
+phi4 = typer.Typer(
+    no_args_is_help=True,
+    help="Phi-4-Multimodal's weights: get them, check them, try them.\n\nExample: earful phi4 check weights/phi4",
+)
 Folder = Annotated[Path, typer.Argument(file_okay=False, help="The checkpoint's folder")]
 Present = Annotated[Path, typer.Argument(exists=True, file_okay=False, help="The checkpoint's folder")]
 

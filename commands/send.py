@@ -34,7 +34,7 @@ TIMES = [
 MOST_PROBLEMS = 100
 AsJson = Annotated[bool, typer.Option("--json", help="For programs")]
 
-send = typer.Typer(no_args_is_help=True, help="Send calls or reviews to Kafka.")
+send = typer.Typer(no_args_is_help=True, help="Send calls or reviews to Kafka.\n\nExample: earful send call call.mp3")
 
 
 @send.command("call")

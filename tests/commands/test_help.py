@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Iterator
+from importlib.metadata import version
 
 import click
 import pytest
@@ -17,16 +18,15 @@ Path = tuple[str, ...]
 
 
 def commands(group: click.Command, path: Path = ()) -> Iterator[tuple[Path, click.Command]]:
-    """Every command that does something, with the words that call it."""
-    inner = getattr(group, "commands", None)
-    if inner is None:
-        yield path, group
-        return
-    for name, command in inner.items():
+    """Every command and every group of commands, with the words that call it."""
+    yield path, group
+    for name, command in getattr(group, "commands", {}).items():
         yield from commands(command, (*path, name))
 
 
-ALL = dict(commands(typer.main.get_command(app)))
+EVERY = dict(commands(typer.main.get_command(app)))
+#: Those that do something.
+ALL = {path: command for path, command in EVERY.items() if not hasattr(command, "commands")}
 
 
 def test_the_commands_of_the_contract_are_there() -> None:
@@ -39,18 +39,24 @@ def test_the_commands_of_the_contract_are_there() -> None:
     assert wanted <= {" ".join(path) for path in ALL}
 
 
-@pytest.mark.parametrize("path", ALL, ids=" ".join)
+@pytest.mark.parametrize("path", EVERY, ids=lambda path: " ".join(("earful", *path)))
 def test_help_has_an_example(path: Path) -> None:
-    command = ALL[path]
+    """Of a group, it is a call of one of its commands."""
     shown = earful(*path, "--help")
     assert shown.code == 0
     assert "Example:" in shown.out
-    [example] = re.findall(r"Example: (.+)", command.help or "")
+    [example] = re.findall(r"Example: (.+)", EVERY[path].help or "")
     calls = [shlex.split(part) for part in re.split(r"&&|\|", example)]
     mine = [words[words.index("earful") + 1 :] for words in calls if "earful" in words]
-    [arguments] = [words[len(path) :] for words in mine if tuple(words[: len(path)]) == path]
+    [called] = [words for words in mine if tuple(words[: len(path)]) == path]
+    [command] = [found for at, found in ALL.items() if tuple(called[: len(at)]) == at]
     known = {option for parameter in command.params for option in parameter.opts}
-    assert {word for word in arguments if word.startswith("-")} <= known
+    assert {word for word in called if word.startswith("-")} <= known
+
+
+def test_the_version_is_the_packages() -> None:
+    done = earful("--version")
+    assert (done.code, done.out, done.err) == (0, f"earful {version('earful')}\n", "")
 
 
 @pytest.mark.parametrize("path", ALL, ids=" ".join)
