@@ -14,6 +14,11 @@ from tests.faults.chaos import Chaos
 from tests.faults.load import Load
 from tests.faults.oracle import Findings, examine, falling
 
+#: One more call, of which Kafka knows nothing.
+ANOTHER = (
+    'INSERT INTO ingest.{0} SELECT (jsonb_populate_record(one, \'{{"call_id": "call-9"}}\')).* FROM ingest.{0} one'
+    " WHERE call_id = 'call-1'"
+)
 SOME = Load(seed=3, reviews=20, calls=2, poison=0.1)
 
 
@@ -62,9 +67,15 @@ def test_nothing_is_wrong_with_what_was_not_touched(done: Chaos) -> None:
         ("UPDATE ingest.verdicts SET last_offset = last_offset + 99 WHERE (ledger_id, first_offset) IN"
          " (SELECT ledger_id, max(first_offset) FROM ingest.verdicts GROUP BY 1)", "extra", "verdict "),
         ("DELETE FROM ingest.call_runs WHERE call_id = 'call-1'", "missing", "call call-1"),
+        ("DELETE FROM ingest.call_runs WHERE call_id = 'call-1'", "extra", "transcribed call call-1/"),
+        (f"{ANOTHER.format('calls')}; {ANOTHER.format('call_runs')}", "missing", "transcribed call call-9/"),
+        (f"{ANOTHER.format('calls')}; {ANOTHER.format('call_runs')}", "missing", "insight call/call-9/"),
         ("UPDATE ingest.call_runs SET state = 'transcribed'", "wrong", "call-0 is transcribed"),
         ("DELETE FROM ingest.utterances WHERE call_id = 'call-0'", "missing", "utterance call-0/"),
         ("DELETE FROM ingest.dead_letters", "missing", "dead letter "),
+        ("DELETE FROM ingest.dead_letters", "extra", "published letter "),
+        ("DELETE FROM pii.dead_letter_payloads; UPDATE ingest.dead_letters SET dead_letter_id = gen_random_uuid()",
+         "missing", "published letter "),
         ("UPDATE pii.dead_letter_payloads SET value = 'x'", "extra", "dead letter "),
         (
             "INSERT INTO ingest.segmenter_state SELECT topic_id, partition, call_id, '' FROM ingest.calls",
