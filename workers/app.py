@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import tempfile
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +42,7 @@ def make_app(
     seek: Seek,
     take: Callable[[Sequence[Any], int], Awaitable[None]],
     revoked: Callable[[], Awaitable[None]],
+    unneeded: Callable[[], None],
 ) -> WatermarkApp:
     """`take` gets each batch of a partition's events and the generation they are for; it may not raise: faust would go on."""
     batch = {
@@ -80,6 +81,11 @@ def make_app(
     @app.on_partitions_revoked.connect
     async def on_revoked(*_: Any, **__: Any) -> None:
         await revoked()
+
+    @app.on_partitions_assigned.connect
+    async def on_assigned(_: Any, assigned: Collection[TP], **__: Any) -> None:
+        if not assigned:
+            unneeded()
 
     topic = app.topic(stage.topic, key_type=bytes, value_type=bytes, key_serializer="raw", value_serializer="raw")
 

@@ -25,7 +25,10 @@ BATCH_SECONDS = Histogram("earful_batch_seconds", "Seconds from taking a batch t
 INFERENCES = Counter("earful_inferences", "Requests answered by Triton", ["model", "outcome"])
 INFERENCE_SECONDS = Histogram("earful_inference_seconds", "Seconds a request to Triton took", ["model"])
 LAG = Gauge("earful_lag_records", "Records between the ledger's watermark and the end of the log", ["stage"])
-READY = Gauge("earful_ready", "1 when partitions are assigned, 0 while the worker waits for something at its start")
+READY = Gauge(
+    "earful_ready",
+    "1 once Kafka has said which partitions are the worker's, be it none; 0 while it waits for something at its start",
+)
 OPEN_CALLS = Gauge("earful_open_calls", "Calls that are open in the partitions of this segmenter")
 OPEN_CALLS_BYTES = Gauge("earful_open_calls_bytes", "What of them is in memory, bytes")
 OUTBOX_DEPTH = Gauge("earful_outbox_rows", "Outbox rows that wait for the broker")

@@ -100,6 +100,11 @@ class Ownership:
             self.partitions, self.ready = owned, True
         return {partition: one.position.next_offset for partition, one in owned.items()}
 
+    def stand_by(self) -> None:
+        """Kafka has no partition for this worker: others have them all, and it takes over when one of them leaves."""
+        self._drop()
+        self.ready = True
+
     async def release(self) -> None:
         """Kafka takes the partitions from a worker that lives, or it stops cleanly: the records in hand are not suspect.
 

@@ -275,7 +275,14 @@ class Worker:
             except Exception as err:  # noqa: BLE001 - faust would acknowledge it and go on: leave instead
                 await self._leave("batch.failed", err)
 
-        return make_app(stage, self._settings, seek=seek, take=take, revoked=lambda: self._release(ownership))
+        return make_app(
+            stage,
+            self._settings,
+            seek=seek,
+            take=take,
+            revoked=lambda: self._release(ownership),
+            unneeded=ownership.stand_by,
+        )
 
     async def _leave(self, event: str, error: Exception) -> NoReturn:
         """End the process, and keep the caller from going on meanwhile."""

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
-from urllib.error import HTTPError
+from urllib.error import HTTPError, URLError
 from urllib.request import urlopen
 
 import pytest
@@ -110,20 +110,37 @@ def test_a_worker_waits_for_a_run_of_the_models_that_are_served(pipeline: Pipeli
     port = pipeline.port("health")
     worker = pipeline.worker("reviewer", health_port=port)
     pipeline.wait(lambda: f"run {older} was opened for cvib" in worker.log.read_text(), "it says what it waits for")
-    assert (status(port, "live"), status(port, "ready")) == (
-        200,
-        503,
-    )  # who waits is well, and a restart would not help
+    # Who waits is well, and a restart would not help.
+    assert (status(port, "live"), status(port, "ready")) == (200, 503)
+    assert b"earful_ready 0.0\n" in ask(port, "metrics")
     [place] = pipeline.produce(messages(pipeline.topics, [review("a-review")]))
     fitting = pipeline.open_run(spec)
     pipeline.wait(lambda: pipeline.rows("SELECT run_id FROM ingest.reviews"), "the review")
     assert pipeline.rows("SELECT run_id, source_offset FROM ingest.reviews") == [(fitting, place.offset)]
     assert (status(port, "live"), status(port, "ready")) == (200, 200)
+    assert b"earful_ready 1.0\n" in ask(port, "metrics")
+
+
+def test_a_worker_that_stands_by_is_ready(pipeline: Pipeline) -> None:
+    """Two workers and one partition: the second waits for the first to leave, and that is no fault."""
+    ports = [pipeline.port(f"health_{number}") for number in range(2)]
+    for number, port in enumerate(ports):
+        pipeline.worker("reviewer", number, health_port=port)
+    pipeline.wait(lambda: all(status(port, "ready") == 200 for port in ports), "both are ready")
+    assert [b"earful_ready 1.0\n" in ask(port, "metrics") for port in ports] == [True, True]
+
+
+def ask(port: int, what: str) -> bytes:
+    with urlopen(f"http://127.0.0.1:{port}/{what}", timeout=10) as answer:
+        return bytes(answer.read())
 
 
 def status(port: int, what: str) -> int:
+    """The answer's status; 0 while nobody listens."""
     try:
-        with urlopen(f"http://127.0.0.1:{port}/{what}", timeout=10) as answer:
-            return int(answer.status)
+        ask(port, what)
     except HTTPError as err:
         return err.code
+    except URLError:
+        return 0
+    return 200
