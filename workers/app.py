@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import tempfile
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -83,8 +83,8 @@ def make_app(
         await revoked()
 
     @app.on_partitions_assigned.connect
-    async def on_assigned(_: Any, assigned: Collection[TP], **__: Any) -> None:
-        if not assigned:
+    async def on_assigned(*_: Any, **__: Any) -> None:
+        if app.unassigned:
             unneeded()
 
     topic = app.topic(stage.topic, key_type=bytes, value_type=bytes, key_serializer="raw", value_serializer="raw")
