@@ -18,7 +18,7 @@ from commands.context import UNAVAILABLE, WRONG, connect, errors, fail, print_js
 from commands.speakers import Roles, read_roles
 from settings import Settings, load
 from stream.events import Review, Topics
-from stream.files import UnreadableAudio
+from stream.files import AudioFile, UnreadableAudio
 from stream.producers import CallProducer, DeliveryError, ReviewProducer, SentCall
 from stream.review_files import ReviewFileError, check_reviews, read_reviews
 from workers import kafka
@@ -30,8 +30,6 @@ TIMES = [
     "%Y-%m-%d",
     *(f"%Y-%m-%d{between}%H:%M:%S{rest}" for between in "T " for rest in ("", "%z", ".%f", ".%f%z")),
 ]
-#: check_reviews looks no further.
-MOST_PROBLEMS = 100
 AsJson = Annotated[bool, typer.Option("--json", help="For programs")]
 
 send = typer.Typer(no_args_is_help=True, help="Send calls or reviews to Kafka.\n\nExample: earful send call call.mp3")
@@ -72,7 +70,8 @@ def send_call(
             Progress(console=errors, transient=True) as progress,
         ):
             for one, file in zip(ids, files, strict=True):
-                task = progress.add_task(escape(file.name), total=None)
+                with AudioFile(file) as opened:
+                    task = progress.add_task(escape(file.name), total=opened.duration_ms)
                 sent = producer.send_recording(
                     file,
                     call_id=one,
@@ -133,16 +132,18 @@ def send_reviews(
     if not file.stat().st_size:
         fail(f"{file.name} is empty; nothing was sent")
     try:
-        problems = check_reviews(file)
+        found = check_reviews(file)
     except ReviewFileError as err:
         fail(str(err), WRONG)
     except OSError as err:
         fail(str(err))
-    for problem in problems:
+    for problem in found.problems:
         errors.print(str(problem), highlight=False, markup=False, soft_wrap=True)
-    if problems:
-        more = " or more" if len(problems) == MOST_PROBLEMS else ""
-        fail(f"{file.name}: {len(problems)}{more} wrong; nothing was sent")
+    if found.problems:
+        more = "" if found.whole else " or more"
+        fail(f"{file.name}: {len(found.problems)}{more} wrong; nothing was sent")
+    if not found.events:
+        fail(f"{file.name} holds no review; nothing was sent")
     using = settings()
     require_kafka(using, Topics(using.topic_prefix).reviews_submitted)
     sent = deleted = 0
@@ -154,12 +155,12 @@ def send_reviews(
             Progress(
                 TextColumn("{task.description}"),
                 BarColumn(),
-                TextColumn("{task.completed} sent"),  # how many there are would take reading the file once more
+                TextColumn("{task.completed} of {task.total} sent"),
                 console=errors,
                 transient=True,
             ) as progress,
         ):
-            task = progress.add_task(escape(file.name), total=None)
+            task = progress.add_task(escape(file.name), total=found.events)
             for event in read_reviews(file):
                 if isinstance(event, Review):
                     producer.send(event)
@@ -170,8 +171,6 @@ def send_reviews(
                 progress.advance(task)
     except DeliveryError as err:
         fail(with_notes(str(err), err), UNAVAILABLE)
-    if not sent and not deleted:
-        fail(f"{file.name} holds no review; nothing was sent")
     if as_json:
         print_json({"reviews": sent, "deletions": deleted})
     else:

@@ -27,6 +27,8 @@ class UnreadableAudio(ValueError):
 class AudioFile:
     """An audio file opened for reading; `rate` in Hz and `channels` are those of the samples that `blocks` yields.
 
+    `duration_ms` is what the file says or FFmpeg makes of its size: not exact, and None where neither tells.
+
     A rate that calls cannot have (stream.limits.RATES) is resampled to the next higher, above 48,000 Hz to 48,000;
     everything else stays as it is.
     """
@@ -50,6 +52,8 @@ class AudioFile:
             raise UnreadableAudio(f"{self.path.name} has {self.channels} channels; a call has 1 or 2")
         found = self._stream.codec_context.sample_rate
         self.rate = next((rate for rate in RATES if rate >= found), MAX_RATE)
+        found_us = self._container.duration
+        self.duration_ms = None if found_us is None else found_us // 1000
 
     def blocks(self) -> Iterator[Pcm]:
         """The samples in order, int16 [frames, channels], in blocks of whatever size the file has. Once only."""

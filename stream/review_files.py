@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from pydantic import ValidationError
 from stream.limits import MAX_REVIEW_CHARS
 from stream.reviews import Review, ReviewDeleted, review_from
 
-__all__ = ["ReviewFileError", "check_reviews", "read_reviews"]
+__all__ = ["Checked", "ReviewFileError", "check_reviews", "read_reviews"]
 
 # A review of 20,000 characters takes at most 240 kB of JSON (each as an escaped pair, 12 bytes).
 _MAX_LINE = 12 * MAX_REVIEW_CHARS + 100_000
@@ -37,6 +38,15 @@ class ReviewFileError(ValueError):
         return f"{self.path.name}, line {self.line}: {self.problem}"
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Checked:
+    """What `check_reviews` found; `events` (reviews, edits, deletions) of the whole file, or up to the last problem."""
+
+    events: int
+    problems: list[ReviewFileError]
+    whole: bool
+
+
 def read_reviews(path: Path | str) -> Iterator[Review | ReviewDeleted]:
     """The reviews of a file in order. Raises ReviewFileError at the first wrong line, or OSError."""
     for item in _events(Path(path)):
@@ -45,15 +55,17 @@ def read_reviews(path: Path | str) -> Iterator[Review | ReviewDeleted]:
         yield item
 
 
-def check_reviews(path: Path | str) -> list[ReviewFileError]:
-    """Every wrong line of a file, 100 at most; empty if all is well."""
-    problems = []
+def check_reviews(path: Path | str) -> Checked:
+    """Every wrong line of a file, 100 at most; none if all is well. Raises ReviewFileError for another kind of file, or OSError."""
+    events, problems = 0, []
     for item in _events(Path(path)):
-        if isinstance(item, ReviewFileError):
-            problems.append(item)
-            if len(problems) == _MAX_PROBLEMS:
-                break
-    return problems
+        if not isinstance(item, ReviewFileError):
+            events += 1
+            continue
+        problems.append(item)
+        if len(problems) == _MAX_PROBLEMS:
+            return Checked(events=events, problems=problems, whole=False)
+    return Checked(events=events, problems=problems, whole=True)
 
 
 def _events(path: Path) -> Iterator[Review | ReviewDeleted | ReviewFileError]:

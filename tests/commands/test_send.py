@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import sys
+from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
 
@@ -14,6 +15,7 @@ import pytest
 from rich.console import Console
 
 import commands.send  # noqa: F401  # the package has a command of this name, too
+from stream.producers import DeliveryError
 from tests.commands.conftest import Run
 from tests.commands.runner import earful
 from tests.workers.pipeline import Pipeline
@@ -146,31 +148,51 @@ def test_reviews_edits_and_deletions_arrive(run: Run, pipeline: Pipeline, tmp_pa
     pipeline.wait(lambda: pipeline.rows(query) == wanted, "the reviews as they stand at the end")
 
 
-def test_a_terminal_shows_how_many_reviews_are_sent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    class Kept:
-        """A producer whose reviews nobody needs."""
+class Kept:
+    """A producer whose reviews and calls nobody needs; it breaks off halfway through a call of six seconds."""
 
-        def __init__(self, servers: str, **options: object) -> None:
-            self.sent: list[object] = []
+    def __init__(self, servers: str, **options: object) -> None:
+        pass
 
-        def __enter__(self) -> Kept:
-            return self
+    def __enter__(self) -> Kept:
+        return self
 
-        def __exit__(self, *_: object) -> None:
-            pass
+    def __exit__(self, *_: object) -> None:
+        pass
 
-        def send(self, event: object) -> None:
-            self.sent.append(event)
+    def send(self, event: object) -> None:
+        pass
 
-    terminal = Console(file=io.StringIO(), force_terminal=True, width=100)
-    monkeypatch.setattr(send_module, "errors", terminal)
+    def send_recording(self, file: Path, *, on_progress: Callable[[int], None], **options: object) -> None:
+        on_progress(3_000)
+        raise DeliveryError("calls.audio.v1", "halfway", "test")
+
+
+@pytest.fixture
+def terminal(monkeypatch: pytest.MonkeyPatch) -> io.StringIO:
+    """What `earful send` shows in a terminal, without Kafka."""
+    shown = io.StringIO()
+    monkeypatch.setattr(send_module, "errors", Console(file=shown, force_terminal=True, width=100))
     monkeypatch.setattr(send_module, "ReviewProducer", Kept)
+    monkeypatch.setattr(send_module, "CallProducer", Kept)
     monkeypatch.setattr(send_module, "require_kafka", lambda *_: None)
+    return shown
+
+
+def test_a_terminal_shows_how_much_of_a_call_is_sent(tmp_path: Path, terminal: io.StringIO) -> None:
+    record(tmp_path / "shown.wav", "pcm_s16le")
+    assert earful("send", "call", "shown.wav").code == 3
+    shown = terminal.getvalue()
+    assert "shown.wav" in shown
+    assert " 50%" in shown
+
+
+def test_a_terminal_shows_how_many_reviews_are_sent(tmp_path: Path, terminal: io.StringIO) -> None:
     (tmp_path / "many.jsonl").write_text("".join(line(f"many-{number}") for number in range(7)))
     assert earful("send", "reviews", "many.jsonl").out == "sent 7 reviews and 0 deletions\n"
-    shown = terminal.file.getvalue()  # type: ignore[attr-defined]
+    shown = terminal.getvalue()
     assert "many.jsonl" in shown
-    assert "7 sent" in shown
+    assert "7 of 7 sent" in shown
 
 
 @pytest.mark.parametrize("kind", ["jsonl", "csv"])

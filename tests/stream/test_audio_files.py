@@ -103,6 +103,26 @@ def test_a_playlist_opens_no_other_file(tmp_path: Path) -> None:
         read_file(playlist)
 
 
+@pytest.mark.parametrize("suffix", ["wav", "flac", "mp3", "ogg"])
+def test_a_file_says_how_long_it_is(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"call.{suffix}"
+    soundfile.write(path, tone(3, 8_000, 2), 8_000)
+    with AudioFile(path) as file:
+        assert file.duration_ms == 3_000
+
+
+def test_a_file_that_does_not_say_how_long_it_is_is_read_nevertheless(tmp_path: Path) -> None:
+    """As who streams FLAC to a file writes it: the header's total samples (36 bits from the low half of byte 21) are 0."""
+    path = tmp_path / "call.flac"
+    soundfile.write(path, tone(3, 8_000, 2), 8_000)
+    data = bytearray(path.read_bytes())
+    data[21:26] = bytes([data[21] & 0xF0, 0, 0, 0, 0])
+    path.write_bytes(data)
+    with AudioFile(path) as file:
+        assert file.duration_ms is None
+        assert sum(map(len, file.blocks())) == 24_000
+
+
 def test_blocks_of_a_file_are_small(tmp_path: Path) -> None:
     path = tmp_path / "call.flac"
     soundfile.write(path, tone(60, 8_000, 2), 8_000)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from stream.events import Review, ReviewDeleted
-from stream.review_files import ReviewFileError, check_reviews, read_reviews
+from stream.review_files import Checked, ReviewFileError, check_reviews, read_reviews
 
 GOOD = {"review_id": "r-1", "product": "kettle", "text": "Fast.", "created_at": "2026-05-01T12:00:00Z"}
 
@@ -40,7 +40,7 @@ def test_jsonl_with_edits_deletions_and_unknown_fields(tmp_path: Path) -> None:
     assert (first.rating, first.created_at) == (4.0, datetime(2026, 5, 1, 12, tzinfo=UTC))
     assert (second.text, second.version) == ("Fast, but loud.", 2)
     assert third == ReviewDeleted(review_id="r-1", version=3)
-    assert check_reviews(path) == []
+    assert check_reviews(path) == Checked(events=3, problems=[], whole=True)
 
 
 def test_csv_as_spreadsheets_write_it(tmp_path: Path) -> None:
@@ -88,12 +88,14 @@ def test_a_wrong_line_is_named(tmp_path: Path, line: object, problem: str) -> No
     assert wrong.value.line == 3
     assert str(wrong.value).startswith("reviews.jsonl, line 3: ")
     assert "secret" not in str(wrong.value)
-    assert [found.line for found in check_reviews(path)] == [3]
+    assert [found.line for found in check_reviews(path).problems] == [3]
 
 
 def test_every_wrong_line_is_found_up_to_a_hundred(tmp_path: Path) -> None:
     path = jsonl(tmp_path, *[{**GOOD, "text": ""}, GOOD] * 150)
-    assert [found.line for found in check_reviews(path)] == list(range(1, 201, 2))
+    found = check_reviews(path)
+    assert [problem.line for problem in found.problems] == list(range(1, 201, 2))
+    assert (found.events, found.whole) == (99, False)
 
 
 def test_a_wrong_line_of_csv_is_named_by_where_it_begins(tmp_path: Path) -> None:
@@ -101,7 +103,7 @@ def test_a_wrong_line_of_csv_is_named_by_where_it_begins(tmp_path: Path) -> None
         tmp_path,
         'review_id,product,text,created_at\nr-1,kettle,"two\nlines",2026-05-01\nr-2,kettle,,2026-05-01\nr-3,a,b,c,d\n',
     )
-    assert [(found.line, found.problem.partition(":")[0]) for found in check_reviews(path)] == [
+    assert [(found.line, found.problem.partition(":")[0]) for found in check_reviews(path).problems] == [
         (4, "text"),
         (5, "more cells than columns"),
     ]
@@ -123,7 +125,7 @@ def test_a_file_that_is_no_csv(tmp_path: Path, content: str, problem: str) -> No
 
 def test_an_endless_line_is_not_read_to_its_end(tmp_path: Path) -> None:
     path = jsonl(tmp_path, GOOD, b'"' + b"x" * 2_000_000)
-    assert [found.line for found in check_reviews(path)] == [2]
+    assert [found.line for found in check_reviews(path).problems] == [2]
 
 
 def test_other_files_are_refused(tmp_path: Path) -> None:
