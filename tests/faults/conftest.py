@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -14,6 +11,7 @@ from tests.conftest import make_stack
 from tests.faults.chaos import undisturbed
 from tests.faults.load import Load
 from tests.faults.results import Figures
+from tests.homes import temporary_home
 
 SMALL = Load(seed=7, reviews=200, calls=8)
 
@@ -32,12 +30,8 @@ def small_content(stack: Stack, small: Load) -> list[str]:
 @pytest.fixture
 def own_stack() -> Iterator[Stack]:
     """Servers of a test's own, because it kills them."""
-    home = Path(tempfile.mkdtemp(prefix="earful-test-"))
-    try:
-        with make_stack(home) as stack:
-            yield stack
-    finally:
-        shutil.rmtree(home, ignore_errors=True)
+    with temporary_home() as home, make_stack(home) as stack:
+        yield stack
 
 
 @pytest.fixture

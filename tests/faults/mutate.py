@@ -14,7 +14,6 @@ import re
 import shutil
 import subprocess
 import sys
-import tempfile
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -26,6 +25,7 @@ from settings import PROJECT
 from tests.conftest import BORROWED, make_stack
 from tests.faults.mutants import MUTANTS, OUTCOMES, Mutant
 from tests.faults.tables import write_tables
+from tests.homes import temporary_home
 
 #: For one test, its servers included.
 SECONDS = 900
@@ -99,12 +99,11 @@ def keep(name: str, outcome: dict[str, object]) -> None:
 def main(names: Sequence[str]) -> int:
     chosen = [one for one in MUTANTS if not names or one.name in names]
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    home = Path(tempfile.mkdtemp(prefix="earful-mutants-"))
-    home.chmod(0o755)
-    tree = home / "tree"
-    tree.mkdir()
-    bad = 0
-    try:
+    with temporary_home() as home:
+        home.chmod(0o755)
+        tree = home / "tree"
+        tree.mkdir()
+        bad = 0
         copy_tree(tree)
         with make_stack(home / "stack") as stack, Progress(*columns, console=Console(stderr=True)) as progress:
             task = progress.add_task("the product itself", total=len(chosen) + 1)
@@ -121,8 +120,6 @@ def main(names: Sequence[str]) -> int:
                 keep(one.name, {**outcome, "date": f"{datetime.now(UTC):%Y-%m-%d}"})
                 progress.console.print(f"{one.name}: {outcome['outcome']}  {outcome['why']}", markup=False)
             progress.advance(task)
-    finally:
-        shutil.rmtree(home, ignore_errors=True)
     write_tables()
     return 1 if bad else 0
 

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
@@ -20,6 +17,7 @@ from tests.faults.chaos import Chaos
 from tests.faults.load import Load
 from tests.faults.proxy import FAIR, Proxy, Weather
 from tests.faults.results import Figures
+from tests.homes import temporary_home
 from tests.workers.pipeline import STAGES
 
 SEED = 7
@@ -71,20 +69,19 @@ def wires(servers: Wires) -> Wires:
 @pytest.fixture(scope="module")
 def servers() -> Iterator[Wires]:
     """The broker has a second listener, whose advertised address is the proxy's: workers know no other."""
-    home = Path(tempfile.mkdtemp(prefix="earful-test-"))
-    ports = Ports(home)
-    ports.choose("kafka", "kafka_controller", "kafka_behind", "kafka_proxy", "postgres_proxy", "triton_proxy")
-    plain, behind = f"PLAINTEXT://127.0.0.1:{ports['kafka']}", f"BEHIND://127.0.0.1:{ports['kafka_behind']}"
-    controller = f"CONTROLLER://127.0.0.1:{ports['kafka_controller']}"
-    properties = {
-        "listeners": f"{plain},{behind},{controller}",
-        "advertised.listeners": f"{plain},BEHIND://127.0.0.1:{ports['kafka_proxy']},{controller}",
-        "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,BEHIND:PLAINTEXT,CONTROLLER:PLAINTEXT",
-        "inter.broker.listener.name": "PLAINTEXT",
-    }
-    stack = make_stack(home)
-    stack.kafka = Kafka(stack.home, ports, properties=properties)
-    try:
+    with temporary_home() as home:
+        ports = Ports(home)
+        ports.choose("kafka", "kafka_controller", "kafka_behind", "kafka_proxy", "postgres_proxy", "triton_proxy")
+        plain, behind = f"PLAINTEXT://127.0.0.1:{ports['kafka']}", f"BEHIND://127.0.0.1:{ports['kafka_behind']}"
+        controller = f"CONTROLLER://127.0.0.1:{ports['kafka_controller']}"
+        properties = {
+            "listeners": f"{plain},{behind},{controller}",
+            "advertised.listeners": f"{plain},BEHIND://127.0.0.1:{ports['kafka_proxy']},{controller}",
+            "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,BEHIND:PLAINTEXT,CONTROLLER:PLAINTEXT",
+            "inter.broker.listener.name": "PLAINTEXT",
+        }
+        stack = make_stack(home)
+        stack.kafka = Kafka(stack.home, ports, properties=properties)
         with stack:
             targets = {
                 "kafka": ports["kafka_behind"],
@@ -97,8 +94,6 @@ def servers() -> Iterator[Wires]:
             }
             with proxies["kafka"], proxies["postgres"], proxies["triton"]:
                 yield Wires(stack=stack, proxies=proxies)
-    finally:
-        shutil.rmtree(home, ignore_errors=True)
 
 
 def through(p: Chaos, wires: Wires) -> None:

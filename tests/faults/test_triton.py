@@ -6,13 +6,10 @@ A slow model and a full queue are no illness: for them nobody is restarted.
 from __future__ import annotations
 
 import os
-import shutil
 import signal
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -30,6 +27,7 @@ from tests.faults.chaos import Chaos
 from tests.faults.load import Load
 from tests.faults.results import Figures
 from tests.faults.sending import reviews
+from tests.homes import temporary_home
 
 #: As the issue asks. A start of Triton is part of the second.
 SEEN_SECONDS, RESTARTED_SECONDS = 10.0, 30.0
@@ -42,15 +40,14 @@ QUEUED, QUEUED_SECONDS, CROWD = 60, 30.0, "turtle"
 @pytest.fixture(scope="module")
 def supervised() -> Iterator[Stack]:
     """Servers that a real supervisor watches."""
-    home = Path(tempfile.mkdtemp(prefix="earful-supervised-"))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("FAULTS", str(home / ills.FOLDER))
-        control.up(home, Plan(model_repositories=[str(TEST_MODELS)], prepare=[], workers={}, env={}))
-    try:
-        yield make_stack(home)
-    finally:
-        control.down(home)
-        shutil.rmtree(home, ignore_errors=True)
+    with temporary_home() as home:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("FAULTS", str(home / ills.FOLDER))
+            control.up(home, Plan(model_repositories=[str(TEST_MODELS)], prepare=[], workers={}, env={}))
+        try:
+            yield make_stack(home)
+        finally:
+            control.down(home)
 
 
 class Patient:

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import shutil
-import tempfile
 from collections.abc import Iterator
 from datetime import UTC, date, datetime, timedelta
-from pathlib import Path
 from uuid import NAMESPACE_OID, UUID, uuid5
 
 import psycopg
@@ -16,6 +13,7 @@ import pytest
 from stack.ports import Ports
 from stack.postgres import Postgres
 from store import calls, dead_letters, engine, facts, migrate, reviews, runs
+from tests.homes import temporary_home
 
 START = datetime(2026, 3, 10, 9, 0, tzinfo=UTC)
 TOPIC = uuid5(NAMESPACE_OID, "topic")
@@ -34,15 +32,14 @@ def source(offset: int = 0) -> facts.Source:
 @pytest.fixture(scope="session")
 def empty_url() -> Iterator[str]:
     """URL of a migrated database without rows, whose server lives as long as the session."""
-    home = Path(tempfile.mkdtemp(prefix="earful-report-"))
-    postgres = Postgres(home, Ports(home))
-    try:
-        postgres.start()
-        migrate.upgrade(postgres.url, from_month=date(2026, 1, 1), to_month=date(2026, 12, 1))
-        yield postgres.url
-    finally:
-        postgres.stop()
-        shutil.rmtree(home, ignore_errors=True)
+    with temporary_home() as home:
+        postgres = Postgres(home, Ports(home))
+        try:
+            postgres.start()
+            migrate.upgrade(postgres.url, from_month=date(2026, 1, 1), to_month=date(2026, 12, 1))
+            yield postgres.url
+        finally:
+            postgres.stop()
 
 
 @pytest.fixture(scope="session")

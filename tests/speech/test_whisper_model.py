@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import tempfile
 import threading
 import time
 import urllib.request
@@ -31,6 +30,7 @@ from speech.contract import (
 from speech.whisper import DecodeOptions, Recognizer
 from stack.ports import Ports
 from stack.triton import Triton
+from tests.homes import temporary_home
 from tests.speech.calls import sample_calls
 
 MODEL = Path(__file__).resolve().parents[2] / "model_repo" / "whisper"
@@ -38,15 +38,14 @@ MODEL = Path(__file__).resolve().parents[2] / "model_repo" / "whisper"
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[Triton]:
-    home = Path(tempfile.mkdtemp(prefix="earful-whisper-"))
-    shutil.copytree(MODEL, home / "models" / "whisper", ignore=shutil.ignore_patterns("__pycache__"))
-    server = Triton(home, Ports(home), [home / "models"])
-    try:
-        server.start()  # returns when the canary was answered
-        yield server
-    finally:
-        server.stop()
-        shutil.rmtree(home, ignore_errors=True)
+    with temporary_home() as home:
+        shutil.copytree(MODEL, home / "models" / "whisper", ignore=shutil.ignore_patterns("__pycache__"))
+        server = Triton(home, Ports(home), [home / "models"])
+        try:
+            server.start()  # returns when the canary was answered
+            yield server
+        finally:
+            server.stop()
 
 
 @pytest.fixture(scope="module")

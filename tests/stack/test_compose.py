@@ -9,7 +9,6 @@ import re
 import shutil
 import subprocess
 import sys
-import tempfile
 import time
 import urllib.error
 import urllib.request
@@ -30,6 +29,7 @@ from stack.ports import Ports
 from stack.process import Child
 from stack.stack import Stack
 from stack.triton import Triton
+from tests.homes import temporary_home
 
 ROOT = Path(__file__).parent.parent.parent
 MODELS = ROOT / "tests" / "models"
@@ -242,36 +242,35 @@ class _ComposeTriton(Triton):
 
 @pytest.mark.timeout(180)
 def test_the_triton_container_serves_and_its_health_check_sees_a_dead_model() -> None:
-    home = Path(tempfile.mkdtemp(prefix="earful-supervised-"))
-    ports = Ports(home)
-    ports.choose("triton_http")
-    triton = _ComposeTriton(home, ports, [MODELS])
-    check = [
-        sys.executable,
-        str(ROOT / "docker" / "canaries.py"),
-        str(MODELS),
-        f"http://127.0.0.1:{ports['triton_http']}",
-    ]
-    try:
-        triton.start()
-        assert subprocess.run(check, check=False, timeout=60).returncode == 0
-        stub = next(
-            process
-            for process in psutil.Process(triton.pid).children(recursive=True)
-            if "cvib" in " ".join(process.cmdline())
-        )
-        stub.kill()
-        deadline = time.monotonic() + 30
-        done = None
-        while (done is None or done.returncode == 0) and time.monotonic() < deadline:
-            done = subprocess.run(check, check=False, timeout=60, capture_output=True, text=True)
-        assert done is not None
-        assert done.returncode == 1
-        assert "cvib" in done.stderr
-        assert "aspects" not in done.stderr
-    finally:
-        triton.stop()
-        shutil.rmtree(home)
+    with temporary_home() as home:
+        ports = Ports(home)
+        ports.choose("triton_http")
+        triton = _ComposeTriton(home, ports, [MODELS])
+        check = [
+            sys.executable,
+            str(ROOT / "docker" / "canaries.py"),
+            str(MODELS),
+            f"http://127.0.0.1:{ports['triton_http']}",
+        ]
+        try:
+            triton.start()
+            assert subprocess.run(check, check=False, timeout=60).returncode == 0
+            stub = next(
+                process
+                for process in psutil.Process(triton.pid).children(recursive=True)
+                if "cvib" in " ".join(process.cmdline())
+            )
+            stub.kill()
+            deadline = time.monotonic() + 30
+            done = None
+            while (done is None or done.returncode == 0) and time.monotonic() < deadline:
+                done = subprocess.run(check, check=False, timeout=60, capture_output=True, text=True)
+            assert done is not None
+            assert done.returncode == 1
+            assert "cvib" in done.stderr
+            assert "aspects" not in done.stderr
+        finally:
+            triton.stop()
 
 
 # -- the images ---------------------------------------------------------------------------------------------------

@@ -10,7 +10,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -27,6 +26,7 @@ from stack.process import MARK, StackError, marked
 from stack.stack import Stack
 from stack.supervisor import Supervisor, Worker
 from tests.faults import ills
+from tests.homes import temporary_home
 
 ROOT = str(Path(__file__).parents[2])
 MODELS = Path(__file__).parent.parent / "models"
@@ -83,20 +83,18 @@ def plan(home: Path, **changes: object) -> Plan:
 
 @pytest.fixture(name="home")
 def _home() -> Iterator[Path]:
-    home = Path(tempfile.mkdtemp(prefix="earful-supervised-"))
-    yield home
-    control.down(home)
-    shutil.rmtree(home)
+    with temporary_home() as home:
+        yield home
+        control.down(home)
 
 
 @pytest.fixture(name="running", scope="module")
 def _running() -> Iterator[Path]:
     """A supervised stack for all tests that leave it running."""
-    home = Path(tempfile.mkdtemp(prefix="earful-supervised-"))
-    control.up(home, plan(home))
-    yield home
-    control.down(home)
-    shutil.rmtree(home)
+    with temporary_home() as home:
+        control.up(home, plan(home))
+        yield home
+        control.down(home)
 
 
 def test_up_prepares_then_starts_workers_with_the_endpoints(running: Path) -> None:

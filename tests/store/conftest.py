@@ -6,13 +6,10 @@ A test that commits gets a copy of it (`url`, `engine`); one that does not share
 from __future__ import annotations
 
 import os
-import shutil
 import signal
-import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator
 from datetime import date
 from itertools import count
-from pathlib import Path
 
 import psycopg
 import pytest
@@ -23,6 +20,7 @@ from stack.ports import Ports
 from stack.postgres import Postgres
 from store import engine as engines
 from store import migrate
+from tests.homes import temporary_home
 
 FIRST, LAST = date(2026, 1, 1), date(2026, 12, 1)
 
@@ -30,20 +28,19 @@ FIRST, LAST = date(2026, 1, 1), date(2026, 12, 1)
 @pytest.fixture(scope="session")
 def server() -> Iterator[str]:
     """URL of the server, as its superuser, without a database."""
-    home = Path(tempfile.mkdtemp(prefix="earful-store-"))
-    postgres = Postgres(home, Ports(home))
-    try:
-        postgres.start()
-        url = postgres.url.rpartition("/")[0]
-        with psycopg.connect(f"{url}/postgres", autocommit=True) as admin:
-            admin.execute("ALTER SYSTEM SET fsync = off")  # nothing here outlives the run
-            admin.execute("SELECT pg_reload_conf()")
-        yield url
-    finally:
-        if postgres.pid is not None:
-            os.kill(postgres.pid, signal.SIGQUIT)  # at once: a checkpoint of all the copies would take a minute
-        postgres.stop()
-        shutil.rmtree(home, ignore_errors=True)
+    with temporary_home() as home:
+        postgres = Postgres(home, Ports(home))
+        try:
+            postgres.start()
+            url = postgres.url.rpartition("/")[0]
+            with psycopg.connect(f"{url}/postgres", autocommit=True) as admin:
+                admin.execute("ALTER SYSTEM SET fsync = off")  # nothing here outlives the run
+                admin.execute("SELECT pg_reload_conf()")
+            yield url
+        finally:
+            if postgres.pid is not None:
+                os.kill(postgres.pid, signal.SIGQUIT)  # at once: a checkpoint of all the copies would take a minute
+            postgres.stop()
 
 
 @pytest.fixture(scope="session")

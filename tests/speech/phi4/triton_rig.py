@@ -6,7 +6,6 @@ import asyncio
 import json
 import re
 import shutil
-import tempfile
 import urllib.error
 import urllib.request
 from collections.abc import AsyncIterator, Iterator, Sequence
@@ -22,6 +21,7 @@ from speech.phi4.limits import Limits
 from stack.canary import Canary
 from stack.ports import Ports
 from stack.triton import Triton
+from tests.homes import temporary_home
 
 MODEL = Path(__file__).resolve().parents[3] / "model_repo" / "phi4"
 LIMITS = Limits(
@@ -87,22 +87,21 @@ class HttpTriton(Triton):
 @contextmanager
 def serving(weights: Path, limits: Limits = LIMITS) -> Iterator[HttpTriton]:
     """A server with model_repo/phi4, but for its limits and what makes it stand still."""
-    home = Path(tempfile.mkdtemp(prefix="earful-phi4-server-"))
-    folder = home / "models" / "phi4"
-    shutil.copytree(MODEL, folder, ignore=shutil.ignore_patterns("__pycache__"))
-    config = (folder / "config.pbtxt").read_text()
-    (folder / "config.pbtxt").write_text(config.replace('"{}"', f"'{limits.canonical_json()}'"))
-    with (folder / "1" / "model.py").open("a") as file:
-        file.write(_STANDS_STILL)
-    ports = Ports(home)
-    ports.choose("http")
-    server = HttpTriton(home, ports, [home / "models"], weights)
-    try:
-        server.start()  # returns when the canary was answered
-        yield server
-    finally:
-        server.stop()
-        shutil.rmtree(home, ignore_errors=True)
+    with temporary_home() as home:
+        folder = home / "models" / "phi4"
+        shutil.copytree(MODEL, folder, ignore=shutil.ignore_patterns("__pycache__"))
+        config = (folder / "config.pbtxt").read_text()
+        (folder / "config.pbtxt").write_text(config.replace('"{}"', f"'{limits.canonical_json()}'"))
+        with (folder / "1" / "model.py").open("a") as file:
+            file.write(_STANDS_STILL)
+        ports = Ports(home)
+        ports.choose("http")
+        server = HttpTriton(home, ports, [home / "models"], weights)
+        try:
+            server.start()  # returns when the canary was answered
+            yield server
+        finally:
+            server.stop()
 
 
 class Refused(Exception):
