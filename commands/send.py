@@ -20,7 +20,7 @@ from settings import Settings, load
 from stream.events import Review, Topics
 from stream.files import AudioFile, UnreadableAudio
 from stream.producers import CallProducer, DeliveryError, ReviewProducer, SentCall
-from stream.review_files import ReviewFileError, check_reviews, read_reviews
+from stream.review_files import ReviewFileError, check_reviews, in_one_line, read_reviews
 from workers import kafka
 
 __all__ = ["send"]
@@ -185,6 +185,5 @@ def with_notes(said: str, err: Exception) -> str:
 def reason(err: ValueError) -> str:
     """One line; pydantic's own text is several and repeats the value."""
     if isinstance(err, ValidationError):
-        parts = err.errors(include_url=False, include_context=False, include_input=False)
-        return "; ".join(f"{'.'.join(map(str, part['loc'])) or 'call'}: {part['msg']}" for part in parts)
+        return in_one_line(err, "call")
     return str(err)

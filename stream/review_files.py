@@ -18,7 +18,7 @@ from pydantic import ValidationError
 from stream.limits import MAX_REVIEW_CHARS
 from stream.reviews import Review, ReviewDeleted, review_from
 
-__all__ = ["Checked", "ReviewFileError", "check_reviews", "read_reviews"]
+__all__ = ["Checked", "ReviewFileError", "check_reviews", "in_one_line", "read_reviews"]
 
 # A review of 20,000 characters takes at most 240 kB of JSON (each as an escaped pair, 12 bytes).
 _MAX_LINE = 12 * MAX_REVIEW_CHARS + 100_000
@@ -79,7 +79,7 @@ def _events(path: Path) -> Iterator[Review | ReviewDeleted | ReviewFileError]:
         try:
             yield _event(row)
         except ValidationError as err:
-            yield ReviewFileError(path, line, _describe(err))
+            yield ReviewFileError(path, line, in_one_line(err, "line"))
         except ValueError as err:
             yield ReviewFileError(path, line, str(err))
 
@@ -148,7 +148,7 @@ def _csv_rows(path: Path) -> Iterator[tuple[int, dict[str, object] | str]]:
             yield line, f"not CSV: {err}"
 
 
-def _describe(error: ValidationError) -> str:
-    """Field and problem of each error, without what the line said."""
+def in_one_line(error: ValidationError, whole: str) -> str:
+    """Field and problem of each error, without what stood there; `whole` names what is wrong where no field is."""
     parts = error.errors(include_url=False, include_context=False, include_input=False)
-    return "; ".join(f"{'.'.join(map(str, part['loc'])) or 'line'}: {part['msg']}" for part in parts)
+    return "; ".join(f"{'.'.join(map(str, part['loc'])) or whole}: {part['msg']}" for part in parts)
