@@ -84,7 +84,7 @@ def show_letter(dead_letter_id: UUID, as_json: AsJson = False) -> None:
 
     Example: earful deadletters show 2f0c1c5e-4a53-5a3f-8c1e-1f6a2b8f9d10
     """
-    one = get(settings(), dead_letter_id)
+    one = known(dead_letter_id, in_transaction(settings(), lambda c: letters.get(c, dead_letter_id)))
     found = plain(one) | {
         "value_bytes": len(one.letter.value or b""),
         "headers": {name: told(name, value) for name, value in one.letter.headers},
@@ -100,7 +100,7 @@ def show_letter(dead_letter_id: UUID, as_json: AsJson = False) -> None:
 def replay_letters(
     dead_letter_ids: Annotated[list[UUID], typer.Argument(help="As `list` shows them", show_default=False)],
 ) -> None:
-    """Produce records to their topics again, each once; after their cause was mended.
+    """Produce records to their topics again, each once and in the order they had there; after their cause was mended.
 
     One that cannot be replayed holds up no other, and makes the exit code 1. Where Kafka or Postgres does not answer, it
     ends at once.
@@ -108,10 +108,19 @@ def replay_letters(
     Example: earful deadletters replay 2f0c1c5e-4a53-5a3f-8c1e-1f6a2b8f9d10
     """
     using = settings()
+    ready: list[StoredDeadLetter] = []
     refused = False
-    for dead_letter_id in dead_letter_ids:
+    for dead_letter_id, found in in_transaction(using, lambda c: get_all(c, dead_letter_ids)).items():
         try:
-            replay(using, dead_letter_id)
+            ready.append(replayable(dead_letter_id, found))
+        except Failed:
+            refused = True
+    if ready:
+        require_kafka(using, *{one.letter.topic for one in ready})
+    # `list` has the newest first: call.ended would close its call before the audio comes.
+    for one in sorted(ready, key=lambda one: (one.letter.topic, one.letter.partition, one.letter.offset)):
+        try:
+            replay(using, one)
         except Failed as err:
             if err.exit_code != FAILED:
                 raise
@@ -120,15 +129,22 @@ def replay_letters(
         raise Failed(FAILED)
 
 
-def replay(using: Settings, dead_letter_id: UUID) -> None:
-    one = get(using, dead_letter_id)
+async def get_all(connection: AsyncConnection, ids: list[UUID]) -> dict[UUID, StoredDeadLetter | None]:
+    return {one: await letters.get(connection, one) for one in ids}
+
+
+def replayable(dead_letter_id: UUID, found: StoredDeadLetter | None) -> StoredDeadLetter:
+    one = known(dead_letter_id, found)
     if one.replayed_at is not None:
         fail(f"{dead_letter_id} was replayed at {one.replayed_at.isoformat()}; a dead letter is replayed once")
     if not one.payload:
         fail(f"the payload of {dead_letter_id} was erased: there is nothing to replay")
-    letter = one.letter
+    return one
+
+
+def replay(using: Settings, one: StoredDeadLetter) -> None:
+    letter, dead_letter_id = one.letter, one.dead_letter_id
     refuse_in_vain(using, letter)
-    require_kafka(using, letter.topic)
 
     async def again(connection: AsyncConnection) -> tuple[int, int] | None:
         # The row stays locked until the mark is committed, so two people at once send it once.
@@ -206,8 +222,7 @@ def produce(using: Settings, one: StoredDeadLetter) -> tuple[int, int]:
     return sent.partition, sent.offset
 
 
-def get(using: Settings, dead_letter_id: UUID) -> StoredDeadLetter:
-    found = in_transaction(using, lambda c: letters.get(c, dead_letter_id))
+def known(dead_letter_id: UUID, found: StoredDeadLetter | None) -> StoredDeadLetter:
     if found is None:
         fail(f"no dead letter {dead_letter_id}: `earful deadletters list` shows them")
     return found

@@ -12,10 +12,10 @@ import pytest
 from kafka import KafkaProducer
 
 from commands import deadletters
-from stream.events import Message
+from stream.events import CallPaused, CallResumed, Message
 from tests.commands.conftest import Run
 from tests.workers.pipeline import Pipeline, Place
-from tests.workers.sending import chunks, ended, messages, review, sample, started
+from tests.workers.sending import STARTED, chunks, ended, messages, review, sample, started
 
 SECRET = b'{"text": "my card number is 4111"'
 
@@ -89,10 +89,38 @@ def test_a_record_is_replayed_once(run: Run, pipeline: Pipeline) -> None:
 def test_one_that_cannot_be_replayed_holds_up_no_other(run: Run, pipeline: Pipeline) -> None:
     places = pipeline.produce([poison(pipeline, f"several-{number}") for number in range(2)])
     first, second = (letter_at(run, pipeline, "reviewer", place)["dead_letter_id"] for place in places)
-    done = run("deadletters", "replay", first, str(uuid4()), first, second)
+    assert run("deadletters", "replay", first).code == 0
+    done = run("deadletters", "replay", first, str(uuid4()), second, second)
     assert done.code == 1
-    assert [line.split(":")[0] for line in done.out.splitlines()] == [first, second]
-    assert ["no dead letter" in line or "is replayed once" in line for line in done.err.splitlines()] == [True, True]
+    assert [line.split(":")[0] for line in done.out.splitlines()] == [second]
+    assert ["is replayed once" in line or "no dead letter" in line for line in done.err.splitlines()] == [True, True]
+
+
+def test_records_of_a_call_are_replayed_in_their_order(run: Run, pipeline: Pipeline) -> None:
+    """Its end comes last, whatever order their ids are given in."""
+    identity = {"call_id": "in-order", "call_started_at": STARTED}
+    paused, resumed = CallPaused(**identity, offset_ms=0), CallResumed(**identity, offset_ms=0)
+    events = messages(pipeline.topics, [started("in-order"), paused, resumed, ended("in-order", -1)])
+    places = pipeline.produce([replace(one, value=b"{") for one in events])
+    ids = [letter_at(run, pipeline, "segmenter", place) for place in places]
+    for letter, event in zip(ids, events, strict=True):
+        mend(pipeline, letter, event.value)
+    done = run("deadletters", "replay", *(letter["dead_letter_id"] for letter in reversed(ids)))
+    assert done.code == 0, done.err
+    again = [run("deadletters", "show", letter["dead_letter_id"], "--json").json() for letter in ids]
+    offsets = [letter["replayed_offset"] for letter in again]
+    assert offsets == sorted(offsets)
+    query = "SELECT close_reason FROM ingest.calls WHERE call_id = 'in-order'"
+    pipeline.wait(lambda: pipeline.one(query) == "ended", "the end of the call")
+
+
+@pytest.mark.parametrize(("setting", "code"), [("KAFKA_BOOTSTRAP_SERVERS", 3), ("POSTGRES_URL", 1)])
+def test_a_server_that_refuses_ends_it_at_once(run: Run, pipeline: Pipeline, setting: str, code: int) -> None:
+    places = pipeline.produce([poison(pipeline, f"refused-{number}") for number in range(2)])
+    ids = [letter_at(run, pipeline, "reviewer", place)["dead_letter_id"] for place in places]
+    wrong = {"KAFKA_BOOTSTRAP_SERVERS": "127.0.0.1:1", "POSTGRES_URL": pipeline.url + "-that-is-not-there"}[setting]
+    done = run("deadletters", "replay", *ids, **{f"EARFUL_{setting}": wrong})
+    assert (done.code, "error:" in done.sentence()) == (code, True)
 
 
 def test_a_replayed_review_never_overrides_a_newer_one(run: Run, pipeline: Pipeline) -> None:
