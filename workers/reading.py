@@ -59,10 +59,12 @@ async def reading(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
         said = first_line(err)
         if postgres_refuses(said):
             raise AccessRefused(f"Postgres refuses the connection: {said}") from err
-        if getattr(err.orig, "sqlstate", None) in CHANGED or NO_PARTITION in said:
+        state: str | None = getattr(err.orig, "sqlstate", None)
+        if state in CHANGED or NO_PARTITION in said:
             raise SchemaChanged(f"the schema is another than at the start: {said}") from err
         if passes(err):
-            raise Transient(f"Postgres does not answer: {said}") from err
+            what = "refuses the statement" if state in MENDED else "does not answer"
+            raise Transient(f"Postgres {what}: {said}") from err
         if not err.connection_invalidated:
             raise
         raise Transient("the connection to Postgres broke") from err

@@ -65,6 +65,11 @@ async def test_a_server_that_takes_no_writes_passes(engine: AsyncEngine) -> None
         await ask(engine, "SET TRANSACTION READ ONLY", "CREATE TABLE t ()")
 
 
+async def test_a_right_that_is_missing_is_waited_for(engine: AsyncEngine) -> None:
+    with pytest.raises(Transient, match="Postgres refuses the statement: permission denied for schema ingest"):
+        await ask(engine, "SET ROLE earful_analyst", "SELECT 1 FROM ingest.ledger")
+
+
 async def test_a_pool_in_use_passes(database: str) -> None:
     made = create(database, pool_size=1, pool_timeout_seconds=0.2)
     async with made.connect():
