@@ -9,16 +9,17 @@ from __future__ import annotations
 import asyncio
 import json
 import math
-import os
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from decimal import Decimal
+from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
 import psycopg
 import typer
 from psycopg.rows import DictRow, dict_row
+from pydantic import ValidationError
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import track
@@ -29,9 +30,10 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from errors import AccessRefused, Transient
 from report.render import clean
 from settings import Settings, load
+from stack.home import read_json
 from store.engine import create
 from workers.access import check_access, postgres_refuses
-from workers.kafka import topic_ids
+from workers.kafka import NoTopic, topic_ids
 
 __all__ = [
     "FAILED",
@@ -47,6 +49,7 @@ __all__ = [
     "explained",
     "fail",
     "in_transaction",
+    "of_environment",
     "of_local_stack",
     "print_json",
     "print_table",
@@ -65,6 +68,7 @@ console = Console()
 errors = Console(stderr=True)
 
 #: Settings that endpoints.json of the local stack answers unless the environment does.
+ENDPOINTS = "endpoints.json"
 LOCAL = {"kafka": "kafka_bootstrap_servers", "postgres_url": "postgres_url", "triton": "triton_url"}
 
 
@@ -83,28 +87,27 @@ def fail(message: str, code: int = FAILED) -> NoReturn:
     raise Failed(code)
 
 
-def endpoints(home: os.PathLike[str]) -> dict[str, str]:
+def endpoints(home: Path) -> dict[str, str]:
     """Where the local stack is; empty when it does not run."""
-    path = os.path.join(home, "endpoints.json")
     try:
-        with open(path) as file:
-            found = json.load(file)
-    except (FileNotFoundError, NotADirectoryError):
+        found = read_json(home / ENDPOINTS) or {}
+    except ValueError as err:
+        tell_error(f"{err} and counts for nothing; `earful down` and `earful up` write it anew")
         return {}
-    except ValueError:
-        found = None
-    if not isinstance(found, dict):
-        tell_error(f"{path} is empty or damaged and counts for nothing; `earful down` and `earful up` write it anew")
-        return {}
-    return {str(name): str(value) for name, value in found.items()}
+    return {name: str(value) for name, value in found.items()}
+
+
+def of_environment() -> Settings:
+    """All that a command about the local stack itself needs: it works whatever endpoints.json says."""
+    try:
+        return load()
+    except ValueError as err:
+        fail(str(err), WRONG)
 
 
 def settings() -> Settings:
     """The environment's settings; what it leaves open comes from the local stack, if one runs."""
-    try:
-        given = load()
-    except ValueError as err:
-        fail(str(err), WRONG)
+    given = of_environment()
     local = endpoints(given.home)
     found = {
         field: local[name] for name, field in LOCAL.items() if name in local and field not in given.model_fields_set
@@ -119,7 +122,11 @@ def of_local_stack(given: Settings, local: Mapping[str, str]) -> Settings:
 
 
 def changed(given: Settings, **fields: object) -> Settings:
-    return Settings(**(given.model_dump(include=given.model_fields_set) | fields))
+    try:
+        return Settings(**(given.model_dump(include=given.model_fields_set) | fields))
+    except ValidationError as err:
+        wrong = ", ".join(f"{one['loc'][0]}: {one['msg']}" for one in err.errors(include_input=False))
+        fail(f"{given.home / ENDPOINTS} is wrong ({wrong}); `earful down` and `earful up` write it anew", WRONG)
 
 
 @contextmanager
@@ -190,8 +197,10 @@ def require_kafka(using: Settings, *topics: str) -> None:
     if topics:
         try:
             asyncio.run(topic_ids(using, list(topics)))
-        except (AccessRefused, Transient) as err:
+        except (AccessRefused, NoTopic) as err:
             fail(str(err))
+        except Transient as err:
+            fail(str(err), UNAVAILABLE)
 
 
 def watched(items: Sequence[T], what: str) -> Iterable[T]:

@@ -21,6 +21,7 @@ from stream.records import Message
 from workers import lenient
 
 __all__ = [
+    "NoTopic",
     "ProducerBroken",
     "admin",
     "aio_options",
@@ -84,6 +85,10 @@ def credentials(settings: Settings) -> Any:
 
 class Trimmed(EarfulError):
     """Kafka removed records before they were read: leave; the next start notes which, and goes on behind them."""
+
+
+class NoTopic(Transient):
+    """Somebody has yet to make the topic."""
 
 
 class ProducerBroken(EarfulError):
@@ -169,7 +174,7 @@ async def topic_ids(settings: Settings, topics: list[str]) -> dict[str, UUID]:
             set(topics) - {name for name, error in errors.items() if error is not UnknownTopicOrPartitionError}
         )
         if absent:
-            raise Transient(f"topic {', '.join(absent)} does not exist; `earful topics create` makes it")
+            raise NoTopic(f"topic {', '.join(absent)} does not exist; `earful topics create` makes it")
         for name, error in errors.items():
             if error is not NoError:
                 raise Transient(f"Kafka does not tell of topic {name} yet ({error.__name__})")

@@ -6,12 +6,16 @@ import io
 import json
 from datetime import UTC, datetime
 from decimal import Decimal
+from unittest.mock import AsyncMock
 from uuid import uuid4
 
 import pytest
 from rich.console import Console
 
 from commands import context
+from errors import AccessRefused, EarfulError, Transient
+from settings import Settings
+from workers.kafka import NoTopic
 
 ROWS = [[str(uuid4()), "p.calls.utterances.v1", "0", "1234", "unsupported_rate", "call-" + "x" * 50] for _ in range(2)]
 COLUMNS = ("id", "topic", "part", "offset", "reason", "subject")
@@ -57,3 +61,14 @@ def test_json_has_numbers_nulls_and_rfc_3339(capsys: pytest.CaptureFixture[str])
         "at": "2026-05-04T10:30:00+00:00",
         "n": 10**20,
     }
+
+
+@pytest.mark.parametrize(("error", "code"), [(Transient, 3), (NoTopic, 1), (AccessRefused, 1)])
+def test_a_kafka_that_tells_no_topics_does_not_answer(
+    monkeypatch: pytest.MonkeyPatch, error: type[EarfulError], code: int
+) -> None:
+    monkeypatch.setattr(context, "check_access", AsyncMock())
+    monkeypatch.setattr(context, "topic_ids", AsyncMock(side_effect=error("why")))
+    with pytest.raises(context.Failed) as ended:
+        context.require_kafka(Settings(), "t")
+    assert ended.value.exit_code == code

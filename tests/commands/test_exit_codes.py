@@ -152,6 +152,12 @@ def test_what_is_not_there_is_1(run: Run, arguments: tuple[str, ...]) -> None:
     assert done.err.startswith("error: ")
 
 
+def test_a_topic_that_is_not_there_is_1(run: Run) -> None:
+    Path("a.jsonl").write_text('{"review_id": "r", "text": "Good.", "created_at": "2026-05-04", "product": "kettle"}\n')
+    done = run("send", "reviews", "a.jsonl", EARFUL_TOPIC_PREFIX="nobody.")
+    assert (done.code, "nobody.reviews.submitted.v1 does not exist" in done.sentence()) == (1, True), done.err
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "says"),
     [
