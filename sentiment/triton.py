@@ -10,10 +10,11 @@ from collections.abc import Callable, Mapping
 from traceback import extract_tb
 from typing import Any
 
-from sentiment.serve import MAX_CHARACTERS, MAX_SPANS, InvalidInput, UnsupportedLanguage, require_english
+from sentiment.serve import MAX_CHARACTERS, InvalidInput, UnsupportedLanguage, require_english
 
 __all__ = [
     "MAX_KNOWN",
+    "MAX_SPANS",
     "MAX_TEXTS",
     "counts_of",
     "english_texts_of",
@@ -26,6 +27,7 @@ __all__ = [
 #: One instance answers request by request, so what one may ask is bounded: texts, and in MAX_CHARACTERS and MAX_SPANS the
 #: sums over its texts. Workers send 8 texts at most.
 MAX_TEXTS = 64
+MAX_SPANS = 512
 MAX_KNOWN = 1_000
 
 

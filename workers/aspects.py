@@ -19,6 +19,10 @@ from workers.inference import AspectSpan, Inference, Polarity
 __all__ = ["Found", "Mention", "Subject", "aspects_body", "find_mentions", "mention_rows"]
 
 
+#: Spans that the model `cvib` judges in one request (sentiment/triton.py); a text may name more.
+MOST_SPANS = 512
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Mention:
     span: AspectSpan
@@ -55,7 +59,10 @@ async def find_mentions(inference: Inference, text: str, deadline: Deadline) -> 
     started = perf_counter()
     try:
         spans, aspects_version = await inference.aspects(text, deadline)
-        polarities, cvib_version = await inference.polarities(text, spans, deadline)
+        polarities, cvib_version = list[Polarity](), ""
+        for k in range(0, len(spans), MOST_SPANS):
+            some, cvib_version = await inference.polarities(text, spans[k : k + MOST_SPANS], deadline)
+            polarities += some
     except Permanent as err:
         if err.reason != "unsupported_language":
             raise

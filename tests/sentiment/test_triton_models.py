@@ -12,8 +12,8 @@ from tritonclient.grpc import InferenceServerClient, InferInput, InferResult
 from tritonclient.utils import InferenceServerException
 
 from sentiment.predict import MODEL_REPO
-from sentiment.serve import MAX_CHARACTERS, MAX_SPANS, AspectModel, PolarityModel
-from sentiment.triton import MAX_KNOWN, MAX_TEXTS
+from sentiment.serve import MAX_CHARACTERS, AspectModel, PolarityModel
+from sentiment.triton import MAX_KNOWN, MAX_SPANS, MAX_TEXTS
 from stack.ports import Ports
 from stack.triton import Triton
 
