@@ -7,7 +7,7 @@ import signal
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
@@ -17,7 +17,6 @@ from commands.context import (
     LOCAL,
     UNAVAILABLE,
     WRONG,
-    endpoints,
     errors,
     fail,
     of_local_stack,
@@ -145,7 +144,10 @@ def status(as_json: Annotated[bool, typer.Option("--json", help="With the endpoi
     found: dict[str, Any] = control.status(home)
     if found["state"] == "ready" and any(unit["state"] != "healthy" for unit in found["units"].values()):
         found["state"] = "degraded"
-    local = endpoints(home) if found["state"] in ("ready", "degraded") else {}
+    local: dict[str, str] = {}
+    if found["state"] in ("ready", "degraded"):
+        with suppress(StackError):  # `settings` has told it already
+            local = control.endpoints(home)
     lags = lag_of(using, local)
     if as_json:
         print_json({"home": home.resolve(), **found, "lag": lags, "endpoints": local})

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import sys
 import time
@@ -14,7 +13,7 @@ from typing import Any
 
 import psutil
 
-from stack.home import clean, write_json
+from stack.home import clean, read_json, write_json
 from stack.plan import Plan
 from stack.process import StackError, set_aside
 
@@ -157,9 +156,9 @@ def _supervisor(home: Path) -> psutil.Process | None:
 
 
 def _read(path: Path, *fields: str) -> dict[str, Any] | None:
-    """None where there is none with these fields; an empty or damaged one, as a lost machine leaves it, counts as none."""
+    """None where there is none with these fields; an empty or damaged one counts as none."""
     try:
-        found = json.loads(path.read_text())
-    except (FileNotFoundError, NotADirectoryError, ValueError):
+        found = read_json(path)
+    except ValueError:
         return None
-    return found if isinstance(found, dict) and found.keys() >= set(fields) else None
+    return found if found is not None and found.keys() >= set(fields) else None

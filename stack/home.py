@@ -11,10 +11,11 @@ import json
 import os
 import time
 from pathlib import Path
+from typing import Any
 
 from stack.process import StackError, end, marked
 
-__all__ = ["clean", "remove_shared_memory", "shared_memory", "shm_prefix", "take_lock", "write_json"]
+__all__ = ["clean", "read_json", "remove_shared_memory", "shared_memory", "shm_prefix", "take_lock", "write_json"]
 
 _SHM = Path("/dev/shm")
 # A killed owner is gone from the process list a moment before its last thread gives the lock back.
@@ -40,6 +41,19 @@ def write_json(path: Path, value: object) -> None:
     new.touch(mode=0o600)
     new.write_text(json.dumps(value, indent=1) + "\n")
     new.replace(path)
+
+
+def read_json(path: Path) -> dict[str, Any] | None:
+    """None where there is none. Raises ValueError for an empty or damaged one, as a lost machine leaves it."""
+    try:
+        found = json.loads(path.read_text())
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except ValueError:
+        found = None
+    if not isinstance(found, dict):
+        raise ValueError(f"{path} is empty or damaged")
+    return found
 
 
 def take_lock(home: Path) -> int:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import random
 import socket
 import threading
 from pathlib import Path
 
-from stack.home import write_json
+from stack.home import read_json, write_json
 
 __all__ = ["Ports"]
 
@@ -23,9 +22,11 @@ class Ports:
     def __init__(self, home: Path) -> None:
         self._path = home / "ports.json"
         self._lock = threading.Lock()
-        self._ports: dict[str, int] = {}
-        if self._path.exists():
-            self._ports = {str(name): int(port) for name, port in json.loads(self._path.read_text()).items()}
+        try:
+            known = read_json(self._path) or {}
+        except ValueError:  # what is lost is an address that stays, not the start
+            known = {}
+        self._ports: dict[str, int] = {name: port for name, port in known.items() if port in _RANGE}
 
     def __getitem__(self, name: str) -> int:
         return self._ports[name]

@@ -66,7 +66,11 @@ def test_a_damaged_file_counts_as_none_and_is_said(tmp_path: Path, content: str)
     env = home(tmp_path)
     (tmp_path / "endpoints.json").write_text(content)
     done = earful("status", "--json", env=env)
-    assert (done.code, done.json()["endpoints"], "endpoints.json is empty or damaged" in done.err) == (0, {}, True)
+    assert (done.code, done.json()["endpoints"], "endpoints.json is empty or damaged" in done.sentence()) == (
+        0,
+        {},
+        True,
+    )
     for told in (content, "{}"):
         (tmp_path / "status.json").write_text(told)
         done = earful("status", env=env)

@@ -1,4 +1,4 @@
-"""How a supervisor is started: with our code, whatever lies in the folder of the call."""
+"""How a supervisor is started: with our code, whatever lies in the folder of the call, and with ports of its own."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 
 from stack import control
+from stack.home import read_json
+from stack.ports import Ports
 
 
 def test_modules_in_the_folder_of_the_call_do_not_stand_for_ours(
@@ -19,3 +21,11 @@ def test_modules_in_the_folder_of_the_call_do_not_stand_for_ours(
     control._spawn(tmp_path).wait(60)
     said = (tmp_path / "logs" / "supervisor.log").read_text()
     assert ("not ours" in said, "plan.json" in said) == (False, True), said
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"kafka": null, "postgres": "5432", "triton": 70000}'])
+def test_damaged_ports_are_chosen_anew(tmp_path: Path, content: str) -> None:
+    (tmp_path / "ports.json").write_text(content)
+    ports = Ports(tmp_path)
+    ports.choose("kafka", "postgres", "triton")
+    assert read_json(tmp_path / "ports.json") == {name: ports[name] for name in ("kafka", "postgres", "triton")}
