@@ -39,7 +39,12 @@ class Settings(BaseSettings):
     """Everything that a deployment may set. Times are seconds, sizes bytes or counts."""
 
     model_config = SettingsConfigDict(
-        env_prefix=PREFIX, env_file=ENV_FILE, env_ignore_empty=True, extra="ignore", frozen=True
+        env_prefix=PREFIX,
+        env_file=ENV_FILE,
+        env_ignore_empty=True,
+        extra="ignore",
+        frozen=True,
+        hide_input_in_errors=True,
     )
 
     home: Path = Field(Path(".earful"), description="Folder of the local stack: data, logs, endpoints.json")

@@ -19,6 +19,7 @@ from commands.context import (
     WRONG,
     errors,
     fail,
+    of_environment,
     of_local_stack,
     print_json,
     print_table,
@@ -48,7 +49,7 @@ ENV = {
 
 def plan() -> Plan:
     """Servers, then schema, topics and run, then one worker a stage. With weights for Phi-4, calls are Phi-4's."""
-    using = settings()
+    using = of_environment()
     chosen = "speech_model" in using.model_fields_set
     speech = {"EARFUL_SPEECH_MODEL": "phi4"} if os.environ.get("PHI4_WEIGHTS") and not chosen else {}
     earful = [sys.executable, "-m", "cli"]
@@ -110,7 +111,7 @@ def up() -> None:
 
     Example: earful up && earful send call call.mp3 --roles customer,agent
     """
-    home = settings().home
+    home = of_environment().home
     started = time.monotonic()
     ran = control.status(home)["state"] == "ready"
     with ended_by_sigterm():
@@ -128,7 +129,7 @@ def down() -> None:
 
     Example: earful down
     """
-    home = settings().home
+    home = of_environment().home
     typer.echo(f"stopped; the data stays in {home}" if stop(home) else f"nothing was running in {home}")
 
 

@@ -77,6 +77,21 @@ def test_a_damaged_file_counts_as_none_and_is_said(tmp_path: Path, content: str)
         assert (done.code, "status.json is empty or damaged" in done.out) == (3, True)
 
 
+def test_a_wrong_address_is_one_sentence_without_it(tmp_path: Path) -> None:
+    """Also where the environment names another server, and no obstacle to what writes the file anew."""
+    env = home(tmp_path)
+    local = {"kafka": "127.0.0.1:1", "postgres_url": "mysql://me:secret@db/x", "triton": "127.0.0.1:1"}
+    (tmp_path / "endpoints.json").write_text(json.dumps(local))
+    elsewhere = {"EARFUL_POSTGRES_URL": "postgresql://nobody@127.0.0.1:1/none"}
+    for named in ({}, elsewhere):
+        done = earful("status", env=env | named)
+        assert (done.code, "endpoints.json is wrong (postgres_url: " in done.sentence()) == (2, True)
+        assert "secret" not in done.err
+    (tmp_path / "status.json").unlink()  # or this process would be stopped
+    done = earful("down", env=env)
+    assert (done.code, done.err, (tmp_path / "endpoints.json").exists()) == (0, "", False)
+
+
 def test_up_says_that_the_settings_of_a_running_stack_stay(tmp_path: Path) -> None:
     done = earful("up", env=home(tmp_path))
     assert done.code == 0, done.err
