@@ -48,7 +48,7 @@ def send_call(
     realtime: Annotated[bool, typer.Option(help="As fast as it was spoken, in chunks of 200 ms")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Send recordings. A call id is used once: two files of one name, or a call that is there already, are refused.
+    """Send recordings. A call id is used once: two files of one name are refused, or a call that Postgres has already.
 
     Example: earful send call call.mp3 --roles customer,agent --product kettle
     """
@@ -102,9 +102,11 @@ def send_call(
 def refuse_used(using: Settings, ids: list[str], started: datetime | None) -> None:
     """Every record of another recording under a call's id would be a dead letter.
 
-    Unknown where Postgres does not answer, or is the local stack's and Kafka is not: a producer may know its Kafka alone.
+    Unknown where Postgres does not answer (a producer may know its Kafka alone), or where one of the two servers is the
+    local stack's and the other is not.
     """
-    if len({"kafka_bootstrap_servers", "postgres_url"} & load().model_fields_set) == 1:
+    of_local_stack = using.model_fields_set - load().model_fields_set
+    if len({"kafka_bootstrap_servers", "postgres_url"} & of_local_stack) == 1:
         return
     try:
         with connect(using.postgres_url.get_secret_value()) as connection:

@@ -12,9 +12,11 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+from pydantic import SecretStr
 from rich.console import Console
 
 import commands.send  # noqa: F401  # the package has a command of this name, too
+from settings import Settings
 from stream.producers import DeliveryError
 from tests.commands.conftest import Run
 from tests.commands.runner import earful
@@ -115,6 +117,37 @@ def test_a_call_that_is_there_is_not_sent_again_but_gone_on_with(run: Run, pipel
     ends = pipeline.ends(pipeline.topics.calls_audio)
     pipeline.wait(lambda: pipeline.one(read) == sum(ends.values()), "all is read")
     assert pipeline.rows("SELECT 1 FROM ingest.dead_letters WHERE subject_id = 'used'") == []
+
+
+def test_a_used_call_id_is_refused_unless_kafka_or_postgres_alone_is_the_local_stacks(
+    run: Run, pipeline: Pipeline, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A server that nobody names is the pipeline's here: at Earful's own defaults nothing listens."""
+    record(tmp_path / "looked-for.wav", "pcm_s16le")
+    assert run("send", "call", "looked-for.wav", *STARTED).code == 0
+    pipeline.wait(lambda: pipeline.rows("SELECT 1 FROM ingest.calls WHERE call_id = 'looked-for'"), "the call")
+    local = {**pipeline.stack.endpoints, "postgres_url": pipeline.url}
+
+    class There(Settings):
+        kafka_bootstrap_servers: str = local["kafka"]
+        postgres_url: SecretStr = SecretStr(local["postgres_url"])
+
+    monkeypatch.setattr("settings.Settings", There)
+    monkeypatch.setattr("commands.context.Settings", There)
+    monkeypatch.setattr(send_module, "CallProducer", Kept)
+
+    def refused(*hidden: str, stack: bool) -> bool:
+        (tmp_path / "endpoints.json").write_text(json.dumps(local if stack else {}))
+        unset = {f"EARFUL_{name}": "" for name in hidden}
+        done = run("send", "call", "looked-for.wav", EARFUL_HOME=str(tmp_path), **unset)
+        assert (done.code, "call looked-for is there already" in done.err) in ((1, True), (3, False)), done
+        return done.code == 1
+
+    both = ("KAFKA_BOOTSTRAP_SERVERS", "POSTGRES_URL")
+    assert [refused(one, stack=False) for one in both] == [True, True]
+    assert [refused(one, stack=True) for one in both] == [False, False]
+    assert refused(*both, stack=True)
+    assert refused(stack=True)
 
 
 def test_a_producer_needs_no_postgres(run: Run, tmp_path: Path) -> None:
