@@ -75,12 +75,10 @@ class Assembly:
     pending: dict[int, Pending | None] = field(default_factory=dict)  # None: lost (a dead letter), so not waited for
     position: int = 0  # samples of the call that were handed on
     gap_ms: int = 0
-    lost_chunks: int = 0
     unplaced: int = 0  # chunks lost behind the last one on the time line: no later one tells yet how long they were
     chunk_ms: int = 0  # length of the last chunk
     paused: bool = False
     held: bool = False  # a pause lies since the last chunk: its hole is hold time, not a gap
-    last_seq: int | None = None
     closed: Literal["ended", "timed_out"] | None = None
     utterance_ids: list[str] = field(default_factory=list)
     channel_states: list[bytes] = field(default_factory=list)
@@ -131,14 +129,12 @@ class Assembly:
             self._give_up(min(self.pending))
             out += self._drain()
         missing = 0 if last_seq is None else max(0, last_seq - self.next_seq + 1)
-        self.lost_chunks += missing
         self.gap_ms += min((self.unplaced + missing) * self.chunk_ms, LONGEST_CALL_MS)
-        self.closed, self.last_seq = reason, last_seq
+        self.closed = reason
         empty = np.zeros((0, self.channels), np.int16)
         return merge([*out, Stretch(self.position, empty, "close")])
 
     def _give_up(self, seq: int) -> None:
-        self.lost_chunks += seq - self.next_seq
         self.unplaced += seq - self.next_seq
         self.next_seq = seq
 
@@ -148,7 +144,6 @@ class Assembly:
             chunk = self.pending.pop(self.next_seq)
             self.next_seq += 1
             if chunk is None:
-                self.lost_chunks += 1
                 self.unplaced += 1
                 continue
             self.unplaced = 0
@@ -190,7 +185,9 @@ class Assembly:
     @classmethod
     def from_bytes(cls, saved: bytes) -> Assembly:
         known = {one.name for one in fields(cls)}
-        plain = {name: value for name, value in json.loads(saved).items() if name in known}  # a newer one may say more
+        plain = {
+            name: value for name, value in json.loads(saved).items() if name in known
+        }  # another version's may say more
         channels = plain["channels"]
         plain["roles"] = tuple(plain["roles"])
         plain["call_started_at"] = datetime.fromisoformat(plain["call_started_at"])
