@@ -1,7 +1,6 @@
 """Facts: what the models said, one row per thing and run. Within a run the first committed row wins.
 
-A repeat writes nothing: ids come from content, the partition from the event. Each insert answers how many rows were
-new.
+A repeat writes nothing: ids come from content, the partition from the event.
 """
 
 from __future__ import annotations
@@ -165,24 +164,24 @@ _REVIEW_TEXTS = Insert(
 )
 
 
-async def insert_utterances(conn: AsyncConnection, rows: Sequence[UtteranceRow]) -> int:
+async def insert_utterances(conn: AsyncConnection, rows: Sequence[UtteranceRow]) -> None:
     """Write utterances with their text; none for a call that is closed in the run."""
-    return await _with_text(conn, _UTTERANCES, _UTTERANCE_TEXTS, [_flat(r) for r in rows])
+    await _with_text(conn, _UTTERANCES, _UTTERANCE_TEXTS, [_flat(r) for r in rows])
 
 
-async def insert_aspect_mentions(conn: AsyncConnection, rows: Sequence[AspectMentionRow]) -> int:
+async def insert_aspect_mentions(conn: AsyncConnection, rows: Sequence[AspectMentionRow]) -> None:
     """Write aspect mentions."""
-    return await _MENTIONS.count(conn, [_flat(r) for r in rows])
+    await _MENTIONS.run(conn, [_flat(r) for r in rows])
 
 
-async def insert_summaries(conn: AsyncConnection, rows: Sequence[SummaryRow]) -> int:
+async def insert_summaries(conn: AsyncConnection, rows: Sequence[SummaryRow]) -> None:
     """Write summaries with their words."""
-    return await _with_text(conn, _SUMMARIES, _SUMMARY_TEXTS, [_flat(r) for r in rows])
+    await _with_text(conn, _SUMMARIES, _SUMMARY_TEXTS, [_flat(r) for r in rows])
 
 
-async def insert_reviews(conn: AsyncConnection, rows: Sequence[ReviewRow]) -> int:
+async def insert_reviews(conn: AsyncConnection, rows: Sequence[ReviewRow]) -> None:
     """Write revisions of reviews with their text; `store.reviews.advance_heads` must have accepted them."""
-    return await _with_text(conn, _REVIEWS, _REVIEW_TEXTS, [_flat(r) for r in rows])
+    await _with_text(conn, _REVIEWS, _REVIEW_TEXTS, [_flat(r) for r in rows])
 
 
 async def finished_utterances(conn: AsyncConnection, run_id: UUID, started: Mapping[UUID, datetime]) -> set[UUID]:
@@ -230,11 +229,10 @@ async def call_utterances(conn: AsyncConnection, run_id: UUID, call_id: str) -> 
     return [CallUtterance(**r._mapping) for r in found]
 
 
-async def _with_text(conn: AsyncConnection, facts: Insert, texts: Insert, rows: list[dict[str, object]]) -> int:
+async def _with_text(conn: AsyncConnection, facts: Insert, texts: Insert, rows: list[dict[str, object]]) -> None:
     """Write facts, then the text of those that are new: of the same row, should a batch hold a key twice."""
     new = {tuple(r) for r in await facts.run(conn, rows)}
     await texts.run(conn, [r for r in rows if (r[facts.key[0]], r[facts.key[1]]) in new])
-    return len(new)
 
 
 def _flat(row: UtteranceRow | AspectMentionRow | SummaryRow | ReviewRow) -> dict[str, object]:

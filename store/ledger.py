@@ -18,7 +18,6 @@ from store.unnest import Insert
 
 __all__ = [
     "LedgerKey",
-    "LedgerRow",
     "Position",
     "Verdict",
     "VerdictKind",
@@ -79,16 +78,6 @@ class Verdict:
             raise ValueError(f"unknown verdict {self.kind!r}")
         if not 0 <= self.first_offset <= self.last_offset:
             raise ValueError(f"no range of offsets: {self.first_offset}..{self.last_offset}")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LedgerRow:
-    """A row of the ledger, as `topics pad` asks for them."""
-
-    ledger_id: int
-    key: LedgerKey
-    next_offset: int
-    epoch: int
 
 
 _TOPIC = sa.text(
@@ -208,19 +197,14 @@ def ranges(single: Iterable[tuple[int, VerdictKind, str | None]]) -> list[Verdic
     return out
 
 
-async def add_attempt(conn: AsyncConnection, ledger_id: int, offset: int) -> int:
-    """Count an attempt at a record taken by itself; the number so far. Commit before decoding."""
-    return int(
-        (
-            await conn.execute(
-                sa.text(
-                    'INSERT INTO ingest.attempts AS a (ledger_id, "offset", attempts) VALUES (:ledger_id, :offset, 1)'
-                    ' ON CONFLICT (ledger_id, "offset")'
-                    " DO UPDATE SET attempts = a.attempts + 1, last_at = now() RETURNING attempts"
-                ),
-                {"ledger_id": ledger_id, "offset": offset},
-            )
-        ).scalar_one()
+async def add_attempt(conn: AsyncConnection, ledger_id: int, offset: int) -> None:
+    """Count an attempt at a record taken by itself. Commit before decoding."""
+    await conn.execute(
+        sa.text(
+            'INSERT INTO ingest.attempts AS a (ledger_id, "offset", attempts) VALUES (:ledger_id, :offset, 1)'
+            ' ON CONFLICT (ledger_id, "offset") DO UPDATE SET attempts = a.attempts + 1, last_at = now()'
+        ),
+        {"ledger_id": ledger_id, "offset": offset},
     )
 
 
@@ -237,20 +221,18 @@ async def attempts(conn: AsyncConnection, ledger_id: int) -> dict[int, int]:
     return {int(row[0]): int(row[1]) for row in found}
 
 
-async def rows(conn: AsyncConnection) -> list[LedgerRow]:
-    """The whole ledger, by stage, run, topic and partition."""
+async def rows(conn: AsyncConnection) -> list[tuple[LedgerKey, int]]:
+    """Each partition's first offset that is not done, by stage, run, topic and partition."""
     found = await conn.execute(
         sa.text(
-            "SELECT ledger_id, stage, run_id, topic, topic_id, partition, next_offset, epoch FROM ingest.ledger"
+            "SELECT stage, run_id, topic, topic_id, partition, next_offset FROM ingest.ledger"
             " ORDER BY stage, run_id, topic, topic_id, partition"
         )
     )
     return [
-        LedgerRow(
-            ledger_id=r.ledger_id,
-            key=LedgerKey(stage=r.stage, run_id=r.run_id, topic=r.topic, topic_id=r.topic_id, partition=r.partition),
-            next_offset=r.next_offset,
-            epoch=r.epoch,
+        (
+            LedgerKey(stage=r.stage, run_id=r.run_id, topic=r.topic, topic_id=r.topic_id, partition=r.partition),
+            r.next_offset,
         )
         for r in found
     ]

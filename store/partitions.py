@@ -51,11 +51,10 @@ async def bounds(conn: AsyncConnection) -> tuple[datetime, datetime]:
     return _midnight(min(found)), _midnight(_plus(max(found), 1))
 
 
-def ensure(conn: sa.Connection, from_month: date, to_month: date) -> int:
+def ensure(conn: sa.Connection, from_month: date, to_month: date) -> None:
     """Create what is missing from from_month to to_month, inclusive, and what lies between that and what is there.
 
-    Returns how many months are new. Needs the rights of the tables' owner. Raises ValueError for an empty span or
-    for more than MAX_MONTHS altogether.
+    Needs the rights of the tables' owner. Raises ValueError for an empty span or for more than MAX_MONTHS altogether.
     """
     if from_month > to_month:
         raise ValueError(f"no span of months: {from_month} to {to_month}")
@@ -79,7 +78,6 @@ def ensure(conn: sa.Connection, from_month: date, to_month: date) -> int:
                     )
                 )
         conn.execute(sa.text("RESET ROLE"))
-    return len(missing)
 
 
 def drop_oldest(conn: sa.Connection, count: int) -> int:

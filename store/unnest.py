@@ -110,12 +110,6 @@ class Insert:
         result = await conn.execute(self.statement, self.arrays(rows))
         return result.all() if self.returning else ()
 
-    async def count(self, conn: AsyncConnection, rows: Sequence[Mapping[str, object]]) -> int:
-        """Write the rows; how many were new or changed."""
-        if not rows:
-            return 0
-        return (await conn.execute(self.statement, self.arrays(rows))).rowcount
-
 
 def dedupe(rows: Sequence[Mapping[str, object]], key: tuple[str, ...]) -> list[Mapping[str, object]]:
     """Rows sorted by key, the first of each key only."""

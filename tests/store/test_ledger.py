@@ -100,8 +100,8 @@ def test_a_verdict_is_a_range_and_a_known_kind(first: int, last: int, kind: str)
 async def test_attempts_are_counted_and_forgotten(conn: AsyncConnection) -> None:
     position = await ledger.acquire(conn, key(), 0)
     other = await ledger.acquire(conn, key(), 0)
-    assert [await ledger.add_attempt(conn, position.ledger_id, 4) for _ in range(3)] == [1, 2, 3]
-    assert await ledger.add_attempt(conn, other.ledger_id, 4) == 1
+    for ledger_id in (position.ledger_id, position.ledger_id, other.ledger_id, position.ledger_id):
+        await ledger.add_attempt(conn, ledger_id, 4)
     assert await ledger.attempts(conn, position.ledger_id) == {4: 3}
     await ledger.clear_attempts(conn, position.ledger_id)
     assert await ledger.attempts(conn, position.ledger_id) == {}
@@ -110,9 +110,8 @@ async def test_attempts_are_counted_and_forgotten(conn: AsyncConnection) -> None
 
 async def test_status_lists_the_ledger(conn: AsyncConnection) -> None:
     k = key()
-    position = await ledger.acquire(conn, k, 3)
-    [row] = await ledger.rows(conn)
-    assert (row.ledger_id, row.key, row.next_offset, row.epoch) == (position.ledger_id, k, 3, 1)
+    await ledger.acquire(conn, k, 3)
+    assert await ledger.rows(conn) == [(k, 3)]
 
 
 class Owners(RuleBasedStateMachine):
