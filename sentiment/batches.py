@@ -65,12 +65,13 @@ def pairs(sentences: Sequence[Sentence], encoder: TextEncoder, *, second: bool =
     """One example per mention; `second`: with the aspect as second segment."""
     return [
         Pair(
-            encoded=encoder.pair(s.text, m.start, m.end, second=second),
+            encoded=encoder.pair(sentence, m.start, m.end, second=second),
             label=POLARITIES.index(m.polarity),
             domain=s.domain,
             group=s.group,
         )
         for s in sentences
+        for sentence in [encoder.sentence(s.text)]
         for m in s.mentions
     ]
 

@@ -13,9 +13,19 @@ import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Encoding, Tokenizer
 
-__all__ = ["EncodedPair", "EncodedWords", "TextEncoder", "pad"]
+__all__ = ["EncodedPair", "EncodedSentence", "EncodedWords", "TextEncoder", "pad"]
 
 MAX_ASPECT_TOKENS = 24  # the longest aspect in MAMS has 17; what is longer is cut, the sentence keeps its room
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EncodedSentence:
+    """A sentence's tokens: `starts` and `ends` are the characters of each. All its aspects share it."""
+
+    length: int
+    ids: list[int]
+    starts: NDArray[np.int64]
+    ends: NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,16 +70,21 @@ class TextEncoder:
     def _encode(self, text: str) -> Encoding:
         return self._tokenizer.encode(text, add_special_tokens=False)
 
-    def pair(self, text: str, start: int, end: int, *, second: bool = True) -> EncodedPair:
-        """The pair for the aspect text[start:end]; a long sentence is cut to a window around the aspect.
+    def sentence(self, text: str) -> EncodedSentence:
+        """What `pair` takes for each aspect of the sentence."""
+        encoding = self._encode(text)
+        offsets = np.array(encoding.offsets, np.int64).reshape(-1, 2)
+        return EncodedSentence(length=len(text), ids=encoding.ids, starts=offsets[:, 0], ends=offsets[:, 1])
+
+    def pair(self, sentence: EncodedSentence, start: int, end: int, *, second: bool = True) -> EncodedPair:
+        """The pair for the aspect at its characters [start, end); a long sentence is cut to a window around the aspect.
 
         Without `second` the aspect stands only inside the sentence: [CLS] sentence [SEP].
-        Raises ValueError when the span lies outside the text or holds no token (only spaces, say).
+        Raises ValueError when the span lies outside the sentence or holds no token (only spaces, say).
         """
-        if not 0 <= start < end <= len(text):
-            raise ValueError(f"span {start}:{end} is outside the text of {len(text)} characters")
-        sentence = self._encode(text)
-        marked = [i for i, (a, b) in enumerate(sentence.offsets) if a < end and start < b]
+        if not 0 <= start < end <= sentence.length:
+            raise ValueError(f"span {start}:{end} is outside the text of {sentence.length} characters")
+        marked = np.flatnonzero((sentence.starts < end) & (start < sentence.ends)).tolist()
         if not marked:
             raise ValueError(f"span {start}:{end} holds nothing to read")
         tail = [self._sep]

@@ -7,8 +7,10 @@ from collections.abc import Sequence
 
 import pytest
 
+from sentiment.encode import TextEncoder
 from sentiment.judge import Judges
-from sentiment.predict import polarity
+from sentiment.predict import MODEL_REPO, polarity
+from sentiment.serve import PolarityModel
 from sentiment.triton import MAX_SPANS
 from workers.aspects import find_mentions
 from workers.deadline import Deadline
@@ -26,6 +28,16 @@ def test_the_python_call_judges_them_all() -> None:
 def test_earful_aspects_judges_them_all() -> None:
     judged = Judges().judge(TEXT, min_confidence=0.3)
     assert (judged.refused, len(judged.aspects)) == (None, 600)
+
+
+def test_a_sentence_of_many_aspects_is_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Anew for each of 512, in 20,000 characters without punctuation, it was a third of the time."""
+    model, read = PolarityModel(MODEL_REPO / "cvib" / "1"), list[str]()
+    right = TextEncoder._encode
+    monkeypatch.setattr(TextEncoder, "_encode", lambda self, text: read.append(text) or right(self, text))
+    text = "the fan hums and the lid sticks\nthe lid sticks"
+    assert len(model.pairs(text, [(4, 7), (21, 24), (36, 39), (4, 7)])) == 4
+    assert read == ["the fan hums and the lid sticks", "the lid sticks"]
 
 
 class Servers:

@@ -50,16 +50,17 @@ def test_a_span_over_two_sentences_gets_both() -> None:
     "text", ["The café's Akku 🔋 is great", "𝒲ow: naïve 電池 life", "battery\u200blife ok", "ﬁne ﬁt"]
 )
 def test_pair_marks_the_aspect_whatever_the_characters(encoder: TextEncoder, text: str) -> None:
+    sentence = encoder.sentence(text)
     for start in range(len(text)):
         for end in range(start + 1, len(text) + 1):
             if text[start:end].isalnum():
-                pair = encoder.pair(text, start, end)
+                pair = encoder.pair(sentence, start, end)
                 assert sum(pair.aspect) >= 1
                 assert len(pair.ids) == len(pair.types) == len(pair.aspect)
 
 
 def test_pair_is_cls_sentence_sep_aspect_sep(encoder: TextEncoder) -> None:
-    pair = encoder.pair("The battery life is great", 4, 16)
+    pair = encoder.pair(encoder.sentence("The battery life is great"), 4, 16)
     cls, sep = pair.ids[0], pair.ids[-1]
     assert pair.ids.count(cls) == 1
     assert [i for i, t in enumerate(pair.ids) if t == sep] == [6, 9]
@@ -69,8 +70,8 @@ def test_pair_is_cls_sentence_sep_aspect_sep(encoder: TextEncoder) -> None:
 
 
 def test_two_occurrences_are_told_apart(encoder: TextEncoder) -> None:
-    text = "fan good fan bad"
-    assert encoder.pair(text, 0, 3).aspect != encoder.pair(text, 9, 12).aspect
+    sentence = encoder.sentence("fan good fan bad")
+    assert encoder.pair(sentence, 0, 3).aspect != encoder.pair(sentence, 9, 12).aspect
 
 
 @pytest.mark.parametrize("where", [0, 500, 999])
@@ -79,7 +80,7 @@ def test_a_long_sentence_is_cut_around_the_aspect(encoder: TextEncoder, where: i
     words[where] = "battery"
     text = " ".join(words)
     start = text.index("battery")
-    pair = encoder.pair(text, start, start + 7)
+    pair = encoder.pair(encoder.sentence(text), start, start + 7)
     assert len(pair.ids) <= 64
     assert sum(pair.aspect) == 1
 
@@ -87,7 +88,7 @@ def test_a_long_sentence_is_cut_around_the_aspect(encoder: TextEncoder, where: i
 @pytest.mark.parametrize("span", [(0, 0), (-1, 2), (3, 99), (5, 4), (3, 4)])
 def test_a_span_of_nothing_is_refused(encoder: TextEncoder, span: tuple[int, int]) -> None:
     with pytest.raises(ValueError, match="span"):
-        encoder.pair("The battery", *span)
+        encoder.pair(encoder.sentence("The battery"), *span)
 
 
 NARROW, WIDE = TextEncoder.load(TOKENIZER, 32), TextEncoder.load(TOKENIZER, 100_000)
