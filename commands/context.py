@@ -77,8 +77,9 @@ class Failed(typer.Exit):
 
 
 def tell_error(message: str) -> None:
-    """One sentence on standard error."""
-    errors.print(f"[red]error:[/red] {escape(message)}", highlight=False, soft_wrap=True)
+    """One sentence on standard error; below it Postgres may point at a place in a query."""
+    shown = escape(clean(message, keep="\n"))
+    errors.print(f"[red]error:[/red] {shown}", highlight=False, soft_wrap=True)
 
 
 def fail(message: str, code: int = FAILED) -> NoReturn:

@@ -25,6 +25,7 @@ from commands.context import (
     require_kafka,
     settings,
 )
+from report.render import clean
 from settings import Settings
 from store import calls
 from store import dead_letters as letters
@@ -93,7 +94,7 @@ def show_letter(dead_letter_id: UUID, as_json: AsJson = False) -> None:
         print_json(found)
         return
     for name, value in found.items():
-        console.print(f"[bold]{name}[/bold] {escape(str(value))}", highlight=False, soft_wrap=True)
+        console.print(f"[bold]{name}[/bold] {escape(clean(str(value)))}", highlight=False, soft_wrap=True)
 
 
 @deadletters.command("replay")

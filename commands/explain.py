@@ -10,6 +10,7 @@ from rich.markup import escape
 from commands.context import console, database, fail, print_json, settings
 from commands.lag import lag
 from errors import EarfulError
+from report.render import clean
 from settings import Settings
 
 __all__ = ["explain"]
@@ -170,9 +171,9 @@ def show(found: dict[str, Any], as_json: bool) -> None:
             console.print(f"[bold]{name}[/bold]" if value else f"[bold]{name}[/bold] none")
             for row in value:
                 console.print(
-                    "   " + escape("  ".join(f"{key}={one}" for key, one in row.items())),
+                    "   " + escape(clean("  ".join(f"{key}={one}" for key, one in row.items()))),
                     soft_wrap=True,
                     highlight=False,
                 )
         else:
-            console.print(f"[bold]{name}[/bold] {escape(str(value))}", highlight=False, soft_wrap=True)
+            console.print(f"[bold]{name}[/bold] {escape(clean(str(value)))}", highlight=False, soft_wrap=True)

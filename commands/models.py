@@ -17,6 +17,7 @@ from commands.recognition import Said, lines_of
 from commands.speakers import Roles, read_roles
 from commands.subtitles import srt, vtt
 from errors import EarfulError
+from report.render import clean
 from speech.segment import Segmenter
 from stream.files import UnreadableAudio, read_file
 from stream.producers import DeliveryError
@@ -98,7 +99,7 @@ def transcribe(
             if len(results) > 1 and result["lines"]:
                 typer.echo(f"{result['file']}:")
             for line in result["lines"]:
-                typer.echo(f"{line['start_ms'] / 1000:8.2f}  {line['role']:<9} {line['text'] or '[cut off]'}")
+                typer.echo(f"{line['start_ms'] / 1000:8.2f}  {line['role']:<9} {clean(line['text']) or '[cut off]'}")
             if not result["lines"]:
                 errors.print(f"{result['file']}: no words were recognised", markup=False, highlight=False)
 
@@ -112,7 +113,7 @@ def show_wholes(results: list[dict[str, Any]], as_json: bool) -> None:
         print_json(results)
         return
     for result in results:
-        typer.echo(f"{result['file']}\n{result['text']}\n")
+        typer.echo(f"{result['file']}\n" + clean(result["text"], keep="\n") + "\n")
 
 
 def check_subtitles(files: list[Path], task: str, ending: str) -> None:

@@ -39,6 +39,11 @@ def test_a_terminal_folds_all_but_the_id(monkeypatch: pytest.MonkeyPatch) -> Non
     assert (ROWS[0][0] in text, ROWS[1][0] in text, text.count("x"), "…" in text) == (True, True, 100, False)
 
 
+def test_what_an_error_quotes_cannot_forge_what_a_terminal_shows(capsys: pytest.CaptureFixture[str]) -> None:
+    context.tell_error("no call \x1b[2J\x9b[31m:\n[b]LINE 1")
+    assert capsys.readouterr().err == "error: no call  [2J [31m:\n[b]LINE 1\n"
+
+
 def test_json_has_numbers_nulls_and_rfc_3339(capsys: pytest.CaptureFixture[str]) -> None:
     values = [
         Decimal("2"),

@@ -43,10 +43,11 @@ def mend(pipeline: Pipeline, letter: dict[str, Any], value: bytes | None) -> Non
 
 
 def test_list_and_show_never_print_a_payload(run: Run, pipeline: Pipeline) -> None:
-    record = poison(pipeline, "shown")
+    name = "shown \x1b[2J"
+    record = replace(poison(pipeline, "shown"), key=name.encode())
     [place] = pipeline.produce([replace(record, headers=(*record.headers, ("x-note", b"4111")))])
     letter = letter_at(run, pipeline, "reviewer", place)
-    assert (letter["reason"], letter["subject_id"], letter["replayed_at"]) == ("invalid_json", "shown", None)
+    assert (letter["reason"], letter["subject_id"], letter["replayed_at"]) == ("invalid_json", name, None)
     shown = run("deadletters", "show", letter["dead_letter_id"], "--json")
     assert shown.json()["value_bytes"] == len(SECRET)
     headers = shown.json()["headers"]
@@ -55,6 +56,7 @@ def test_list_and_show_never_print_a_payload(run: Run, pipeline: Pipeline) -> No
         assert done.code == 0
         assert "4111" not in done.out
     assert letter["dead_letter_id"] in run("deadletters", "list").out
+    assert "subject_id shown  [2J\n" in run("deadletters", "show", letter["dead_letter_id"]).out
 
 
 def test_a_list_says_that_there_are_more_or_none(run: Run, pipeline: Pipeline) -> None:
