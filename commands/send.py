@@ -52,12 +52,7 @@ def send_call(
 
     Example: earful send call call.mp3 --roles customer,agent --product kettle
     """
-    if call_id and len(files) > 1:
-        fail("--call-id names one call; leave it out for several files", WRONG)
-    ids = [call_id or file.stem for file in files]
-    for one, times in Counter(ids).items():
-        if times > 1:
-            fail(f"{times} files would be the call {one}; send each by itself, with a --call-id of its own", WRONG)
+    ids = call_ids(files, call_id)
     named = read_roles(roles)
     started = started_at.astimezone() if started_at else None
     using = settings()
@@ -84,10 +79,7 @@ def send_call(
                 producer.flush()  # so that what is printed is there
                 done.append(sent)
                 if not as_json:
-                    typer.echo(
-                        f"{sent.call_id}: {sent.duration_ms / 1000:.1f} s, {sent.channels} channels at {sent.rate} Hz, "
-                        f"{sent.chunks} chunks, started at {sent.call_started_at.isoformat()}"
-                    )
+                    typer.echo(sentence(sent))
     except (UnreadableAudio, OSError) as err:
         fail(with_notes(str(err), err))
     except ValueError as err:  # roles that do not fit the channels, a call id that is none
@@ -97,6 +89,23 @@ def send_call(
     finally:
         if as_json:
             print_json([asdict(sent) for sent in done])
+
+
+def call_ids(files: list[Path], call_id: str | None) -> list[str]:
+    if call_id and len(files) > 1:
+        fail("--call-id names one call; leave it out for several files", WRONG)
+    ids = [call_id or file.stem for file in files]
+    for one, times in Counter(ids).items():
+        if times > 1:
+            fail(f"{times} files would be the call {one}; send each by itself, with a --call-id of its own", WRONG)
+    return ids
+
+
+def sentence(sent: SentCall) -> str:
+    return (
+        f"{sent.call_id}: {sent.duration_ms / 1000:.1f} s, {sent.channels} channels at {sent.rate} Hz, "
+        f"{sent.chunks} chunks, started at {sent.call_started_at.isoformat()}"
+    )
 
 
 def refuse_used(using: Settings, ids: list[str], started: datetime | None) -> None:
@@ -131,21 +140,7 @@ def send_reviews(
 
     Example: earful send reviews reviews.csv
     """
-    if not file.stat().st_size:
-        fail(f"{file.name} is empty; nothing was sent")
-    try:
-        found = check_reviews(file)
-    except ReviewFileError as err:
-        fail(str(err), WRONG)
-    except OSError as err:
-        fail(str(err))
-    for problem in found.problems:
-        errors.print(str(problem), highlight=False, markup=False, soft_wrap=True)
-    if found.problems:
-        more = "" if found.whole else " or more"
-        fail(f"{file.name}: {len(found.problems)}{more} wrong; nothing was sent")
-    if not found.events:
-        fail(f"{file.name} holds no review; nothing was sent")
+    events = count(file)
     using = settings()
     require_kafka(using, Topics(using.topic_prefix).reviews_submitted)
     sent = deleted = 0
@@ -162,7 +157,7 @@ def send_reviews(
                 transient=True,
             ) as progress,
         ):
-            task = progress.add_task(escape(file.name), total=found.events)
+            task = progress.add_task(escape(file.name), total=events)
             for event in read_reviews(file):
                 if isinstance(event, Review):
                     producer.send(event)
@@ -177,6 +172,26 @@ def send_reviews(
         print_json({"reviews": sent, "deletions": deleted})
     else:
         typer.echo(f"sent {sent} reviews and {deleted} deletions")
+
+
+def count(file: Path) -> int:
+    """How many reviews, edits and deletions it holds; ends the command where a line is wrong, or there is none."""
+    if not file.stat().st_size:
+        fail(f"{file.name} is empty; nothing was sent")
+    try:
+        found = check_reviews(file)
+    except ReviewFileError as err:
+        fail(str(err), WRONG)
+    except OSError as err:
+        fail(str(err))
+    for problem in found.problems:
+        errors.print(str(problem), highlight=False, markup=False, soft_wrap=True)
+    if found.problems:
+        more = "" if found.whole else " or more"
+        fail(f"{file.name}: {len(found.problems)}{more} wrong; nothing was sent")
+    if not found.events:
+        fail(f"{file.name} holds no review; nothing was sent")
+    return found.events
 
 
 def with_notes(said: str, err: Exception) -> str:
