@@ -44,11 +44,16 @@ def net(source: Path, *, gated: bool, seed: int = 0, where: str = "all") -> Pola
     torch.manual_seed(seed)
     gates = places(where, 3) if gated else ()
     made = PolarityNet(load_encoder(source, pretrained=False), gates=gates, dropout=0.0)
-    if made.gates is not None:  # as if trained: some channels pruned, the others scaled
-        with torch.no_grad():
-            for gate in made.gates.each():
-                gate.mu.normal_(1.0, 0.5)
-                gate.log_d.uniform_(-6, 2)
+    with (
+        torch.no_grad()
+    ):  # as if trained: untrained norms have bias 0, and nothing could tell whether a gate reached it
+        for norm in made.modules():
+            if isinstance(norm, torch.nn.LayerNorm):
+                norm.weight.normal_(1.0, 0.2)
+                norm.bias.normal_(0.0, 0.2)
+        for gate in made.gates.each() if made.gates is not None else ():  # some channels pruned, the others scaled
+            gate.mu.normal_(1.0, 0.5)
+            gate.log_d.uniform_(-6, 2)
     return made
 
 
