@@ -10,11 +10,11 @@ from uuid import UUID
 
 __all__ = [
     "AspectMentionRow",
-    "CallUtterance",
     "Inference",
     "ReviewRow",
     "Source",
     "SummaryRow",
+    "TranscriptLine",
     "UtteranceRow",
 ]
 
@@ -134,15 +134,10 @@ class ReviewRow:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class CallUtterance:
-    """What the summarizer reads of an utterance."""
+class TranscriptLine:
+    """What the summarizer reads of an utterance; `role` is customer, agent or unknown, `start_ms` counts from the call's start."""
 
     utterance_id: UUID
-    call_started_at: datetime
-    channel: int
     role: str
     start_ms: int
-    end_ms: int
     text: str
-    finish_reason: str
-    mean_logprob: float | None

@@ -15,22 +15,22 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from store.fact_rows import (
     AspectMentionRow,
-    CallUtterance,
     Inference,
     ReviewRow,
     Source,
     SummaryRow,
+    TranscriptLine,
     UtteranceRow,
 )
 from store.unnest import Insert
 
 __all__ = [
     "AspectMentionRow",
-    "CallUtterance",
     "Inference",
     "ReviewRow",
     "Source",
     "SummaryRow",
+    "TranscriptLine",
     "UtteranceRow",
     "call_utterances",
     "finished_utterances",
@@ -212,12 +212,11 @@ async def finished_utterances(conn: AsyncConnection, run_id: UUID, started: Mapp
     return {r.utterance_id for r in found}
 
 
-async def call_utterances(conn: AsyncConnection, run_id: UUID, call_id: str) -> list[CallUtterance]:
+async def call_utterances(conn: AsyncConnection, run_id: UUID, call_id: str) -> list[TranscriptLine]:
     """Utterances of a call in a run, with text, in the order of time."""
     found = await conn.execute(
         sa.text(
-            "SELECT u.utterance_id, u.call_started_at, u.channel, u.role, u.start_ms, u.end_ms, t.text,"
-            " u.finish_reason, u.mean_logprob FROM ingest.utterances u"
+            "SELECT u.utterance_id, u.role, u.start_ms, t.text FROM ingest.utterances u"
             " JOIN pii.utterance_texts t USING (utterance_id, run_id, call_started_at)"
             " WHERE u.call_id = :call_id AND u.run_id = :run_id"
             # the start of the call picks the partition
@@ -226,7 +225,7 @@ async def call_utterances(conn: AsyncConnection, run_id: UUID, call_id: str) -> 
         ),
         {"call_id": call_id, "run_id": run_id},
     )
-    return [CallUtterance(**r._mapping) for r in found]
+    return [TranscriptLine(**r._mapping) for r in found]
 
 
 async def _with_text(conn: AsyncConnection, facts: Insert, texts: Insert, rows: list[dict[str, object]]) -> None:

@@ -18,9 +18,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
+from store.fact_rows import TranscriptLine
 from workers import cues
 
-__all__ = ["METHOD", "CallSummary", "Finding", "TranscriptLine", "summarize"]
+__all__ = ["METHOD", "CallSummary", "Finding", "summarize"]
 
 METHOD = "extractive-v1"
 
@@ -28,16 +29,6 @@ METHOD = "extractive-v1"
 MAX_ACTIONS = 5
 #: A sentence may be a whole utterance of 30 s without a full stop, some 90 words; two of them still fit a summary.
 MAX_QUOTE_CHARS = 400
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TranscriptLine:
-    """One utterance; `role` is customer, agent or unknown, `start_ms` counts from the call's start."""
-
-    utterance_id: UUID
-    role: str
-    start_ms: int
-    text: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

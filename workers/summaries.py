@@ -15,8 +15,9 @@ from uuid import UUID
 
 from errors import Permanent, Transient
 from store.facts import Inference as Made
+from store.facts import TranscriptLine
 from workers.deadline import Deadline
-from workers.extractive import METHOD, CallSummary, Finding, TranscriptLine, summarize
+from workers.extractive import METHOD, CallSummary, Finding, summarize
 from workers.inference import Inference
 
 __all__ = ["Summary", "read_summary", "summary_of"]

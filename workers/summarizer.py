@@ -11,12 +11,11 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from errors import Permanent
 from store import calls, facts
-from store.facts import AspectMentionRow, CallUtterance, SummaryRow
+from store.facts import AspectMentionRow, SummaryRow, TranscriptLine
 from stream.events import CallTranscribed, Insight, Topics, parse_transcribed, trace_id
 from stream.records import Record
 from workers.aspects import Subject, aspects_body, find_mentions, mention_rows
 from workers.deadline import Deadline
-from workers.extractive import TranscriptLine
 from workers.inference import Inference
 from workers.outgoing import outgoing
 from workers.provenance import source_of
@@ -127,17 +126,16 @@ class SummarizerStage(Stateless):
 
     async def _summarize(self, batch: Batch, record: Record, event: CallTranscribed, deadline: Deadline) -> Done:
         async with reading(self._engine) as connection:
-            utterances = await facts.call_utterances(connection, self.run_id, event.call_id)
+            lines = await facts.call_utterances(connection, self.run_id, event.call_id)
             known = await calls.get_many(connection, [event.call_id])
         call = known.get(event.call_id)
         product = call.product if call else None
         source, trace = source_of(batch.key, record), trace_id(record)
-        lines = [line_of(one) for one in utterances]
         summary = await batch.ask_once(("summary", event.call_id), lambda: summary_of(lines, self._inference, deadline))
         mentions: list[AspectMentionRow] = []
         letters = {True: 0, False: 0}  # of what the models refuse as foreign, and of the rest
 
-        async def find(one: CallUtterance) -> None:
+        async def find(one: TranscriptLine) -> None:
             found = await batch.ask_once(one.utterance_id, lambda: find_mentions(self._inference, one.text, deadline))
             letters[found.foreign] += len(one.text)
             subject = Subject(
@@ -150,7 +148,7 @@ class SummarizerStage(Stateless):
             )
             mentions.extend(mention_rows(self.run_id, subject, one.text, found, source, trace))
 
-        await together(find(one) for one in utterances if one.role in CUSTOMER_ROLES and one.text.strip())
+        await together(find(one) for one in lines if one.role in CUSTOMER_ROLES and one.text.strip())
         mentions.sort(key=lambda row: row.mention_id)
         said = summary.said
         row = SummaryRow(
@@ -171,10 +169,6 @@ class SummarizerStage(Stateless):
         if letters[True] > letters[False]:
             state = "unsupported_language"
         return Done(record=record, event=event, summary=row, mentions=mentions, state=state)
-
-
-def line_of(one: CallUtterance) -> TranscriptLine:
-    return TranscriptLine(utterance_id=one.utterance_id, role=one.role, start_ms=one.start_ms, text=one.text)
 
 
 def insight(done: Done) -> Insight:

@@ -11,8 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from store.fact_rows import TranscriptLine
 from workers import cues
-from workers.extractive import MAX_ACTIONS, MAX_QUOTE_CHARS, METHOD, Finding, TranscriptLine, summarize
+from workers.extractive import MAX_ACTIONS, MAX_QUOTE_CHARS, METHOD, Finding, summarize
 
 CALLS = Path(__file__).parents[2] / "samples" / "calls"
 

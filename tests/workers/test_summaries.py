@@ -9,9 +9,10 @@ import pytest
 
 from errors import Transient
 from stack.stack import Stack
+from store.fact_rows import TranscriptLine
 from workers import inference as client
 from workers.deadline import Deadline
-from workers.extractive import METHOD, TranscriptLine
+from workers.extractive import METHOD
 from workers.inference import Inference
 from workers.summaries import read_summary, request_text, summary_of
 

@@ -29,12 +29,12 @@ from speech.phi4.start import StartOptions, start
 from speech.phi4.summary import GRAMMAR_METHOD
 from speech.phi4.transcript import Utterance, dump_transcript
 from stack.process import StackError
+from store.fact_rows import TranscriptLine
 from tests.speech.phi4.reference import Reference, Request, noise
 from tests.speech.phi4.rig import checkpoint, stop_ids, tokenizer, tone
 from tests.speech.phi4.test_parity import SECONDS, TOKENS
 from tests.speech.phi4.triton_rig import LIMITS, HttpTriton, Refused, ask, asked, metrics, responses, serving, until
 from workers.deadline import Deadline
-from workers.extractive import TranscriptLine
 from workers.inference import Inference
 from workers.summaries import summary_of
 
