@@ -1,1 +1,1 @@
-"""Postgres: tables, ledger, upserts, views, roles. Imports nothing of Earful but errors."""
+"""Postgres: tables, ledger, upserts, migrations. Imports nothing of Earful but errors."""

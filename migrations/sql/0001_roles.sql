@@ -1,4 +1,4 @@
--- Revision 0001: who may do what. Three group roles without login; a login joins one (store.roles.create_login).
+-- Revision 0001: who may do what. Three group roles without login; a login joins one (docs/sql.md).
 -- Roles belong to the cluster, not to the database, so they may be there already, and a downgrade leaves them.
 
 DO $$

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import psycopg
 import pytest
 import sqlalchemy as sa
 from sqlalchemy.exc import DBAPIError, IntegrityError, ProgrammingError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from store import dead_letters, roles, runs
+from store import dead_letters, runs
 from store import engine as engines
 from store.runs import CUT_RUN
 from store.tables import metadata
@@ -78,16 +81,23 @@ async def test_views_are_owned_by_no_superuser(conn: AsyncConnection) -> None:
     assert found == [("earful_owner", False, False)]
 
 
+def statements(page: str, login: str) -> list[str]:
+    """What a page of docs/ says to make this login with; its password there is three dots."""
+    text = (Path(__file__).parents[2] / "docs" / page).read_text(encoding="utf-8")
+    return re.findall(rf"^    ((?:CREATE|ALTER) ROLE {login} .*);$", text, flags=re.MULTILINE)
+
+
 async def test_logins(engine: AsyncEngine) -> None:
     """An ingest login writes tables; an analyst's statements are read-only and time out."""
-    names = {"earful_ingest": "test_worker", "earful_analyst": "test_ada"}
+    made = {"acme_worker": statements("own-servers.md", "acme_worker"), "ada": statements("sql.md", "ada")}
+    assert [len(one) for one in made.values()] == [1, 5]
     async with engine.begin() as conn:
-        for group, name in names.items():
-            await roles.create_login(conn, name, "a:b'c\\d", group)  # type: ignore[arg-type]
+        for statement in (one for several in made.values() for one in several):
+            await conn.execute(sa.text(statement))
         await seed(conn)
-    url = engine.url.set(drivername="postgresql", password="a:b'c\\d")
+    url = engine.url.set(drivername="postgresql", password="...")
     try:
-        worker = url.set(username=names["earful_ingest"]).render_as_string(hide_password=False)
+        worker = url.set(username="acme_worker").render_as_string(hide_password=False)
         created = engines.create(worker)
         async with created.begin() as conn:
             await conn.execute(sa.text("DELETE FROM ingest.outbox"))
@@ -98,15 +108,16 @@ async def test_logins(engine: AsyncEngine) -> None:
             with pytest.raises(ProgrammingError, match="permission denied"):
                 await conn.execute(sa.text("UPDATE ingest.schema_version SET version_num = 'x'"))
         await created.dispose()
-        analyst = url.set(username=names["earful_analyst"]).render_as_string(hide_password=False)
+        analyst = url.set(username="ada").render_as_string(hide_password=False)
         with psycopg.connect(analyst, autocommit=True) as login:
             assert login.execute("SHOW statement_timeout").fetchone() == ("1min",)
+            assert login.execute("SHOW TimeZone").fetchone() == ("UTC",)
             assert login.execute("SELECT count(*) FROM calls").fetchone() == (4,)
             with pytest.raises(psycopg.errors.ReadOnlySqlTransaction):
                 login.execute("CREATE TEMP TABLE t AS SELECT * FROM calls")
     finally:
         async with engine.begin() as conn:
-            for name in names.values():
+            for name in made:
                 await conn.execute(sa.text(f"DROP OWNED BY {name}"))
                 await conn.execute(sa.text(f"DROP ROLE {name}"))
 
