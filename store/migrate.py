@@ -12,32 +12,13 @@ from datetime import UTC, date, datetime
 
 import sqlalchemy as sa
 from alembic import command
-from alembic.autogenerate import compare_metadata
 from alembic.config import Config
-from alembic.migration import MigrationContext
-from alembic.script import ScriptDirectory
 
 from store import partitions
 from store.engine import driver_url
-from store.fact_tables import PARTITIONED
-from store.schema import REVISION, SchemaMismatch
-from store.tables import metadata
+from store.schema import REVISION, SchemaMismatch, revision_of
 
-__all__ = [
-    "AHEAD_MONTHS",
-    "FIRST_MONTH",
-    "VERSION_SCHEMA",
-    "VERSION_TABLE",
-    "current",
-    "differences",
-    "downgrade",
-    "head",
-    "include_object",
-    "upgrade",
-]
-
-VERSION_SCHEMA = "ingest"
-VERSION_TABLE = "schema_version"
+__all__ = ["AHEAD_MONTHS", "FIRST_MONTH", "downgrade", "upgrade"]
 
 FIRST_MONTH = date(2020, 1, 1)
 """The oldest month that gets a partition without being asked for."""
@@ -56,7 +37,7 @@ def upgrade(url: str, *, from_month: date = FIRST_MONTH, to_month: date | None =
     """
     with _connection(url) as conn:
         with conn.begin():
-            found = _revision(conn)
+            found = revision_of(conn)
             if found is not None and found > REVISION:
                 raise SchemaMismatch(found, REVISION)
             command.upgrade(_config(conn), "head")
@@ -82,43 +63,7 @@ def downgrade(url: str, revision: str = "base") -> str | None:
                         break
         with conn.begin():
             command.downgrade(_config(conn), revision)
-            return _revision(conn)
-
-
-def current(url: str) -> str | None:
-    """The revision of the database; None before the first migration."""
-    with _connection(url) as conn, conn.begin():
-        return _revision(conn)
-
-
-def head() -> str | None:
-    """The newest revision in migrations/."""
-    return ScriptDirectory.from_config(_config(None)).get_current_head()
-
-
-def differences(url: str) -> list[object]:
-    """What autogenerate would change: nothing, if the migrations and store's tables agree."""
-    with _connection(url) as conn, conn.begin():
-        context = MigrationContext.configure(
-            conn,
-            opts={
-                "version_table": VERSION_TABLE,
-                "version_table_schema": VERSION_SCHEMA,
-                "include_schemas": True,
-                "include_object": include_object,
-                "compare_type": True,
-                "compare_server_default": True,
-            },
-        )
-        return list(compare_metadata(context, metadata))
-
-
-def include_object(item: sa.schema.SchemaItem, name: str | None, kind: str, reflected: bool, _: object) -> bool:
-    """Keep autogenerate off partitions and their indexes; it does not see views."""
-    if kind == "table" and reflected and isinstance(item, sa.Table):
-        parents = {f"{t.schema}.{t.name}" for t in PARTITIONED}
-        return f"{item.schema}.{(name or '').rpartition('_p')[0]}" not in parents
-    return True
+            return revision_of(conn)
 
 
 @contextmanager
@@ -137,21 +82,12 @@ def _connection(url: str) -> Iterator[sa.Connection]:
         engine.dispose()
 
 
-def _config(conn: sa.Connection | None) -> Config:
+def _config(conn: sa.Connection) -> Config:
     config = Config()
     config.set_main_option("script_location", "migrations:")
     config.set_main_option("path_separator", "os")
     config.attributes["connection"] = conn
     return config
-
-
-def _revision(conn: sa.Connection) -> str | None:
-    if conn.execute(sa.text(f"SELECT to_regclass('{VERSION_SCHEMA}.{VERSION_TABLE}')")).scalar_one() is None:
-        return None
-    found: str | None = conn.execute(
-        sa.text(f"SELECT version_num FROM {VERSION_SCHEMA}.{VERSION_TABLE}")
-    ).scalar_one_or_none()
-    return found
 
 
 def _ahead(today: date) -> date:

@@ -37,19 +37,16 @@ def describe(found: str | None, wanted: str) -> str:
     )
 
 
-async def revision_of(conn: AsyncConnection) -> str | None:
+def revision_of(conn: sa.Connection) -> str | None:
     """The revision of the database; None where there is no schema."""
-    exists = (await conn.execute(sa.text("SELECT to_regclass('ingest.schema_version')"))).scalar_one()
-    if exists is None:
+    if conn.execute(sa.text("SELECT to_regclass('ingest.schema_version')")).scalar_one() is None:
         return None
-    found: str | None = (
-        await conn.execute(sa.text("SELECT version_num FROM ingest.schema_version"))
-    ).scalar_one_or_none()
+    found: str | None = conn.execute(sa.text("SELECT version_num FROM ingest.schema_version")).scalar_one_or_none()
     return found
 
 
 async def check(conn: AsyncConnection) -> None:
     """Refuse to work with another schema. Raises SchemaMismatch."""
-    found = await revision_of(conn)
+    found = await conn.run_sync(revision_of)
     if found != REVISION:
         raise SchemaMismatch(found, REVISION)

@@ -16,6 +16,8 @@ import psycopg
 import pytest
 import sqlalchemy as sa
 from alembic import command
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -23,7 +25,7 @@ from speech.contract import FinishReason
 from store import engine as engines
 from store import facts, migrate, partitions, schema
 from store.fact_tables import PARTITIONED
-from store.schema import REVISION, SchemaMismatch
+from store.schema import REVISION, SchemaMismatch, revision_of
 from store.tables import metadata
 from tests.store.conftest import FIRST, LAST
 from tests.store.make import review, utterance
@@ -43,12 +45,33 @@ def objects(url: str) -> list[str]:
         return [r[0] for r in rows]
 
 
+def current(url: str) -> str | None:
+    with migrate._connection(url) as conn, conn.begin():
+        return revision_of(conn)
+
+
+def differences(url: str) -> list[object]:
+    """What autogenerate would change: nothing, if the migrations and store's tables agree."""
+    with migrate._connection(url) as conn, conn.begin():
+        options = {"include_schemas": True, "include_object": ours, "compare_server_default": True}
+        context = MigrationContext.configure(conn, opts=options)
+        return list(compare_metadata(context, metadata))
+
+
+def ours(item: sa.schema.SchemaItem, name: str | None, kind: str, reflected: bool, _: object) -> bool:
+    """Alembic's own table is none of ours, nor are partitions; autogenerate does not see views."""
+    if kind == "table" and reflected and isinstance(item, sa.Table):
+        parents = {f"{t.schema}.{t.name}" for t in PARTITIONED}
+        return name != "schema_version" and f"{item.schema}.{(name or '').rpartition('_p')[0]}" not in parents
+    return True
+
+
 def test_up_down_up(new_database: NewDatabase) -> None:
     url = new_database(None)
-    assert migrate.current(url) is None
+    assert current(url) is None
     assert migrate.upgrade(url, from_month=FIRST, to_month=FIRST) == REVISION
     first = objects(url)
-    assert migrate.current(url) == REVISION
+    assert current(url) == REVISION
     assert migrate.downgrade(url) is None
     assert objects(url) == ["ingest.schema_version r", "ingest.schema_version_pkc i"]
     migrate.upgrade(url, from_month=FIRST, to_month=FIRST)
@@ -58,7 +81,7 @@ def test_up_down_up(new_database: NewDatabase) -> None:
 
 
 def test_autogenerate_finds_nothing_to_change(url: str) -> None:
-    assert migrate.differences(url) == []
+    assert differences(url) == []
 
 
 def test_autogenerate_finds_a_change(url: str) -> None:
@@ -66,7 +89,7 @@ def test_autogenerate_finds_a_change(url: str) -> None:
         conn.execute("ALTER TABLE ingest.calls ADD COLUMN stray int")
         conn.execute("COMMENT ON COLUMN ingest.runs.spec IS 'something else'")
         conn.execute("CREATE TABLE ingest.stray (id int)")
-    assert len(migrate.differences(url)) == 3
+    assert len(differences(url)) == 3
 
 
 def test_every_table_and_column_has_its_comment(url: str) -> None:
@@ -82,7 +105,7 @@ def test_every_table_and_column_has_its_comment(url: str) -> None:
 
 
 def test_the_code_knows_the_newest_revision() -> None:
-    assert migrate.head() == REVISION
+    assert max(one.name[:4] for one in (ROOT / "migrations" / "versions").glob("[0-9]*.py")) == REVISION
 
 
 def described(url: str) -> list[tuple[object, ...]]:
