@@ -25,14 +25,20 @@ OTHERS = {PREFIX + "VERSION"}
 ENV_FILE = ".env"
 _HOST = r"(?:\[[0-9a-fA-F:.]+\]|[A-Za-z0-9._-]+)"
 _PLACE = re.compile(rf"{_HOST}(?::(\d{{1,5}}))?")
-_POSTGRES = re.compile(r"[a-z+]+://([^@/\s]*@)?(\[[0-9a-fA-F:.]+\]|[^:@/?\s]*)(:\d{1,5})?(/[^@?\s]*)?(\?\S*)?")
+_POSTGRES = re.compile(r"[a-z+]+://([^@/\s]*@)?(\[[0-9a-fA-F:.]+\]|[^:@/?\s]*)(?::(\d{1,5}))?(/[^@?\s]*)?(\?\S*)?")
 _NOT_ENCODED = re.compile(r"%(?![0-9a-fA-F]{2})|%00")
 
 
-def is_place(given: str) -> bool:
-    """Whether it is host:port, or a host."""
+def place(given: str, problem: str) -> str:
+    """host:port, or a host, without space around it. Raises ValueError(problem) where it is neither."""
     found = _PLACE.fullmatch(given.strip())
-    return found is not None and int(found[1] or 1) in range(1, 65_536)
+    if found is None or not is_port(found[1]):
+        raise ValueError(problem)
+    return found[0]
+
+
+def is_port(given: str | None) -> bool:
+    return given is None or int(given) in range(1, 65_536)
 
 
 class Settings(BaseSettings):
@@ -136,16 +142,13 @@ class Settings(BaseSettings):
     @field_validator("kafka_bootstrap_servers")
     @classmethod
     def _are_hosts(cls, servers: str) -> str:
-        if not all(map(is_place, servers.split(","))):
-            raise ValueError("it is host:port, several with commas, without a protocol before it")
-        return servers
+        problem = "it is host:port, several with commas, without a protocol before it"
+        return ",".join(place(one, problem) for one in servers.split(","))
 
     @field_validator("triton_url")
     @classmethod
     def _is_grpc(cls, url: str) -> str:
-        if not is_place(url):
-            raise ValueError("it is host:port of Triton's gRPC, without a protocol before it")
-        return url
+        return place(url, "it is host:port of Triton's gRPC, without a protocol before it")
 
     # Here, because libpq names in its errors what it takes for the host: a part of the password.
     @field_validator("postgres_url")
@@ -154,7 +157,8 @@ class Settings(BaseSettings):
         given = url.get_secret_value()
         if not given.startswith(("postgresql://", "postgresql+psycopg://", "postgres://")):
             raise ValueError("it begins with postgresql://")
-        if not _POSTGRES.fullmatch(given) or _NOT_ENCODED.search(given):
+        found = _POSTGRES.fullmatch(given)
+        if found is None or not is_port(found[3]) or _NOT_ENCODED.search(given):
             raise ValueError(
                 "it is postgresql://USER:PASSWORD@HOST:PORT/DATABASE; percent-encode the password's characters:"
                 " @ is %40, / is %2F, % is %25; of several hosts the query has the list: ?host=a,b&port=5432,5432"

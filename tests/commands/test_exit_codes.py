@@ -10,6 +10,7 @@ import pytest
 
 import cli
 from commands.context import explained
+from settings import load
 from tests.commands.conftest import Run, settings_of
 from tests.commands.runner import earful
 from tests.workers.pipeline import Pipeline
@@ -55,7 +56,10 @@ def test_wrong_arguments_are_2(arguments: tuple[str, ...]) -> None:
             ({"EARFUL_POSTGRES_URL": f"postgresql://me:{secret}@127.0.0.1:1/db"}, "percent-encode the password's")
             for secret in ("secret%er2", "secret%", "se@secret", "se@cret:secret", "secret/w", "secret w")
         ),
-        ({"EARFUL_POSTGRES_URL": "postgresql://me@db:secret/db"}, "percent-encode the password's"),
+        *(
+            ({"EARFUL_POSTGRES_URL": f"postgresql://me@db:{port}/db"}, "EARFUL_POSTGRES_URL: Value error, it is")
+            for port in ("secret", "0", "65536")
+        ),
         ({"EARFUL_KAFKA_SSL_CAFILE": "/no/such/file"}, "EARFUL_KAFKA_SSL_CAFILE"),
         *(
             (
@@ -94,6 +98,13 @@ def test_wrong_settings_are_2_and_never_repeated(setting: dict[str, str], says: 
 )
 def test_right_settings_are_taken(setting: dict[str, str]) -> None:
     assert earful("runs", "list", env=NOWHERE | setting).code == 3
+
+
+def test_space_around_a_server_is_no_part_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EARFUL_KAFKA_BOOTSTRAP_SERVERS", " one:9092, two:9092 ")
+    monkeypatch.setenv("EARFUL_TRITON_URL", " triton:8001 ")
+    found = load()
+    assert (found.kafka_bootstrap_servers, found.triton_url) == ("one:9092,two:9092", "triton:8001")
 
 
 def test_a_typing_error_in_the_env_file_is_found_too() -> None:
