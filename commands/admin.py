@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from typing import Annotated
 from uuid import UUID
 
@@ -16,16 +17,21 @@ from sqlalchemy.exc import DBAPIError, IntegrityError
 
 from commands.all_workers import run_all
 from commands.context import (
+    FAILED,
     UNAVAILABLE,
     WRONG,
+    Failed,
     console,
+    errors,
     explained,
     fail,
     in_transaction,
     print_json,
     require_kafka,
     settings,
+    tell_error,
 )
+from commands.topic_check import look, sentences
 from errors import EarfulError
 from settings import Settings
 from store import ledger
@@ -129,10 +135,10 @@ def pad(using: Settings) -> dict[str, int]:
     ids = asyncio.run(kafka.topic_ids(using, names))
     rows = in_transaction(using, ledger.rows)
     wanted: dict[TopicPartition, int] = {}
-    for row in rows:
-        place = TopicPartition(row.key.topic, row.key.partition)
-        if ids.get(row.key.topic) == row.key.topic_id:
-            wanted[place] = max(row.next_offset, wanted.get(place, 0))
+    for key, next_offset in rows:
+        place = TopicPartition(key.topic, key.partition)
+        if ids.get(key.topic) == key.topic_id:
+            wanted[place] = max(next_offset, wanted.get(place, 0))
     padded: dict[str, int] = {}
     with admin(using):  # its errors are these, too
         consumer = KafkaConsumer(**kafka.aio_options(using))
@@ -159,32 +165,31 @@ def pad(using: Settings) -> dict[str, int]:
 
 @topics.command("check")
 def topics_check(as_json: Annotated[bool, typer.Option("--json", help="For programs")] = False) -> None:
-    """Check that every topic exists with the right number of partitions; exit 1 and say what is wrong otherwise.
+    """Check that every topic is there, with the partitions, copies and settings that it should have; exit 1 otherwise.
 
     Example: earful topics check --json
     """
     using = settings()
-    wanted = [spec.name for spec in Topics(using.topic_prefix).specs(using.partitions)]
+    specs = Topics(using.topic_prefix).specs(using.partitions)
     require_kafka(using)
     with admin(using) as client:
-        there = {
-            entry["name"]: len(entry["partitions"]) for entry in client.describe_topics() if not entry["error_code"]
-        }
-    missing = [name for name in wanted if name not in there]
-    other = {name: there[name] for name in wanted if there.get(name, using.partitions) != using.partitions}
+        found = look(client, specs, using.replication_factor)
     if as_json:
-        print_json(
-            {"topics": {name: there.get(name) for name in wanted}, "missing": missing, "other_partitions": other}
+        print_json(asdict(found))
+    if found.unread:
+        errors.print(
+            f"Kafka does not tell this login the settings of {len(found.unread)} topics (it needs DescribeConfigs),"
+            " so they were not compared",
+            highlight=False,
+            soft_wrap=True,
         )
-    if missing:
-        fail(f"missing: {', '.join(missing)}; `earful topics create` makes them")
-    if other:
-        found = ", ".join(f"{name} ({count})" for name, count in other.items())
-        fail(
-            f"a call must keep its partition, so every topic has EARFUL_PARTITIONS={using.partitions}; not so: {found}"
-        )
+    wrong = sentences(found, using)
+    for sentence in wrong:
+        tell_error(sentence)
+    if wrong:
+        raise Failed(FAILED)
     if not as_json:
-        console.print(f"all {len(wanted)} topics are there")
+        console.print(f"all {len(specs)} topics are there")
 
 
 def migrate() -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping, Sequence
 
-from kafka import KafkaConsumer, TopicPartition
+from kafka import KafkaAdminClient, TopicPartition
+from kafka.admin import OffsetSpec
 from kafka.errors import KafkaError
 from sqlalchemy.exc import DBAPIError
 
@@ -39,10 +40,9 @@ def lag(using: Settings) -> dict[str, int]:
     except DBAPIError as err:
         raise Transient("Postgres does not tell how far the stages are") from err
     done = {
-        (row.key.topic, row.key.partition): row.next_offset
-        for row in rows
-        if row.key.topic_id == ids.get(row.key.topic)
-        and row.key.run_id == (runs.CUT_RUN if row.key.stage == "segmenter" else current)
+        (key.topic, key.partition): next_offset
+        for key, next_offset in rows
+        if key.topic_id == ids.get(key.topic) and key.run_id == (runs.CUT_RUN if key.stage == "segmenter" else current)
     }
     try:
         left = left_of(using, list(read.values()), done)
@@ -52,17 +52,21 @@ def lag(using: Settings) -> dict[str, int]:
 
 
 def left_of(using: Settings, topics: Sequence[str], done: Mapping[tuple[str, int], int]) -> dict[str, int]:
-    """By topic. Raises KafkaError after ANSWER_MS at most for each of three questions."""
-    consumer = KafkaConsumer(**kafka.aio_options(using), bootstrap_timeout_ms=ANSWER_MS)
+    """By topic. Raises KafkaError after ANSWER_MS at most for each question."""
+    patience = {"bootstrap_timeout_ms": ANSWER_MS, "request_timeout_ms": ANSWER_MS}
+    client = KafkaAdminClient(**kafka.aio_options(using), **patience)
     try:
         places = [
-            TopicPartition(topic, number) for topic in topics for number in consumer.partitions_for_topic(topic) or ()
+            TopicPartition(topic["name"], partition["partition_index"])
+            for topic in client.describe_topics(topics)
+            for partition in topic["partitions"]
         ]
-        starts = consumer.beginning_offsets(places, timeout_ms=ANSWER_MS)
-        ends = consumer.end_offsets(places, timeout_ms=ANSWER_MS)
+        starts = client.list_partition_offsets(dict.fromkeys(places, OffsetSpec.EARLIEST))
+        ends = client.list_partition_offsets(dict.fromkeys(places, OffsetSpec.LATEST))
     finally:
-        consumer.close()
+        client.close()
     left = dict.fromkeys(topics, 0)
     for one in places:
-        left[one.topic] += max(0, ends[one] - max(starts[one], done.get((one.topic, one.partition), 0)))
+        first = max(starts[one].offset, done.get((one.topic, one.partition), 0))
+        left[one.topic] += max(0, ends[one].offset - first)
     return left

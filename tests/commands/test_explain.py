@@ -2,14 +2,31 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import time
 from dataclasses import replace
+from typing import Any
 
+import pytest
+from kafka import KafkaAdminClient
+from pydantic import SecretStr
+
+from commands import lag
+from commands.explain import show
+from errors import Transient
+from settings import Settings
 from stream.events import CallPaused, Message, ReviewDeleted
 from tests.commands.conftest import Run
 from tests.workers.pipeline import Pipeline
 from tests.workers.sending import STARTED, messages, review, sample, whole_call
 
 TALK = sample("calls/card-fee", 0, 8_000)
+
+
+def test_what_producers_named_cannot_forge_what_a_terminal_shows(capsys: pytest.CaptureFixture[str]) -> None:
+    show({"product": "\x1b[2Jkettle", "dead_letters": [{"detail": "\x9b31m"}]}, as_json=False)
+    assert capsys.readouterr().out == "product  [2Jkettle\ndead_letters\n   detail= 31m\n"
 
 
 def test_a_call(run: Run, pipeline: Pipeline) -> None:
@@ -131,3 +148,27 @@ def test_what_never_came_says_how_far_its_stage_is(run: Run, pipeline: Pipeline)
         assert "the segmenter has read all" in run("explain", "call", "waiting", **settings).sentence()
     away = run("explain", "call", "never", EARFUL_KAFKA_BOOTSTRAP_SERVERS="127.0.0.1:1")
     assert (away.code, "how far the segmenter is behind is not known: no Kafka" in away.sentence()) == (1, True)
+
+
+def test_how_far_a_stage_is_is_asked_for_a_bounded_time(pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Kafka falls silent when it has let us in."""
+    kafka = pipeline.stack.kafka.pid
+    if kafka is None:
+        pytest.skip("a borrowed stack's Kafka is not ours to halt")
+
+    class Unlucky(KafkaAdminClient):  # type: ignore[misc]
+        def describe_topics(self, topics: list[str]) -> list[dict[str, Any]]:
+            os.kill(kafka, signal.SIGSTOP)
+            return super().describe_topics(topics)  # type: ignore[no-any-return]
+
+    servers = {"kafka_bootstrap_servers": pipeline.stack.endpoints["kafka"], "postgres_url": SecretStr(pipeline.url)}
+    using = Settings(**servers, topic_prefix=pipeline.topics.prefix)
+    monkeypatch.setattr(lag, "KafkaAdminClient", Unlucky)
+    monkeypatch.setattr(lag, "ANSWER_MS", 3_000)
+    started = time.monotonic()
+    try:
+        with pytest.raises(Transient, match="Kafka does not tell its offsets"):
+            lag.lag(using)
+    finally:
+        os.kill(kafka, signal.SIGCONT)
+    assert time.monotonic() - started < 20  # its clients' own patience is 30 s
