@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -14,9 +15,11 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from commands.context import (
+    FAILED,
     LOCAL,
     UNAVAILABLE,
     WRONG,
+    Failed,
     errors,
     fail,
     of_environment,
@@ -182,12 +185,15 @@ def logs(
         str | None, typer.Argument(help="kafka, postgres, triton, supervisor or a stage; default: list them")
     ] = None,
     lines: Annotated[int, typer.Option("--lines", "-n", min=1, help="How many")] = 50,
+    follow: Annotated[
+        bool, typer.Option("--follow", "-f", help="And what is written from now on, until Ctrl-C")
+    ] = False,
 ) -> None:
     """The last lines of a unit's log.
 
-    Example: earful logs transcriber -n 100
+    Example: earful logs transcriber -n 100 --follow
     """
-    folder = settings().home / "logs"
+    folder = of_environment().home / "logs"
     files = sorted(folder.glob("*.log"))
     if unit is None:
         for file in files:
@@ -197,9 +203,13 @@ def logs(
         return
     wanted = [file for file in files if file.stem == unit]
     if not wanted:
-        fail(
-            f"no log of {unit!r}: {', '.join(file.stem for file in files) or f'the stack never ran in {settings().home}'}",
-            WRONG,
-        )
-    for line in wanted[0].read_text(errors="replace").splitlines()[-lines:]:
-        typer.echo(line)
+        known = ", ".join(file.stem for file in files) or f"the stack never ran in {folder.parent}"
+        fail(f"no log of {unit!r}: {known}", WRONG)
+    # -F reads on in the new file where a log was set aside; with the pid it ends when this process does, however that does.
+    more = ["-F", f"--pid={os.getpid()}"] if follow else []
+    try:
+        told = subprocess.run(["tail", "-n", str(lines), *more, "--", wanted[0]], check=False)
+    except KeyboardInterrupt:
+        return
+    if told.returncode:
+        raise Failed(FAILED)  # `tail` has said why

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import select
+import signal
+import subprocess
 import sys
 from pathlib import Path
 
@@ -11,6 +14,7 @@ import psutil
 import pytest
 
 from commands import local
+from settings import PROJECT
 from tests.commands.runner import earful
 
 SINCE = "2026-11-20T10:15:30.123+00:00"
@@ -114,6 +118,36 @@ def test_logs_of_a_stack_that_never_ran_are_none_and_it_says_so(tmp_path: Path) 
     (tmp_path / "logs").mkdir()
     (tmp_path / "logs" / "kafka.log").touch()
     assert earful("logs", env={"EARFUL_HOME": str(tmp_path)}).out == f"{tmp_path / 'logs' / 'kafka.log'}\n"
+
+
+def test_a_log_is_followed_past_its_rotation(tmp_path: Path) -> None:
+    log = tmp_path / "logs" / "kafka.log"
+    log.parent.mkdir()
+    log.write_text("one\ntwo\n")
+    # What runs pytest in the background may ignore SIGINT, and what it starts would, too.
+    command = ["env", "--default-signal=INT", sys.executable, "-m", "cli", "logs", "kafka", "-n", "1", "--follow"]
+    env = {name: value for name, value in os.environ.items() if not name.startswith("EARFUL_")}
+    env |= {"EARFUL_HOME": str(tmp_path), "PYTHONPATH": str(PROJECT)}
+    with subprocess.Popen(command, env=env, stdout=subprocess.PIPE, bufsize=0) as following:
+
+        def line() -> bytes:
+            """The next one; none where none comes in time."""
+            assert following.stdout is not None
+            ready, _, _ = select.select([following.stdout], [], [], 60)
+            return following.stdout.readline() if ready else b""
+
+        try:
+            assert line() == b"two\n"
+            with log.open("a") as more:
+                more.write("three\n")
+            assert line() == b"three\n"
+            log.rename(log.with_suffix(".log.1"))
+            log.write_text("four\n")
+            assert line() == b"four\n"
+            following.send_signal(signal.SIGINT)
+            assert following.wait(60) == 0
+        finally:
+            following.kill()
 
 
 def test_status_has_the_lag_of_each_stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
