@@ -289,7 +289,7 @@ def use(
 
     Example: earful cvib use own-model
     """
-    from sentiment.folder import install
+    from sentiment.folder import checked, install
 
     here = {kind: folder / kind for kind in KINDS if (folder / kind / "model.json").is_file()}
     if not here and (folder / "model.json").is_file():  # a serving folder itself, such as what was in use before
@@ -301,11 +301,13 @@ def use(
     if not here:
         fail(f"{folder} holds no model: neither cvib/ nor aspects/ with a model.json", WRONG)
     keep = settings().home / "models"
-    for kind, source in here.items():
-        try:
-            version = install(source, to / kind, keep)
-        except (ValueError, OSError) as err:
-            fail(str(err))
+    try:
+        for kind, source in here.items():  # both before either: half of a pair is no model that anybody measured
+            checked(source, to / kind)
+        versions = {kind: install(source, to / kind, keep) for kind, source in here.items()}
+    except (ValueError, OSError) as err:
+        fail(str(err))
+    for kind, version in versions.items():
         console.print(
             f"{kind} {version} is in {to / kind}; what was there is in {keep}", soft_wrap=True, highlight=False
         )

@@ -219,6 +219,22 @@ def test_use_installs_a_model_and_brings_back_the_one_before(repository: Path) -
     assert (repository / "cvib" / "train.json").read_bytes() == (MODEL_REPO / "cvib" / "train.json").read_bytes()
 
 
+def test_use_installs_both_models_or_neither(repository: Path) -> None:
+    before = content_version(repository / "cvib" / "1")
+    for name in ("cvib", "aspects"):
+        shutil.copytree(MODEL_REPO / name / "1", Path("own") / name)
+    settings = json.loads(Path("own/cvib/model.json").read_text()) | {"temperature": 1.25}
+    Path("own/cvib/model.json").write_text(json.dumps(settings))
+    settings["version"] = content_version(Path("own/cvib"))
+    Path("own/cvib/model.json").write_text(json.dumps(settings))
+    for broken, says in (("{}", "kind None"), ("[]", "kind None"), ("{", "model.json describes no model")):
+        Path("own/aspects/model.json").write_text(broken)
+        done = earful("cvib", "use", "own", "--to", str(repository))
+        assert (done.code, says in done.sentence()) == (1, True)
+        assert content_version(repository / "cvib" / "1") == before
+        assert f'"{before}"' in (repository / "cvib" / "config.pbtxt").read_text()
+
+
 def test_use_refuses_what_is_no_model(repository: Path) -> None:
     Path("empty").mkdir()
     done = earful("cvib", "use", "empty", "--to", str(repository))
