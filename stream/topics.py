@@ -76,4 +76,6 @@ class Topics:
 
 def _spec(name: str, partitions: int, retention_ms: int) -> TopicSpec:
     config = {"cleanup.policy": "delete", "retention.ms": str(retention_ms)}
+    if retention_ms == _UNLIMITED:
+        config["retention.bytes"] = str(_UNLIMITED)  # a broker may have a limit for all its topics
     return TopicSpec(name=name, partitions=partitions, retention_ms=retention_ms, config=MappingProxyType(config))

@@ -32,5 +32,9 @@ def test_only_utterances_and_reviews_are_kept_for_ever() -> None:
     assert {spec.retention_ms for spec in specs.values()} == {-1, WEEK_MS}
     assert all(spec.config["cleanup.policy"] == "delete" for spec in specs.values())
     assert all(spec.config["retention.ms"] == str(spec.retention_ms) for spec in specs.values())
+    assert {name for name, spec in specs.items() if spec.config.get("retention.bytes") == "-1"} == {
+        "calls.utterances.v1",
+        "reviews.submitted.v1",
+    }
     assert all(spec.partitions == 4 for spec in specs.values())
     assert {spec.partitions for spec in Topics().specs()} == {6}
