@@ -33,7 +33,7 @@ from stack.ports import Ports
 from stack.postgres import Postgres
 from tests.security.tls_front import TlsFront
 
-__all__ = ["PREFIX", "USER", "OwnServers", "own_servers"]
+__all__ = ["PREFIX", "USER", "OwnServers", "acl", "own_servers"]
 
 PREFIX = "acme."
 USER = "acme"
@@ -149,6 +149,17 @@ def _properties(home: Path, ports: Ports, certificate: trustme.LeafCert) -> dict
     }
 
 
+def acl(operation: ACLOperation, kind: ResourceType) -> ACL:
+    """A right of the deployment's user on what begins with its prefix."""
+    return ACL(
+        principal=f"User:{USER}",
+        host="*",
+        operation=operation,
+        permission_type=ACLPermissionType.ALLOW,
+        resource_pattern=ResourcePattern(kind, PREFIX, ACLResourcePatternType.PREFIXED),
+    )
+
+
 def _allow(plain_bootstrap: str) -> None:
     """docs/own-servers.md, "Least rights": topics and groups that begin with the prefix, nothing else."""
     needed = {
@@ -162,19 +173,7 @@ def _allow(plain_bootstrap: str) -> None:
     }
     client = KafkaAdminClient(bootstrap_servers=plain_bootstrap)
     try:
-        client.create_acls(
-            [
-                ACL(
-                    principal=f"User:{USER}",
-                    host="*",
-                    operation=operation,
-                    permission_type=ACLPermissionType.ALLOW,
-                    resource_pattern=ResourcePattern(kind, PREFIX, ACLResourcePatternType.PREFIXED),
-                )
-                for kind, operations in needed.items()
-                for operation in operations
-            ]
-        )
+        client.create_acls([acl(operation, kind) for kind, operations in needed.items() for operation in operations])
     finally:
         client.close()
 

@@ -17,12 +17,14 @@ from typing import Any
 import psutil
 import psycopg
 import pytest
+from kafka import KafkaAdminClient
+from kafka.admin import ACLOperation, ConfigResource, ResourceType
 from psycopg import sql
 
 from stack.process import Child, marked
 from stack.stack import Stack
 from tests.commands.runner import earful
-from tests.security.servers import PREFIX, USER, OwnServers
+from tests.security.servers import PREFIX, USER, OwnServers, acl
 
 PROJECT = Path(__file__).resolve().parents[2]
 
@@ -92,7 +94,9 @@ def review_file(folder: Path, review_id: str) -> str:
 
 
 def test_topics_are_as_they_should_be_or_it_is_said(deployment: Deployment) -> None:
-    assert earful("topics", "check", env=deployment.worker).code == 0
+    checked = earful("topics", "check", env=deployment.worker)
+    assert (checked.code, "all 9 topics are there" in checked.out) == (0, True), checked
+    assert "the settings of 9 topics (it needs DescribeConfigs), so they were not compared" in checked.err
     found = earful("topics", "check", "--json", env=deployment.worker).json()
     assert set(found["topics"].values()) == {3}
     assert all(name.startswith(PREFIX) for name in found["topics"])
@@ -100,7 +104,48 @@ def test_topics_are_as_they_should_be_or_it_is_said(deployment: Deployment) -> N
     assert (again.code, "all were there" in again.out) == (0, True)
     other = earful("topics", "check", env=deployment.worker | {"EARFUL_PARTITIONS": "4"})
     assert other.code == 1
-    assert "EARFUL_PARTITIONS=4" in other.sentence()
+    assert "EARFUL_PARTITIONS=4" in other.err
+
+
+@pytest.fixture
+def administrator(deployment: Deployment) -> Iterator[KafkaAdminClient]:
+    """Kafka's; the workers' login gets the right to see settings meanwhile."""
+    client = KafkaAdminClient(bootstrap_servers=deployment.own.plain_bootstrap)
+    right = acl(ACLOperation.DESCRIBE_CONFIGS, ResourceType.TOPIC)
+    client.create_acls([right])
+    yield client
+    client.delete_acls([right])
+    client.close()
+
+
+def test_topics_with_other_settings_are_named_and_how_to_mend_them(
+    deployment: Deployment, administrator: KafkaAdminClient
+) -> None:
+    reviews, audio = f"{PREFIX}reviews.submitted.v1", f"{PREFIX}calls.audio.v1"
+
+    def change(**of_reviews: str) -> None:
+        settings = {name.replace("_", "."): value for name, value in of_reviews.items()}
+        administrator.alter_configs([ConfigResource("TOPIC", reviews, settings)])
+
+    well = earful("topics", "check", env=deployment.worker)
+    assert (well.code, well.err) == (0, "")
+    change(retention_ms="86400000", cleanup_policy="compact,delete", retention_bytes="1000000")
+    try:
+        wrong = earful("topics", "check", env=deployment.worker)
+        found = earful("topics", "check", "--json", env=deployment.worker).json()
+    finally:
+        change(retention_ms="-1", cleanup_policy="delete", retention_bytes="-1")
+    assert wrong.code == 1
+    assert wrong.sentence() == (
+        f"error: {reviews} has cleanup.policy=compact,delete and not delete, retention.ms=86400000 and not -1, "
+        "retention.bytes=1000000 and not -1; this mends it: kafka-configs.sh --bootstrap-server "
+        f"{deployment.own.secure_bootstrap} --alter --entity-type topics --entity-name {reviews} "
+        "--add-config cleanup.policy=delete,retention.ms=-1,retention.bytes=-1"
+    )
+    assert found["other_settings"][reviews]["retention.ms"] == {"found": "86400000", "wanted": "-1"}
+    assert (set(found["other_settings"]), found["fewer_copies"], found["unread"]) == ({reviews}, {}, [])
+    few = earful("topics", "check", env=deployment.worker | {"EARFUL_REPLICATION_FACTOR": "2"})
+    assert (few.code, f"EARFUL_REPLICATION_FACTOR=2: {audio} (1), " in few.sentence()) == (1, True), few
 
 
 def test_a_review_goes_the_whole_way(deployment: Deployment, tmp_path: Path) -> None:

@@ -1,0 +1,99 @@
+"""`earful topics check`: whether the topics are as `earful topics create` would make them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TypedDict
+
+from kafka import KafkaAdminClient
+from kafka.admin import ConfigResource
+
+from settings import Settings
+from stream.topics import TopicSpec
+
+__all__ = ["Found", "look", "sentences"]
+
+
+class Differs(TypedDict):
+    """A setting's value, and the one that `topics create` gives it."""
+
+    found: str | None
+    wanted: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Found:
+    """Every topic's partitions, and what is not as it should be. The settings of `unread` topics Kafka does not tell."""
+
+    topics: dict[str, int | None]
+    missing: list[str]
+    other_partitions: dict[str, int]
+    fewer_copies: dict[str, int]
+    other_settings: dict[str, dict[str, Differs]]
+    unread: list[str]
+
+
+def look(client: KafkaAdminClient, specs: Sequence[TopicSpec], copies: int) -> Found:
+    """Ask Kafka twice, however many topics there are. Raises KafkaError."""
+    there = {entry["name"]: entry["partitions"] for entry in client.describe_topics() if not entry["error_code"]}
+    present = [spec for spec in specs if spec.name in there]
+    settings = settings_of(client, present)
+    least = {spec.name: min(len(one["replica_nodes"]) for one in there[spec.name]) for spec in present}
+    other = {spec.name: differing(spec, settings[spec.name]) for spec in present if settings[spec.name]}
+    return Found(
+        topics={spec.name: len(there[spec.name]) if spec.name in there else None for spec in specs},
+        missing=[spec.name for spec in specs if spec.name not in there],
+        other_partitions={
+            spec.name: len(there[spec.name]) for spec in present if len(there[spec.name]) != spec.partitions
+        },
+        fewer_copies={name: count for name, count in least.items() if count < copies},
+        other_settings={name: differs for name, differs in other.items() if differs},
+        unread=[spec.name for spec in present if not settings[spec.name]],
+    )
+
+
+def settings_of(client: KafkaAdminClient, specs: Sequence[TopicSpec]) -> dict[str, dict[str, str | None]]:
+    """The settings that each topic's spec names; none where Kafka refuses, which kafka-python 3.0.12 does not say."""
+    if not specs:
+        return {}
+    asked = [ConfigResource("TOPIC", spec.name, list(spec.config)) for spec in specs]
+    told = client.describe_configs(asked, config_filter="all")["topic"]
+    return {spec.name: {key: entry["value"] for key, entry in told[spec.name].items()} for spec in specs}
+
+
+def differing(spec: TopicSpec, settings: Mapping[str, str | None]) -> dict[str, Differs]:
+    return {
+        key: {"found": settings.get(key), "wanted": wanted}
+        for key, wanted in spec.config.items()
+        if settings.get(key) != wanted
+    }
+
+
+def sentences(found: Found, using: Settings) -> list[str]:
+    """What is wrong and what mends it, a sentence each."""
+    said = []
+    if found.missing:
+        said.append(f"missing: {', '.join(found.missing)}; `earful topics create` makes them")
+    if found.other_partitions:
+        said.append(
+            f"a call must keep its partition, so every topic has EARFUL_PARTITIONS={using.partitions};"
+            f" not so: {counted(found.other_partitions)}"
+        )
+    if found.fewer_copies:
+        said.append(
+            f"fewer copies than EARFUL_REPLICATION_FACTOR={using.replication_factor}: {counted(found.fewer_copies)};"
+            " Kafka's kafka-reassign-partitions.sh makes more"
+        )
+    for name, settings in found.other_settings.items():
+        differs = ", ".join(f"{key}={one['found']} and not {one['wanted']}" for key, one in settings.items())
+        change = ",".join(f"{key}={one['wanted']}" for key, one in settings.items())
+        said.append(
+            f"{name} has {differs}; this mends it: kafka-configs.sh --bootstrap-server"
+            f" {using.kafka_bootstrap_servers} --alter --entity-type topics --entity-name {name} --add-config {change}"
+        )
+    return said
+
+
+def counted(topics: dict[str, int]) -> str:
+    return ", ".join(f"{name} ({count})" for name, count in topics.items())
