@@ -107,6 +107,8 @@ def _answers(
             if not isinstance(row.get("text"), str):
                 raise InvalidInput("`text` is missing")
             text = str(row["text"])
+            if isinstance(row.get("aspects"), list) and "from" not in row:
+                raise InvalidInput("`aspects` is for train and eval: give one aspect a line, with `from` and `to`")
             start, end = span_of(row, text)
             require_english(text)
             [pair] = net.pairs(text, [(start, end)])

@@ -28,6 +28,7 @@ from sentiment.segment import sentence_at, sentences
 __all__ = ["FileProblem", "Line", "by_sentence", "not_english", "problems", "read_labelled", "rows"]
 
 _MAX_PROBLEMS = 100
+_WHOLE_NUMBER = re.compile(r"(-?[0-9]{1,9})(?:\.0*)?")  # pandas writes 4.0 where a cell of the column is empty
 
 
 class FileProblem(Exception):
@@ -214,10 +215,10 @@ def _only_place(words: str, text: str) -> tuple[int, int]:
 
 
 def _given(fields: Mapping[str, object], text: str) -> tuple[int, int]:
-    try:
-        start, end = int(str(fields.get("from"))), int(str(fields.get("to")))
-    except ValueError:
-        raise ValueError("`from` and `to` are numbers of characters") from None
+    found = [_WHOLE_NUMBER.fullmatch(str(fields.get(name)).strip()) for name in ("from", "to")]
+    start, end = (int(match[1]) if match else None for match in found)
+    if start is None or end is None:
+        raise ValueError("`from` and `to` are numbers of characters")
     if not 0 <= start < end <= len(text):
         raise ValueError(f"the span {start}:{end} lies outside the text of {len(text)} characters")
     if text[start:end].strip() != text[start:end]:

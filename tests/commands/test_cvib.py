@@ -29,18 +29,20 @@ def test_predict_answers_like_the_library_and_a_bad_line_fails_alone() -> None:
         {"text": "Der Akku ist leider sehr schwach und laut.", "from": 4, "to": 8},
         {"text": "x" * 20_001, "from": 0, "to": 1},
         {"text": "The battery \ud83d", "from": 4, "to": 11},
+        {"text": TEXT, "aspects": [{"from": 4, "to": 10, "polarity": "positive"}]},
     )
     done = earful("cvib", "predict", file, "--json")
     rows = [json.loads(line) for line in done.out.splitlines()]
     assert done.code == 1
-    assert [row.get("polarity") for row in rows] == ["positive", None, "negative", None, None, None]
+    assert [row.get("polarity") for row in rows] == ["positive", None, "negative", None, None, None, None]
     expected = polarity(TEXT, [(4, 10)])[0]
     assert rows[0]["positive"] == pytest.approx(expected.positive, abs=1e-4)
-    assert [row["line"] for row in rows] == [1, 2, 3, 4, 5, 6]
+    assert [row["line"] for row in rows] == [1, 2, 3, 4, 5, 6, 7]
     assert "outside the text" in rows[1]["error"]
     assert rows[3]["unsupported_language"] is True
     assert "20000 are the most" in rows[4]["error"]
     assert "surrogate" in rows[5]["error"]
+    assert "one aspect a line" in rows[6]["error"]
 
 
 def test_predict_in_columns() -> None:
