@@ -7,10 +7,11 @@ from uuid import uuid4
 
 import psycopg
 import pytest
+from pydantic import SecretStr
 
 import cli
 from commands.context import explained
-from settings import load
+from settings import Settings, load
 from tests.commands.conftest import Run, settings_of
 from tests.commands.runner import earful
 from tests.workers.pipeline import Pipeline
@@ -105,6 +106,12 @@ def test_space_around_a_server_is_no_part_of_it(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setenv("EARFUL_TRITON_URL", " triton:8001 ")
     found = load()
     assert (found.kafka_bootstrap_servers, found.triton_url) == ("one:9092,two:9092", "triton:8001")
+
+
+def test_no_error_of_the_settings_shows_a_password() -> None:
+    with pytest.raises(ValueError, match="it begins with") as wrong:
+        Settings(postgres_url=SecretStr("mysql://me:secret@db/x"), triton_url="http://me:secret@db")
+    assert "secret" not in str(wrong.value)
 
 
 def test_a_typing_error_in_the_env_file_is_found_too() -> None:
