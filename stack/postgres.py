@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import logging
 import os
 import pwd
 import secrets
@@ -17,6 +18,8 @@ from stack.ports import Ports
 from stack.process import START_SECONDS, Child, OfOneChild, StackError
 
 __all__ = ["Postgres"]
+
+_LOG = logging.getLogger("stack")
 
 _ROOT_RUNS_AS = "nobody"  # the server refuses to run as root, and this user is everywhere
 
@@ -139,3 +142,6 @@ def _let_others_through(folder: Path) -> None:
         mode = place.stat().st_mode
         if not mode & stat.S_IXOTH:
             place.chmod(mode | stat.S_IXOTH)
+            _LOG.warning(
+                "postgres: every user may pass through %s now, as %s must, who runs it for root", place, _ROOT_RUNS_AS
+            )

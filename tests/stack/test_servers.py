@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import numpy as np
 import psutil
@@ -14,6 +15,7 @@ from kafka.errors import KafkaError
 from tritonclient.grpc import InferenceServerClient, InferInput
 from tritonclient.utils import InferenceServerException
 
+from stack.postgres import _let_others_through
 from stack.process import StackError, marked
 from stack.stack import Stack
 
@@ -132,6 +134,20 @@ def _spans(start: int, end: int) -> list[InferInput]:
 
 def test_no_aspects_is_an_answer(triton: InferenceServerClient) -> None:
     assert triton.infer("aspects", [_text("TEXT", "Hello.")]).as_numpy("START").tolist() == []
+
+
+def test_a_folder_that_is_opened_for_postgres_is_named_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    folder = tmp_path / "home" / "postgres"
+    folder.mkdir(parents=True)
+    for _ in range(2):  # pytest's own folders are opened by the first
+        caplog.clear()
+        folder.parent.chmod(0o700)
+        _let_others_through(folder)
+    [record] = caplog.records
+    assert f"every user may pass through {folder.parent} now, as nobody must" in record.getMessage()
+    assert folder.parent.stat().st_mode & 0o777 == 0o701
+    _let_others_through(folder)
+    assert len(caplog.records) == 1
 
 
 def test_a_home_has_one_owner(stack: Stack) -> None:
