@@ -37,10 +37,11 @@ product.manual: manual, instruction, assembly instruction, assembly, setup, set 
 product.smell: smell, scent, odor, odour
 # software and sites
 software.app: app, mobile app, companion app, application, software
-software.interface: interface, user interface, menu, dashboard, dark mode, layout, task bar
+software.interface: interface, user interface, menus, menu bar, main menu, start menu, settings menu, dropdown menu,
+    drop down menu, context menu, dashboard, dark mode, layout, task bar
 software.updates: update, software update, firmware, upgrade
 software.site: website, site, web site, checkout, search, search bar, online booking, login, log in
-software.system: operating system, os, windows, syncing, sync, notification
+software.system: operating system, os, Windows, syncing, sync, notification
 software.ads: ad, advert, commercial
 # people and service
 service.support: support, customer support, customer service, tech support, technical support, help desk, call
@@ -74,30 +75,34 @@ network.speed: download speed, upload speed, download, upload, internet speed
 network.signal: signal, reception signal, call quality, network coverage, calls
 network.router: router, modem, cable box, streaming box, set top box
 # places and travel
-place.room: room, bed, mattress, bathroom, shower, towel, balcony, pillow
+place.room: room, room key, key card, keycard, bed, mattress, bathroom, shower, towel, balcony, pillow
+place.seating: table, chair, booth, stool, high chair, seating
 place.location: location, view, neighbourhood, neighborhood, area
 place.ambience: ambience, ambiance, atmosphere, decor, music, noise level, lighting
 place.facilities: pool, gym, parking, lift, elevator, air conditioning, heating, sauna, lounge
 place.cleanliness: cleanliness, cleaning, housekeeping
 travel.flight: flight, landing, take off, takeoff, ride, train, bus, buses
-travel.seat: seat, legroom, leg room, table
+travel.seat: seat, legroom, leg room, tray table
 travel.baggage: baggage, luggage, bag, suitcase, carry on, carry on bag
 travel.entertainment: entertainment, entertainment system, film selection, movie selection
 # food
 food.food: food, food quality, meal, dish, menu item, pizza, burger, salad, soup, sandwich, pasta, noodle, steak, chicken, fish,
-    sushi, rice, fries, appetizer, entree, dinner, lunch, taste, flavor, flavour, portion, dessert, cake
+    sea bass, sushi, rice, fries, appetizer, entree, dinner, lunch, taste, flavor, flavour, portion, dessert, cake
 food.breakfast: breakfast, breakfast buffet, brunch
 food.drinks: drink, wine, beer, coffee, cocktail, bar, tea
-food.menu: wine list, selection, catalogue, catalog
+food.menu: menu, wine list, selection, catalogue, catalog
 """
 
 
-#: Plurals that mean something else than their singular: `windows` is software, a `window` is not.
-_NO_PLURALS = frozenset({"windows", "charges", "calls"})
+#: Plurals that mean something else than their singular: `Windows` is software where it is written so, and a `window` is
+#: not; a device has `menus`, a restaurant a `menu`.
+_NO_PLURALS = frozenset({"Windows", "charges", "calls", "menus"})
 
 
 def _base(word: str) -> str:
     """A rough singular: enough to let `speakers` meet `speaker`."""
+    if word not in _NO_PLURALS:
+        word = word.casefold()
     if word in _NO_PLURALS:
         return word
     if len(word) > 4 and word.endswith("ies"):
@@ -108,7 +113,7 @@ def _base(word: str) -> str:
 
 
 def _key(text: str) -> tuple[str, ...]:
-    owner = re.sub(r"['’]s\b", "", text.casefold())
+    owner = re.sub(r"['’]s\b", "", text, flags=re.IGNORECASE)
     return tuple(_base(w) for w in re.findall(r"[^\W_]+", owner))
 
 

@@ -149,7 +149,7 @@ def test_aspect_ids() -> None:
     assert aspect_id("annual fee") == "money.fee"
     assert aspect_id("unicorn") == OTHER
     assert aspect_id("") == OTHER
-    assert (aspect_id("Windows"), aspect_id("the window")) == ("software.system", OTHER)
+    assert (aspect_id("Windows"), aspect_id("the window"), aspect_id("windows")) == ("software.system", OTHER, OTHER)
     assert all(name.count(".") == 1 for name in TAXONOMY)
 
 
@@ -174,6 +174,14 @@ def test_aspect_ids() -> None:
         ("terms.warranty", ["dental cover"]),
         ("network.router", ["streaming box"]),
         ("delivery.packaging", ["box"]),
+        ("food.menu", ["menu", "The Menu", "kids' menu", "wine list"]),
+        ("software.interface", ["menus", "settings menu", "menu bar"]),
+        ("place.seating", ["table", "tables", "corner table", "chairs"]),
+        ("travel.seat", ["seat", "tray table"]),
+        ("food.food", ["sea bass", "FISH"]),
+        ("product.sound", ["bass"]),
+        ("place.room", ["room key", "room keys", "windows in our room"]),
+        ("product.input", ["key", "keys"]),
     ],
 )
 def test_an_id_is_that_of_what_is_meant(name: str, texts: list[str]) -> None:
