@@ -32,17 +32,17 @@ __all__ = [
     "EXTRA_INPUTS",
     "EXTRA_OUTPUTS",
     "INPUTS",
-    "INVALID_PREFIX",
     "OUTPUTS",
-    "UNIMPLEMENTED_PREFIX",
     "Capabilities",
     "FinishReason",
     "InvalidRequest",
+    "Refusal",
     "SpeechAnswer",
     "SpeechDelta",
     "SpeechRequest",
     "Task",
     "TensorSpec",
+    "UnsupportedLanguage",
     "UnsupportedTask",
     "error_from",
     "error_text",
@@ -50,8 +50,6 @@ __all__ = [
     "parse_request",
 ]
 
-INVALID_PREFIX = "invalid: "
-UNIMPLEMENTED_PREFIX = "unimplemented: "
 #: How the error begins that a canary gets where others are answered.
 BUSY_PREFIX = "busy: "
 
@@ -79,24 +77,35 @@ class FinishReason(StrEnum):
     CANCELLED = "cancelled"  # the caller no longer wants it; the text is what there was
 
 
-class InvalidRequest(Permanent):
+class Refusal(Permanent):
+    """What a model refuses; `prefix` is how its error's text begins."""
+
+    code: str
+    prefix: str
+
+    def __init__(self, detail: str) -> None:
+        super().__init__(self.code, detail)
+
+    def __reduce__(self) -> tuple[type[Refusal], tuple[str]]:
+        return type(self), (self.detail,)
+
+
+class InvalidRequest(Refusal):
     """The request's input can never be worked on; see the detail."""
 
-    def __init__(self, detail: str) -> None:
-        super().__init__("invalid_speech_input", detail)
-
-    def __reduce__(self) -> tuple[type[InvalidRequest], tuple[str]]:
-        return type(self), (self.detail,)
+    code, prefix = "invalid_input", "invalid: "
 
 
-class UnsupportedTask(Permanent):
+class UnsupportedTask(Refusal):
     """The engine does not offer this task or language, though it knows its name: ask another engine."""
 
-    def __init__(self, detail: str) -> None:
-        super().__init__("unsupported_task", detail)
+    code, prefix = "unsupported_task", "unimplemented: "
 
-    def __reduce__(self) -> tuple[type[UnsupportedTask], tuple[str]]:
-        return type(self), (self.detail,)
+
+class UnsupportedLanguage(Refusal):
+    """The text is in a language that the model does not know: only the sentiment models say it."""
+
+    code, prefix = "unsupported_language", "unsupported_language: "
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -264,14 +273,14 @@ def parse_answer(tensors: Mapping[str, NDArray[Any]]) -> SpeechAnswer:
 
 def error_text(error: Permanent) -> str:
     """What a model answers for `error`: the prefix that `error_from` knows, then the detail."""
-    prefix = UNIMPLEMENTED_PREFIX if isinstance(error, UnsupportedTask) else INVALID_PREFIX
+    prefix = error.prefix if isinstance(error, Refusal) else InvalidRequest.prefix
     return prefix + error.detail
 
 
-def error_from(message: str) -> InvalidRequest | UnsupportedTask | None:
+def error_from(message: str) -> Refusal | None:
     """The error that a model's message stands for; None if it is none of the contract's (then it may pass)."""
-    for prefix, kind in ((INVALID_PREFIX, InvalidRequest), (UNIMPLEMENTED_PREFIX, UnsupportedTask)):
-        before, found, detail = message.partition(prefix)
+    for kind in (UnsupportedLanguage, InvalidRequest, UnsupportedTask):
+        before, found, detail = message.partition(kind.prefix)
         # The server may put its own words before ours, never in the middle of a sentence.
         if found and (not before or before.endswith((" ", ":", "\n"))):
             return kind(detail)

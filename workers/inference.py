@@ -23,7 +23,6 @@ from speech.contract import (
     SpeechAnswer,
     SpeechRequest,
     Task,
-    UnsupportedTask,
     error_from,
     parse_answer,
 )
@@ -48,9 +47,6 @@ CANARY_TEXT, CANARY_SECONDS = "The battery is great.", 8.0
 VERSION_SECONDS = 300.0
 #: Half a second of a tone: an engine may answer silence without its model.
 CANARY_AUDIO = (0.1 * np.sin(np.arange(8_000) * (2 * np.pi * 220 / 16_000))).astype(np.float32)
-
-#: Before the words with which the sentiment models refuse a text that is not English.
-UNSUPPORTED_LANGUAGE = "unsupported_language: "
 
 Array = np.ndarray[Any, Any]
 
@@ -278,17 +274,12 @@ class Inference:
 
     def _sorted(self, model: str, err: InferenceServerException) -> Exception:
         """Triton's Python backend has one status for all of a model's own errors; the message tells whose fault it was."""
-        _, foreign, detail = (err.message() or "").partition(UNSUPPORTED_LANGUAGE)
-        if foreign:
-            INFERENCES.labels(model=model, outcome="unsupported_language").inc()
-            return Permanent("unsupported_language", f"{model} refuses it: {detail[:200]}")
-        refused = error_from(err.message() or "")
-        if BUSY_PREFIX in (err.message() or ""):
+        said = err.message() or ""
+        if BUSY_PREFIX in said:
             return Busy(f"{model} answers others")
-        if refused is not None:
-            reason = "unsupported_task" if isinstance(refused, UnsupportedTask) else "invalid_input"
-            INFERENCES.labels(model=model, outcome=reason).inc()
-            return Permanent(reason, f"{model} refuses it: {refused.detail[:200]}")
+        if (refused := error_from(said)) is not None:
+            INFERENCES.labels(model=model, outcome=refused.reason).inc()
+            return Permanent(refused.reason, f"{model} refuses it: {refused.detail[:200]}")
         INFERENCES.labels(model=model, outcome="error").inc()
         return Transient(f"{model} did not answer ({err.status() or StatusCode.UNKNOWN})")
 

@@ -14,6 +14,7 @@ PROJECT = Path(__file__).parents[2]
 PAGE = (PROJECT / "docs" / "operations.md").read_text("utf-8")
 MODULES = [
     PROJECT / "errors.py",
+    PROJECT / "speech" / "contract.py",
     *(path for folder in ("workers", "stream", "store") for path in (PROJECT / folder).glob("*.py")),
 ]
 CODE = "".join(path.read_text("utf-8") for path in MODULES)

@@ -24,6 +24,7 @@ from speech.contract import (
     SpeechDelta,
     SpeechRequest,
     Task,
+    UnsupportedLanguage,
     UnsupportedTask,
     error_from,
     error_text,
@@ -111,7 +112,9 @@ def test_an_answer_that_lost_its_content_is_noticed() -> None:
         parse_answer({"TEXT": np.zeros(0, np.object_)})
 
 
-@pytest.mark.parametrize("error", [InvalidRequest("too long"), UnsupportedTask("no singing")])
+@pytest.mark.parametrize(
+    "error", [InvalidRequest("too long"), UnsupportedTask("no singing"), UnsupportedLanguage("it looks German")]
+)
 def test_errors_travel_as_text_and_as_pickles(error: Permanent) -> None:
     for message in (error_text(error), f"in request 7: {error_text(error)}"):
         back = error_from(message)
