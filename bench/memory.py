@@ -15,7 +15,7 @@ from bench.rig import Rig
 from bench.site import Site
 from bench.size import Size
 from stream.producers import CallProducer, ReviewProducer
-from workers.process import STAGES
+from workers.stages import STAGES
 
 __all__ = ["memory", "under_load"]
 

@@ -21,7 +21,7 @@ from commands.admin import create_topics, open_run
 from settings import PROJECT, Settings
 from stack.process import Child
 from stream.topics import DEFAULT_PARTITIONS, Topics
-from workers.process import STAGES
+from workers.stages import topic_of
 
 if TYPE_CHECKING:
     from bench.rig import Rig
@@ -153,8 +153,7 @@ class Site:
         return int(self.one("SELECT coalesce(sum(next_offset), 0) FROM ingest.ledger WHERE stage = %s", stage))
 
     def topic(self, stage: str) -> str:
-        """What the stage reads."""
-        return dict(zip(STAGES, self.topics.consumed, strict=True))[stage]
+        return topic_of(stage, self.topics)
 
     def ends(self, stage: str) -> dict[int, int]:
         """The next offset of each partition of the topic that the stage reads."""

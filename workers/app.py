@@ -39,18 +39,14 @@ def make_app(
     stage: Stage[Any],
     settings: Settings,
     *,
+    most_records: int,
+    fetch_wait_seconds: float,
     seek: Seek,
     take: Callable[[Sequence[Any], int], Awaitable[None]],
     revoked: Callable[[], Awaitable[None]],
     unneeded: Callable[[], None],
 ) -> WatermarkApp:
     """`take` gets each batch of a partition's events and the generation they are for; it may not raise: faust would go on."""
-    batch = {
-        "segmenter": settings.audio_batch,
-        "transcriber": settings.utterance_batch,
-        "summarizer": settings.call_batch,
-        "reviewer": settings.review_batch,
-    }[stage.name]
     app = WatermarkApp(
         f"{settings.topic_prefix}earful.{stage.name}.{stage.run_id}",
         broker=[f"kafka://{server.strip()}" for server in settings.kafka_bootstrap_servers.split(",")],
@@ -70,12 +66,12 @@ def make_app(
         stream_wait_empty=False,
         stream_recovery_delay=0.0,
         # What waits in memory beside what is in hand; with less a transaction does less under load.
-        stream_buffer_maxsize=batch,
+        stream_buffer_maxsize=most_records,
         producer_acks=-1,
         producer_request_timeout=30.0,
     )
     app.seek_partitions = seek
-    app.fetch_wait_seconds = settings.audio_wait_seconds if stage.name == "segmenter" else 0.0
+    app.fetch_wait_seconds = fetch_wait_seconds
 
     # A worker that is left without a partition is asked for no seek.
     @app.on_partitions_revoked.connect
@@ -91,13 +87,13 @@ def make_app(
 
     @app.agent(topic, name=stage.name, concurrency=1)
     async def agent(stream: Any) -> None:
-        intake = Intake(limit_records=AHEAD * batch, limit_bytes=settings.batch_bytes)
+        intake = Intake(limit_records=AHEAD * most_records, limit_bytes=settings.batch_bytes)
         async with asyncio.TaskGroup() as group:
             lanes = Lanes(
                 lambda events: take(events, app.consumer_generation_id),
                 intake,
                 group,
-                most_records=batch,
+                most_records=most_records,
                 wait_seconds=settings.batch_wait_seconds,
             )
             async for event in stream.noack().events():

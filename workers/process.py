@@ -12,6 +12,7 @@ from typing import Any, NoReturn
 from uuid import UUID
 
 import structlog
+from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
@@ -34,7 +35,7 @@ from workers.relay import Relay
 from workers.run import check_served
 from workers.segmenter import SegmenterStage
 from workers.stage import Stage
-from workers.stages import STAGES, healthy, make_stage
+from workers.stages import STAGES, fetch_wait_seconds, healthy, make_stage, most_records
 from workers.watchdog import Watchdog
 
 __all__ = ["STAGES", "run_worker"]
@@ -112,41 +113,14 @@ class Worker:
         self._end(code)
 
     async def _start(self, resources: AsyncExitStack, tasks: list[asyncio.Task[None]]) -> None:
-        settings = self._settings
-        if settings.health_port is not None:  # before anything is waited for: a worker that waits is well
-            runner = await health.serve(
-                settings.health_host,
-                settings.health_port,
-                live=lambda: self._watchdog is None or self._watchdog.alive,
-                ready=lambda: self._ownership is not None and self._ownership.ready,
-            )
-            resources.push_async_callback(runner.cleanup)
-        # A connection for a step of each partition, and four: the relay's two, the reaper, the watchdog.
-        kept = min(settings.partitions, KEPT_CONNECTIONS)
-        engine = create(
-            settings.postgres_url.get_secret_value(),
-            application_name=f"earful-{self._name}",
-            pool_size=kept + 4,
-            overflow=settings.partitions - kept,
-            # A worker that is stopped inside step 5 holds its ledger row: whoever took over must not wait for long.
-            idle_in_transaction_seconds=10.0,
-        )
-        resources.push_async_callback(engine.dispose)
-        inference = Inference(
-            settings.triton_url,
-            ssl=settings.triton_ssl,
-            inflight=settings.inflight_requests,
-            speech_model=settings.speech_model,
-        )
-        resources.push_async_callback(inference.close)
+        await self._listen(resources)  # before anything is waited for: a worker that waits is well
+        engine = self._engine(resources)
+        inference = self._inference(resources)
         run_id = await self._patiently(lambda: self._prepare(engine, inference))
-        await self._patiently(lambda: check_access(settings))  # the clients would only run into their time-outs
-        producer = kafka.producer(settings)
-        await self._patiently(producer.start)
-        resources.push_async_callback(producer.stop)
+        producer = await self._producer(resources)
         stage = make_stage(
             self._name,
-            settings,
+            self._settings,
             run_id=run_id,
             engine=engine,
             inference=inference,
@@ -156,37 +130,18 @@ class Worker:
         )
 
         async def well(turn: Turn) -> bool:
-            return await healthy(self._name, settings, engine, inference, producer, turn)
+            return await healthy(self._name, self._settings, engine, inference, producer, turn)
 
         await self._patiently(lambda: self._topic_id(stage.topic))  # faust ignores a missing topic for minutes
         ownership = self._ownership = Ownership(engine, stage)
-        relay = Relay(engine, producer, limit=settings.outbox_limit)
+        relay = Relay(engine, producer, limit=self._settings.outbox_limit)
         # A model whose queue is long speaks against no record: the loop's question waits in it as records do.
         loop = self._loop(stage, engine, ownership, relay, lambda: well(Turn.BEFORE_OURS))
         app = self._app(stage, ownership, loop)
-        watchdog = self._watchdog = Watchdog(
-            stage=self._name,
-            ownership=ownership,
-            log_ends=lambda: log_ends(app, stage.topic),
-            topic_id=lambda: self._topic_id(stage.topic),
-            healthy=lambda: well(Turn.FIRST),
-            tries=lambda: loop.tries,
-            at_work=lambda: loop.at_work,
-            only_markers=lambda partition, first, end: kafka.only_markers(settings, stage.topic, partition, first, end),
-            patience_seconds=settings.watchdog_seconds,
-        )
+        watchdog = self._watchdog = self._watchdog_over(stage, ownership, loop, app, lambda: well(Turn.FIRST))
         background: list[Coroutine[Any, Any, None]] = [relay.run(), watchdog.run(), self._refresh(engine), ended(app)]
         if isinstance(stage, SegmenterStage):
-            reaper = Reaper(
-                topics=self._topics,
-                engine=engine,
-                ownership=ownership,
-                watchdog=watchdog,
-                produce=lambda messages, partition: kafka.produce(producer, messages, partition),
-                silence_seconds=settings.call_silence_timeout_seconds,
-                paused_seconds=settings.paused_call_timeout_seconds,
-            )
-            background.append(reaper.run())
+            background.append(self._reaper(engine, ownership, watchdog, producer).run())
         for one in background:
             task = asyncio.create_task(one)
             task.add_done_callback(self._watch)
@@ -198,6 +153,83 @@ class Worker:
         except KafkaError as err:  # it was there a moment ago; faust starts only once in a process
             raise Left(f"Kafka went away while faust started ({type(err).__name__})") from err
         log.info("worker.started", stage=self._name, run_id=str(stage.run_id), topic=stage.topic)
+
+    async def _listen(self, resources: AsyncExitStack) -> None:
+        if self._settings.health_port is None:
+            return
+        runner = await health.serve(
+            self._settings.health_host,
+            self._settings.health_port,
+            live=lambda: self._watchdog is None or self._watchdog.alive,
+            ready=lambda: self._ownership is not None and self._ownership.ready,
+        )
+        resources.push_async_callback(runner.cleanup)
+
+    def _engine(self, resources: AsyncExitStack) -> AsyncEngine:
+        # A connection for a step of each partition, and four: the relay's two, the reaper, the watchdog.
+        kept = min(self._settings.partitions, KEPT_CONNECTIONS)
+        engine = create(
+            self._settings.postgres_url.get_secret_value(),
+            application_name=f"earful-{self._name}",
+            pool_size=kept + 4,
+            overflow=self._settings.partitions - kept,
+            # A worker that is stopped inside step 5 holds its ledger row: whoever took over must not wait for long.
+            idle_in_transaction_seconds=10.0,
+        )
+        resources.push_async_callback(engine.dispose)
+        return engine
+
+    def _inference(self, resources: AsyncExitStack) -> Inference:
+        inference = Inference(
+            self._settings.triton_url,
+            ssl=self._settings.triton_ssl,
+            inflight=self._settings.inflight_requests,
+            speech_model=self._settings.speech_model,
+        )
+        resources.push_async_callback(inference.close)
+        return inference
+
+    async def _producer(self, resources: AsyncExitStack) -> AIOKafkaProducer:
+        await self._patiently(lambda: check_access(self._settings))  # the clients would only run into their time-outs
+        producer = kafka.producer(self._settings)
+        await self._patiently(producer.start)
+        resources.push_async_callback(producer.stop)
+        return producer
+
+    def _watchdog_over(
+        self,
+        stage: Stage[Any],
+        ownership: Ownership,
+        loop: Loop[Any],
+        app: WatermarkApp,
+        healthy: Callable[[], Awaitable[bool]],
+    ) -> Watchdog:
+        return Watchdog(
+            stage=self._name,
+            ownership=ownership,
+            log_ends=lambda: log_ends(app, stage.topic),
+            topic_id=lambda: self._topic_id(stage.topic),
+            healthy=healthy,
+            tries=lambda: loop.tries,
+            at_work=lambda: loop.at_work,
+            only_markers=lambda partition, first, end: kafka.only_markers(
+                self._settings, stage.topic, partition, first, end
+            ),
+            patience_seconds=self._settings.watchdog_seconds,
+        )
+
+    def _reaper(
+        self, engine: AsyncEngine, ownership: Ownership, watchdog: Watchdog, producer: AIOKafkaProducer
+    ) -> Reaper:
+        return Reaper(
+            topics=self._topics,
+            engine=engine,
+            ownership=ownership,
+            watchdog=watchdog,
+            produce=lambda messages, partition: kafka.produce(producer, messages, partition),
+            silence_seconds=self._settings.call_silence_timeout_seconds,
+            paused_seconds=self._settings.paused_call_timeout_seconds,
+        )
 
     async def _patiently(self, ask: Callable[[], Awaitable[Any]]) -> Any:
         """Wait for a dependency at start: a worker may be started before what it needs."""
@@ -278,6 +310,8 @@ class Worker:
         return make_app(
             stage,
             self._settings,
+            most_records=most_records(self._name, self._settings),
+            fetch_wait_seconds=fetch_wait_seconds(self._name, self._settings),
             seek=seek,
             take=take,
             revoked=lambda: self._release(ownership),

@@ -29,9 +29,26 @@ from workers.stage import Stage
 from workers.summarizer import SummarizerStage
 from workers.transcriber import TranscriberStage
 
-__all__ = ["STAGES", "healthy", "make_stage"]
+__all__ = ["STAGES", "fetch_wait_seconds", "healthy", "make_stage", "most_records", "topic_of"]
 
-STAGES = ("segmenter", "transcriber", "summarizer", "reviewer")
+#: In the order of the data's way.
+STAGES = tuple(PARTS_OF)
+
+
+def topic_of(stage: str, topics: Topics) -> str:
+    """What the stage reads."""
+    return dict(zip(STAGES, topics.consumed, strict=True))[stage]
+
+
+def most_records(stage: str, settings: Settings) -> int:
+    """Of a batch."""
+    batches = (settings.audio_batch, settings.utterance_batch, settings.call_batch, settings.review_batch)
+    return dict(zip(STAGES, batches, strict=True))[stage]
+
+
+def fetch_wait_seconds(stage: str, settings: Settings) -> float:
+    """How long Kafka may hold an answer back."""
+    return settings.audio_wait_seconds if stage == "segmenter" else 0.0
 
 
 def make_stage(
