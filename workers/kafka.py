@@ -1,4 +1,4 @@
-"""Kafka's clients, made from the settings: faust's broker settings, aiokafka's producer, kafka-python's admin."""
+"""Kafka's clients, made from the settings: faust's broker settings, aiokafka's producer and consumers, kafka-python's admin."""
 
 from __future__ import annotations
 

@@ -62,7 +62,7 @@ class Work(Generic[P]):
     outbox: list[OutboxMessage] = field(default_factory=list)
 
     def bury(self, batch: Batch, record: Record, error: Permanent) -> None:
-        """Turn a record that can never succeed into a dead letter. An over-long key is cut to its first 200 characters."""
+        """Turn a record that can never succeed into a dead letter."""
         self.verdicts[record.offset] = ("dead_letter", error.reason)
         self.dead_letters.append(dead_letter(batch.key, record, error))
 
