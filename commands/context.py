@@ -32,8 +32,9 @@ from report.render import clean
 from settings import Settings, load
 from stack.home import read_json
 from store.engine import create
-from workers.access import check_access, postgres_refuses
+from workers.access import check_access
 from workers.kafka import NoTopic, topic_ids
+from workers.postgres import postgres_refuses
 
 __all__ = [
     "FAILED",

@@ -1,4 +1,4 @@
-"""Whether Kafka and Postgres let us in. Kafka is asked over one connection: its clients only run into their time-outs."""
+"""Whether Kafka lets us in, asked over one connection: its clients only run into their time-outs."""
 
 from __future__ import annotations
 
@@ -12,31 +12,12 @@ from errors import AccessRefused, Transient
 from settings import Settings
 from workers import kafka
 
-__all__ = ["check_access", "postgres_refuses"]
+__all__ = ["check_access"]
 
 #: A broker that has not said a word by then is away; a TLS handshake and SCRAM take 10 ms nearby, 1 s across the world.
 PATIENCE_SECONDS = 10.0
 #: A bad network or a broker that only just starts closes a connection, too; a listener of another protocol does so each time.
 TRIES, PAUSE_SECONDS = 3, 1.0
-
-#: What Postgres and its driver say of a connection that no waiting opens; they give no code there. In another language than
-#: English such a connection is waited for, and the log says why.
-REFUSALS = (
-    "authentication failed",
-    "no password supplied",
-    "no pg_hba.conf entry",
-    "pg_hba.conf rejects",
-    "does not exist",
-    "not permitted to log in",
-    "permission denied for database",
-    "certificate",
-    "does not support SSL",
-)
-
-
-def postgres_refuses(said: str) -> bool:
-    """Whether this message of psycopg means that Postgres does not let us in."""
-    return said.startswith("connection failed") and any(one in said for one in REFUSALS)
 
 
 async def check_access(settings: Settings) -> None:

@@ -36,7 +36,7 @@ from workers.kafka import ProducerBroken
 from workers.limit import check_limit
 from workers.metrics import BATCH_RETRIES, BATCH_SECONDS, RECORDS
 from workers.ownership import Owned, Ownership
-from workers.reading import reading
+from workers.postgres import connected
 from workers.stage import Batch, Stage, Work
 
 __all__ = ["CommitUnknown", "Fenced", "Loop", "OffsetsBroken"]
@@ -244,7 +244,7 @@ class Loop(Generic[P]):
 
         Beyond suspicion only a try alone counts: nothing else was in that worker's hands when it died.
         """
-        async with reading(self._engine) as connection:
+        async with connected(self._engine) as connection:
             before = (await ledger.attempts(connection, owned.position.ledger_id)).get(offset, 0)
             if alone or before < SUSPECT_AFTER:
                 await ledger.add_attempt(connection, owned.position.ledger_id, offset)
@@ -268,7 +268,7 @@ class Loop(Generic[P]):
     async def _commit(self, owned: Owned, batch: Batch, work: Work[P]) -> bool:
         """Step 5. False when fenced by a newer assignment of this very process or of another one."""
         new_offset = batch.records[-1].offset + 1
-        async with reading(self._engine) as connection:
+        async with connected(self._engine) as connection:
             if not await ledger.advance(connection, owned.position, new_offset):
                 await connection.rollback()
                 if self._ownership.generation != owned.generation:

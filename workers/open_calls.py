@@ -17,7 +17,7 @@ from store import segmenter
 from store.ledger import LedgerKey
 from workers.assembly import Assembly
 from workers.metrics import OPEN_CALLS, OPEN_CALLS_BYTES
-from workers.reading import reading
+from workers.postgres import connected
 
 __all__ = ["Held", "OpenCalls"]
 
@@ -75,7 +75,7 @@ class OpenCalls:
         }
         away = sorted(wanted - found.keys())
         if away:
-            async with reading(engine) as connection:
+            async with connected(engine) as connection:
                 saved = await segmenter.load(connection, key.topic_id, key.partition, away)
             found |= {one.call_id: restored(one) for one in saved}
         return found

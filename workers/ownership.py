@@ -13,7 +13,7 @@ from errors import Transient
 from store import ledger
 from store.ledger import LedgerKey, Position
 from workers.metrics import LOST_OFFSETS, TRUNCATED_OFFSETS
-from workers.reading import reading
+from workers.postgres import connected
 from workers.stage import Stage
 
 __all__ = ["LogTruncated", "Owned", "Ownership", "check_end"]
@@ -76,7 +76,7 @@ class Ownership:
         self._drop()
         generation = self.generation
         owned: dict[int, Owned] = {}
-        async with self._in_turn, reading(self._engine) as connection:
+        async with self._in_turn, connected(self._engine) as connection:
             for partition in sorted(log_starts):
                 key = LedgerKey(
                     stage=self._stage.name,
@@ -111,7 +111,7 @@ class Ownership:
         What is in hand is stale at once. Raises Transient when Postgres is away.
         """
         former = self._drop()
-        async with reading(self._engine) as connection:
+        async with connected(self._engine) as connection:
             for one in former.values():
                 if one.untried:
                     await ledger.clear_attempts(connection, one.position.ledger_id)

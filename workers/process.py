@@ -29,7 +29,7 @@ from workers.heap import settle_heap
 from workers.inference import Inference, Turn
 from workers.loop import Loop
 from workers.ownership import Ownership
-from workers.reading import reading
+from workers.postgres import connected
 from workers.reaper import Reaper
 from workers.relay import Relay
 from workers.run import check_served
@@ -244,7 +244,7 @@ class Worker:
 
     async def _prepare(self, engine: AsyncEngine, inference: Inference) -> UUID:
         """The schema fits, the months are known, and there is a run to write under, of the models that are served."""
-        async with reading(engine) as connection:
+        async with connected(engine) as connection:
             await schema.check(connection)
             self._months = await partitions.bounds(connection)
             run = await runs.find(connection, self._settings.run)
@@ -259,7 +259,7 @@ class Worker:
         while True:
             await asyncio.sleep(60)
             try:
-                async with reading(engine) as connection:
+                async with connected(engine) as connection:
                     self._months = await partitions.bounds(connection)
             except Transient as err:
                 log.warning("months.retry", why=str(err))

@@ -19,7 +19,7 @@ from store import calls
 from stream.events import CallTimedOut, Topics, make_traceparent
 from stream.records import Message
 from workers.ownership import Ownership
-from workers.reading import reading
+from workers.postgres import connected
 from workers.watchdog import Watchdog
 
 __all__ = ["Reaper"]
@@ -63,7 +63,7 @@ class Reaper:
         owned = self._ownership.partitions.get(partition)
         if owned is None:
             return
-        async with reading(self._engine) as connection:
+        async with connected(self._engine) as connection:
             silent = await calls.silent(
                 connection,
                 topic_id=owned.key.topic_id,

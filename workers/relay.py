@@ -22,7 +22,7 @@ from store import outbox
 from store.outbox import StoredMessage
 from workers.kafka import TAKEN_SECONDS, check_producer
 from workers.metrics import OUTBOX_DEPTH, RELAY_FAILURES
-from workers.reading import first_line, reading
+from workers.postgres import connected, first_line
 from workers.together import together
 
 __all__ = ["Relay"]
@@ -77,7 +77,7 @@ class Relay:
         """By itself: whoever relays waits for Kafka, and must see the outbox grow meanwhile."""
         while True:
             try:
-                async with reading(self._engine) as connection:
+                async with connected(self._engine) as connection:
                     self._depth = await outbox.depth(connection)
                 OUTBOX_DEPTH.set(self._depth)
             except Transient as err:

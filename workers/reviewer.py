@@ -23,8 +23,8 @@ from workers.aspects import Subject, aspects_body, find_mentions, mention_rows
 from workers.deadline import Deadline
 from workers.inference import Inference
 from workers.outgoing import outgoing
+from workers.postgres import connected
 from workers.provenance import source_of
-from workers.reading import reading
 from workers.replay import original_place
 from workers.stage import Batch, Stateless, Work
 from workers.together import together
@@ -72,7 +72,7 @@ class ReviewerStage(Stateless):
     async def work(self, batch: Batch, deadline: Deadline) -> Work[Plan]:
         work: Work[Plan] = Work(plan=Plan())
         revisions = [one for record in batch.records if (one := self._parse(batch, work, record))]
-        async with reading(self._engine) as connection:
+        async with connected(self._engine) as connection:
             heads = await reviews.current_heads(connection, {one.head.review_id for one in revisions})
         worth = [one for one in revisions if may_follow(one.head, heads.get(one.head.review_id))]
         await together(self._infer(batch, work, one, deadline) for one in worth)

@@ -37,7 +37,7 @@ from workers.call_rows import begin_row, begun, row_of
 from workers.cutting import Cutter, Draft
 from workers.deadline import Deadline
 from workers.open_calls import Held, OpenCalls
-from workers.reading import reading
+from workers.postgres import connected
 from workers.replay import REPLAY_OF
 from workers.stage import Batch, Work
 
@@ -193,7 +193,7 @@ class SegmenterStage:
         found = {call_id: self._known[call_id] for call_id in call_ids if call_id in self._known}
         unknown = call_ids - set(found)
         if unknown:
-            async with reading(self._engine) as connection:
+            async with connected(self._engine) as connection:
                 found |= await calls.get_many(connection, unknown)
         return found
 
@@ -203,7 +203,7 @@ class SegmenterStage:
         heard = [begin_row(row) for row in new if plan.drafts[row.call_id].call.utterance_ids]
         if not heard:
             return
-        async with reading(self._engine) as connection:
+        async with connected(self._engine) as connection:
             await calls.claim(connection, heard)
             await connection.commit()
             stored = await calls.get_many(connection, [row.call_id for row in heard])

@@ -21,7 +21,7 @@ from workers import kafka
 from workers.cutting import Cutter
 from workers.decoder import Decoder
 from workers.inference import Inference, Turn
-from workers.reading import reading
+from workers.postgres import connected
 from workers.reviewer import ReviewerStage
 from workers.run import PARTS_OF
 from workers.segmenter import SegmenterStage
@@ -92,7 +92,7 @@ async def healthy(
     roles = {"speech": settings.speech_model, "summary": settings.speech_model if inference.summarizes else ""}
     models = [roles.get(one, one) for one in PARTS_OF[name]]
     try:
-        async with reading(engine) as connection:
+        async with connected(engine) as connection:
             await connection.execute(text("SELECT 1"))
         await producer.client.fetch_all_metadata()
     except (Transient, KafkaError):

@@ -18,8 +18,8 @@ from workers.aspects import Subject, aspects_body, find_mentions, mention_rows
 from workers.deadline import Deadline
 from workers.inference import Inference
 from workers.outgoing import outgoing
+from workers.postgres import connected
 from workers.provenance import source_of
-from workers.reading import reading
 from workers.replay import REPLAY_OF
 from workers.stage import Batch, Stateless, Work
 from workers.summaries import summary_of
@@ -121,11 +121,11 @@ class SummarizerStage(Stateless):
             work.bury(batch, record, err)
 
     async def _is_transcribed(self, event: CallTranscribed) -> bool:
-        async with reading(self._engine) as connection:
+        async with connected(self._engine) as connection:
             return await calls.closed(connection, self.run_id, event.call_id)
 
     async def _summarize(self, batch: Batch, record: Record, event: CallTranscribed, deadline: Deadline) -> Done:
-        async with reading(self._engine) as connection:
+        async with connected(self._engine) as connection:
             lines = await facts.call_utterances(connection, self.run_id, event.call_id)
             known = await calls.get_many(connection, [event.call_id])
         call = known.get(event.call_id)

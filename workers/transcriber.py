@@ -25,8 +25,8 @@ from stream.records import Record
 from workers.deadline import Deadline
 from workers.inference import Inference, Transcript
 from workers.outgoing import outgoing
+from workers.postgres import connected
 from workers.provenance import source_of
-from workers.reading import reading
 from workers.replay import REPLAY_OF
 from workers.stage import Batch, Stateless, Work
 from workers.together import together
@@ -112,7 +112,7 @@ class TranscriberStage(Stateless):
             for name, (record, utterance) in fresh.items()
             if REPLAY_OF not in dict(record.headers)
         }
-        async with reading(self._engine) as connection:
+        async with connected(self._engine) as connection:
             done = await facts.finished_utterances(connection, self.run_id, asked)
         for utterance_id in done:
             record, _ = fresh.pop(utterance_id)

@@ -78,8 +78,8 @@ PARTS: tuple[Mutant, ...] = (
         name="retry_for_ever",
         text="whatever Postgres says is tried again for ever",
         proofs=(8,),
-        edits=(Edit("workers/reading.py", "        if passes(err):", "        if True:"),),
-        tests=("tests/workers/test_reading.py::test_what_never_passes_is_not_waited_for",),
+        edits=(Edit("workers/postgres.py", "        if passes(err):", "        if True:"),),
+        tests=("tests/workers/test_postgres.py::test_what_never_passes_is_not_waited_for",),
     ),
     Mutant(
         name="truncated_log_believed",
@@ -228,8 +228,8 @@ PARTS: tuple[Mutant, ...] = (
         text="a connection to Postgres that breaks is an error nobody foresaw",
         proofs=(7, 8),
         edits=(
-            Edit("workers/reading.py", "        if passes(err):", "        if False:"),
-            Edit("workers/reading.py", "        if not err.connection_invalidated:", "        if True:"),
+            Edit("workers/postgres.py", "        if passes(err):", "        if False:"),
+            Edit("workers/postgres.py", "        if not err.connection_invalidated:", "        if True:"),
         ),
         tests=("tests/faults/test_network.py::test_resets",),
     ),

@@ -14,11 +14,11 @@ from errors import AccessRefused, Transient
 from stack.stack import Stack
 from store.engine import create
 from tests.workers.pipeline import Pipeline
-from workers.reading import reading
+from workers.postgres import connected
 
 
 async def ask(engine: AsyncEngine, *statements: str) -> None:
-    async with reading(engine) as connection:
+    async with connected(engine) as connection:
         for one in statements:
             await connection.execute(sa.text(one))
 

@@ -1,4 +1,4 @@
-"""Connections whose failures are Transient where they pass by themselves, because nothing was committed yet."""
+"""Connections to Postgres. What fails there is Transient where it passes by itself: nothing was committed yet."""
 
 from __future__ import annotations
 
@@ -10,9 +10,8 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from errors import AccessRefused, EarfulError, Transient
-from workers.access import postgres_refuses
 
-__all__ = ["SchemaChanged", "first_line", "reading"]
+__all__ = ["SchemaChanged", "connected", "first_line", "postgres_refuses"]
 
 #: Classes of SQLSTATE that pass by themselves: the connection, a transaction rolled back for others' sake, resources, an
 #: object in use, an operator, the system below.
@@ -23,6 +22,20 @@ MENDED = frozenset({"25006", "42501"})
 #: A schema, table, column or function that is not there; and a prepared statement whose table has become another.
 CHANGED = frozenset({"3F000", "42P01", "42703", "42883", "0A000"})
 NO_PARTITION = "no partition of relation"
+
+#: What Postgres and its driver say of a connection that no waiting opens; they give no code there. In another language than
+#: English such a connection is waited for, and the log says why.
+REFUSALS = (
+    "authentication failed",
+    "no password supplied",
+    "no pg_hba.conf entry",
+    "pg_hba.conf rejects",
+    "does not exist",
+    "not permitted to log in",
+    "permission denied for database",
+    "certificate",
+    "does not support SSL",
+)
 
 
 class SchemaChanged(EarfulError):
@@ -35,6 +48,11 @@ def first_line(err: SQLAlchemyError) -> str:
     return " ".join(str(cause).partition("\n")[0].split()) or type(err).__name__
 
 
+def postgres_refuses(said: str) -> bool:
+    """Whether this message of psycopg means that Postgres does not let us in."""
+    return said.startswith("connection failed") and any(one in said for one in REFUSALS)
+
+
 def passes(err: DBAPIError) -> bool:
     """Whether the same statement may succeed later. What Postgres gave no SQLSTATE never reached it."""
     state: str | None = getattr(err.orig, "sqlstate", None)
@@ -44,7 +62,7 @@ def passes(err: DBAPIError) -> bool:
 
 
 @asynccontextmanager
-async def reading(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
+async def connected(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
     """A connection, rolled back unless committed inside.
 
     Raises Transient for what passes by itself: Postgres away, a broken connection, a lock timeout, a full pool or disk;
