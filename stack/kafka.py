@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import shutil
 import uuid
@@ -123,7 +124,7 @@ class Kafka(OfOneChild):
             **self._properties,
         }
         path = self._folder / "server.properties"
-        path.write_text("".join(f"{key}={value}\n" for key, value in settings.items()))
+        path.write_text("".join(f"{key}={escaped(value)}\n" for key, value in settings.items()))
         return path
 
     def _format(self, java: list[str], config: Path, env: dict[str, str]) -> None:
@@ -135,3 +136,8 @@ class Kafka(OfOneChild):
         command += [part for user in self._scram for part in ("--add-scram", user)]
         what = f"kafka could not format its folder {self._folder}"
         self._child.run_to_end(what, command, env=env, seconds=_FORMAT_SECONDS)
+
+
+def escaped(value: str) -> str:
+    """For Java's Properties, which reads Latin-1 and drops a space in front: JSON's escapes are Java's otherwise."""
+    return ("\\" if value.startswith(" ") else "") + json.dumps(value)[1:-1]

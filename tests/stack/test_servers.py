@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -15,9 +18,12 @@ from kafka.errors import KafkaError
 from tritonclient.grpc import InferenceServerClient, InferInput
 from tritonclient.utils import InferenceServerException
 
-from stack.postgres import _let_others_through
+from stack.kafka import Kafka, escaped
+from stack.ports import Ports
+from stack.postgres import Postgres, _let_others_through
 from stack.process import StackError, marked
 from stack.stack import Stack
+from tests.homes import PREFIX
 
 
 def test_every_server_is_healthy(stack: Stack) -> None:
@@ -134,6 +140,36 @@ def _spans(start: int, end: int) -> list[InferInput]:
 
 def test_no_aspects_is_an_answer(triton: InferenceServerClient) -> None:
     assert triton.infer("aspects", [_text("TEXT", "Hello.")]).as_numpy("START").tolist() == []
+
+
+def test_kafka_and_postgres_keep_their_files_in_a_home_of_any_name() -> None:
+    """Kafka took such a name for another one, and made that folder."""
+    home = Path(tempfile.mkdtemp(prefix=f"{PREFIX}{os.getpid()}-", suffix=" ü x\\y€"))
+    ports = Ports(home)
+    servers = Kafka(home, ports), Postgres(home, ports)
+    try:
+        for server in servers:
+            server.start()
+        assert [server.healthy() for server in servers] == [True, True]
+        for file in ("kafka/data/meta.properties", "postgres/data/PG_VERSION"):
+            assert (home / file).exists(), file
+    finally:
+        for server in servers:
+            server.stop()
+        shutil.rmtree(home, ignore_errors=True)
+
+
+@pytest.mark.parametrize(
+    ("value", "written"),
+    [
+        ("broker,controller", "broker,controller"),
+        ("/home/ü x\\y/😀", r"/home/\u00fc x\\y/\ud83d\ude00"),
+        (" first\n\t", r"\ first\n\t"),
+    ],
+)
+def test_what_java_reads_as_a_property_is_what_was_meant(value: str, written: str) -> None:
+    """Its documentation, java.util.Properties.load: Latin-1, UTF-16 as \\uxxxx, no space in front."""
+    assert escaped(value) == written
 
 
 def test_a_folder_that_is_opened_for_postgres_is_named_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
