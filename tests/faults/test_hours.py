@@ -76,7 +76,7 @@ def capacity(stack: Stack) -> float:
         p.start(["reviewer"])
         p.send(reviews(p, 0, BACKLOG))
         began, left = time.monotonic(), p.lag("reviewer")
-        p.wait_until_settled(300)
+        p.wait_until_settled(600)
         return left / (time.monotonic() - began)
 
 
@@ -99,6 +99,7 @@ def test_ten_times_the_arrival_rate(stack: Stack, figures: Figures) -> None:
         began, lag = time.monotonic(), p.lag("reviewer")
         p.wait_until_settled(900)
         drained = lag / (time.monotonic() - began)
+        able_after = capacity(stack)  # a shared machine may be slower by now
         p.verify(
             figures,
             f"{rate} reviews/s for {STEADY_SECONDS} s, then {10 * rate}/s for {BURST_SECONDS} s, {len(p.manifest.entries)} in all",
@@ -106,13 +107,13 @@ def test_ten_times_the_arrival_rate(stack: Stack, figures: Figures) -> None:
             lag_seconds=900,
             memory_over_steady=round(most / steady, 2),
             largest_lag=lag,
-            backlog_per_second=round(able),
+            backlog_per_second=[round(able), round(able_after)],
             drained_per_second=round(drained),
         )
         assert lag > 10 * able, "no more came than could be done, so nothing is shown"
         assert p.one("SELECT sum(epoch) FROM ingest.ledger WHERE stage = 'reviewer'") == epochs, "a rebalance"
         assert most <= 1.2 * steady
-        assert drained >= 0.8 * able
+        assert drained >= 0.8 * min(able, able_after)
 
 
 class Talk:
