@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -239,3 +240,22 @@ def test_a_whole_product_is_no_aspect() -> None:
     logits = np.array([[0.0, 9.0, 0.0], [0.0, 0.0, 9.0]])
     assert decode("gaming laptop", [(0, 6), (7, 13)], logits) == []
     assert len(decode("laptop fan", [(0, 6), (7, 10)], logits)) == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("coffee machine", "coffee machine"),
+        ("the coffee machine", "coffee machine"),
+        ("air conditioning unit", "air conditioning unit"),
+        ("gift shop", "gift shop"),
+        ("the machine", None),
+        ("this unit", None),
+        ("store", None),
+        ("thai restaurant", None),
+    ],
+)
+def test_a_machine_of_some_kind_is_a_part(text: str, found: str | None) -> None:
+    words = [match.span() for match in re.finditer(r"\w+", text)]
+    logits = np.array([[0.0, 9.0, 0.0], *[[0.0, 0.0, 9.0]] * (len(words) - 1)])
+    assert [text[f.start : f.end] for f in decode(text, words, logits)] == ([found] if found else [])
