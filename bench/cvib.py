@@ -27,11 +27,14 @@ from sentiment.predict import MODEL_REPO
 from sentiment.serve import PolarityModel
 from stack.ports import Ports
 from stack.triton import Triton
+from workers.inference import MOST_TEXTS
 
 __all__ = ["main"]
 
 SAMPLES = Path(__file__).resolve().parent.parent / "samples"
-TEXTS_IN_A_REQUEST = 16  # workers/inference.py sends up to 64
+TEXTS_IN_A_REQUEST = (
+    MOST_TEXTS  # as the workers ask; the samples are too short for their bounds on characters and spans
+)
 ROUNDS = 7
 
 Item = tuple[str, list[tuple[int, int]], list[str]]
