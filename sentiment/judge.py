@@ -1,14 +1,9 @@
-"""Aspects and polarities of many texts at once: what `earful aspects` shows, and the same as one Python call.
-
-from sentiment.judge import judge
-judged = judge(["The screen is great.", "Der Akku ist leider sehr schwach."])   # the second one's `refused` says why
-"""
+"""Aspects and polarities of a text together: what `earful aspects` shows. The Python calls are in sentiment/predict.py."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import cache
 from pathlib import Path
 
 from sentiment.data import POLARITIES
@@ -16,7 +11,7 @@ from sentiment.predict import MODEL_REPO, InvalidInput
 from sentiment.serve import AspectModel, PolarityModel, UnsupportedLanguage, require_english
 from sentiment.summary import Judged
 
-__all__ = ["UNSURE", "JudgedText", "Judges", "judge"]
+__all__ = ["UNSURE", "JudgedText", "Judges"]
 
 UNSURE = "unsure"
 
@@ -74,23 +69,3 @@ class Judges:
                 )
             )
         return JudgedText(line=line, text=text, aspects=out)
-
-
-@cache
-def _shipped() -> Judges:
-    return Judges()
-
-
-def judge(
-    texts: Sequence[str],
-    *,
-    min_confidence: float | None = None,
-    min_probability: float = 0.0,
-    known: Sequence[str] = (),
-) -> list[JudgedText]:
-    """Each text by the shipped models, in order; `line` counts from 1. The first call loads the models."""
-    judges = _shipped()
-    return [
-        judges.judge(text, line=n, min_confidence=min_confidence, min_probability=min_probability, known=known)
-        for n, text in enumerate(texts, start=1)
-    ]

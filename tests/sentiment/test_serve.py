@@ -14,7 +14,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from sentiment import judge
+from sentiment import predict
 from sentiment.corpora import OWN
 from sentiment.data import read_own
 from sentiment.evaluate import table
@@ -204,10 +204,11 @@ def test_two_python_calls() -> None:
 
 
 def test_many_calls_load_the_models_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    texts = ["The battery is great."]
-    first = judge.judge(texts)
-    monkeypatch.setattr(judge, "AspectModel", None)  # another load would call it
-    assert judge.judge(texts) == first != []
+    text = "The battery is great."
+    first, feeling = aspects(text), polarity(text, [(4, 11)])
+    monkeypatch.setattr(predict, "AspectModel", None)  # another load would call it
+    monkeypatch.setattr(predict, "PolarityModel", None)
+    assert (aspects(text), polarity(text, [(4, 11)])) == (first, feeling)
 
 
 def test_serving_imports_no_torch() -> None:
