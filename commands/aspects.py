@@ -17,7 +17,7 @@ from commands.context import FAILED, WRONG, console, errors, fail, print_json
 from report.render import clean
 
 if TYPE_CHECKING:
-    from sentiment.judge import JudgedText
+    from sentiment.judge import JudgedText, Judges
     from sentiment.summary import AspectSummary, Judged
 
 __all__ = ["aspects"]
@@ -53,29 +53,35 @@ def aspects(
     texts = dict(_texts(file)) if file else {1: what}
     if not any(text.strip() for text in texts.values()):
         fail(f"{file.name if file else 'the text'} is empty", WRONG)
-    judged = list(_judged(texts, model, min_confidence, abstain_below, known))
+    judges = _judges(model)
+    words = [one.strip() for one in known.split(",")] if known else []
+    judged = [
+        judges.judge(text, line=line, min_confidence=min_confidence, min_probability=abstain_below, known=words)
+        for line, text in texts.items()
+    ]
     for one in judged:
         if one.refused and file:
             errors.print(f"{file.name}, line {one.line}: {one.refused}", highlight=False, markup=False, soft_wrap=True)
         elif one.refused:
             fail(one.refused)
     found = [aspect for one in judged for aspect in one.aspects]
-    _print(as_json, as_csv, as_html, bool(file), judged, found, texts)
+    _print(as_json, as_csv, as_html, bool(file), judged, found, texts, judges.versions)
     if all(one.refused for one in judged):
         raise typer.Exit(FAILED)
 
 
 def _print(
     as_json: bool, as_csv: bool, as_html: bool, file: bool,
-    judged: list[JudgedText], found: list[Judged], texts: dict[int, str],
+    judged: list[JudgedText], found: list[Judged], texts: dict[int, str], versions: dict[str, str],
 ) -> None:  # fmt: skip
     from sentiment.summary import summarize
 
     report = summarize(texts, found) if file else []
     if as_json and not file:
-        print_json(asdict(judged[0]) | {"line": None})
+        print_json(asdict(judged[0]) | {"line": None, "versions": versions})
     elif as_json:
-        print_json({"texts": [asdict(one) for one in judged], "report": [asdict(one) for one in report]})
+        each = [asdict(one) for one in judged]
+        print_json({"texts": each, "report": [asdict(one) for one in report], "versions": versions})
     elif as_csv:
         typer.echo(_csv(found), nl=False)
     elif as_html:
@@ -128,21 +134,16 @@ def _texts(file: Path) -> Iterator[tuple[int, str]]:
             yield number, text
 
 
-def _judged(
-    texts: dict[int, str], model: Path | None, least: float | None, abstain: float, known: str | None
-) -> Iterator[JudgedText]:
+def _judges(model: Path | None) -> Judges:
     from sentiment.judge import Judges
 
     folders = {kind: model / kind for kind in ("aspects", "cvib") if model and (model / kind / "model.json").is_file()}
     if model and not folders:
         fail(f"{model} holds neither cvib/ nor aspects/ with a model.json", WRONG)
     try:
-        judges = Judges(aspects=folders.get("aspects"), cvib=folders.get("cvib"))
+        return Judges(aspects=folders.get("aspects"), cvib=folders.get("cvib"))
     except (ValueError, KeyError, OSError) as err:
         fail(f"{model}: {err}", WRONG)
-    words = [one.strip() for one in known.split(",")] if known else []
-    for line, text in texts.items():
-        yield judges.judge(text, line=line, min_confidence=least, min_probability=abstain, known=words)
 
 
 def _show_text(one: JudgedText) -> None:

@@ -10,6 +10,7 @@ from sentiment.data import POLARITIES
 from sentiment.predict import MODEL_REPO, InvalidInput
 from sentiment.serve import AspectModel, PolarityModel, UnsupportedLanguage, require_english
 from sentiment.summary import Judged
+from sentiment.taxonomy import VERSION
 
 __all__ = ["UNSURE", "JudgedText", "Judges"]
 
@@ -33,6 +34,8 @@ class Judges:
     def __init__(self, *, aspects: Path | None = None, cvib: Path | None = None) -> None:
         self._aspects = AspectModel(aspects or MODEL_REPO / "aspects" / "1")
         self._cvib = PolarityModel(cvib or MODEL_REPO / "cvib" / "1")
+        #: Of what answers, as a run names them.
+        self.versions = {"aspects": self._aspects.version, "cvib": self._cvib.version, "taxonomy": VERSION}
 
     def judge(
         self,

@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from sentiment.predict import MODEL_REPO
+from sentiment.taxonomy import VERSION
 from tests.commands.runner import earful
 
 TEXT = "The screen is gorgeous but the battery is terrible."
@@ -48,6 +50,11 @@ def test_for_programs() -> None:
         (4, 10, "positive"),
         (31, 38, "negative"),
     ]
+    served = {
+        kind: json.loads((MODEL_REPO / kind / "1" / "model.json").read_text())["version"]
+        for kind in ("aspects", "cvib")
+    }
+    assert found["versions"] == served | {"taxonomy": VERSION}
     rows = list(csv.DictReader(io.StringIO(earful("aspects", TEXT, "--csv").out)))
     assert [(row["aspect"], row["aspect_id"]) for row in rows] == [
         ("screen", "product.screen"),
