@@ -9,10 +9,13 @@ from __future__ import annotations
 
 import os
 import platform
+import shlex
 import sys
 import sysconfig
 
-__all__ = ["libpython_folder", "problem"]
+__all__ = ["home_problem", "libpython_folder", "problem"]
+
+_PROJECT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
 
 def libpython_folder() -> str | None:
@@ -27,6 +30,16 @@ def libpython_folder() -> str | None:
         if folder and os.path.exists(os.path.join(folder, name)):
             return str(folder)
     return None
+
+
+def home_problem(home: str) -> str | None:
+    """Why Triton cannot live in this folder, as one sentence, or None."""
+    if shlex.quote(home) == home:
+        return None
+    return (
+        f"Triton's Python backend hands the name of its folder to a shell as it stands, so {home} may hold no blank, quote "
+        "or letter beyond ASCII: name another folder with EARFUL_HOME=."
+    )
 
 
 def problem() -> str | None:
@@ -48,7 +61,7 @@ def problem() -> str | None:
         import ensurepip  # noqa: F401  # what `python -m venv` needs; Debian packs it apart
     except ImportError:
         return f"Python {version} cannot make virtual environments: install the package python{version}-venv."
-    return None
+    return home_problem(os.path.abspath(os.environ.get("EARFUL_HOME") or os.path.join(_PROJECT, ".earful")))
 
 
 def _version() -> str:

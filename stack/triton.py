@@ -16,7 +16,7 @@ from tritonclient.utils import InferenceServerException
 from stack.canary import COUNT_SECONDS, Canary
 from stack.home import remove_shared_memory, shm_prefix
 from stack.ports import Ports
-from stack.preflight import libpython_folder
+from stack.preflight import home_problem, libpython_folder
 from stack.process import Child, OfOneChild, StackError
 from stack.served import environment_of, exit_seconds, link, served, start_seconds
 
@@ -80,6 +80,8 @@ class Triton(OfOneChild):
 
     def start(self, seconds: float | None = None) -> None:
         """Starts and returns when every model has answered its canary. Raises StackError, also after so many seconds."""
+        if unfit := home_problem(str(self._home)):
+            raise StackError(unfit)
         self._ports.choose("triton", "triton_metrics")
         remove_shared_memory(self._home)
         backends = self._copy_backend()

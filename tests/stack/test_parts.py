@@ -161,6 +161,7 @@ def test_this_machine_passes_the_preflight() -> None:
         (lambda patch: patch.setattr(platform, "libc_ver", lambda: ("glibc", "2.31")), "glibc 2.35 or later"),
         (lambda patch: patch.setattr(preflight, "libpython_folder", lambda: None), "install the package libpython3"),
         (lambda patch: patch.setitem(sys.modules, "ensurepip", None), "-venv"),
+        (lambda patch: patch.setenv("EARFUL_HOME", "/home/a b"), "so /home/a b may hold no blank"),
     ],
 )
 def test_what_is_missing_is_said_in_one_sentence(change: object, said: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -206,6 +207,13 @@ def test_a_canary_that_makes_no_sense_is_refused(tmp_path: Path) -> None:
     )
     with pytest.raises(ValueError, match=r"canary\.json"):
         Canary.read(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["a b", "ü", "a'b", "a$(touch b)"])
+def test_a_home_whose_name_a_shell_would_read_is_refused(tmp_path: Path, name: str) -> None:
+    home = tmp_path / name
+    with pytest.raises(StackError, match="name another folder with EARFUL_HOME="):
+        Triton(home, Ports(home), []).start()
 
 
 def test_a_missing_server_environment_is_told(tmp_path: Path) -> None:
