@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 
-import pytest
 from kafka import KafkaProducer
 
 from stack.stack import Stack
@@ -14,11 +13,14 @@ from tests.workers.sending import chunks, messages, sample, started
 CHUNKS = 60
 
 
-@pytest.mark.parametrize(("seconds", "most", "least"), [(1, 6, 1), (0, CHUNKS, 10)], ids=["held_back", "at_once"])
-def test_chunks_that_come_one_by_one_share_transactions(stack: Stack, seconds: float, most: int, least: int) -> None:
+#: Of the 60; without being held back they were 20 to 60 on a quiet machine.
+MOST = 6
+
+
+def test_chunks_that_come_one_by_one_share_transactions(stack: Stack) -> None:
     """Each commit writes its own range of verdicts, so the ranges tell the transactions."""
     call = [started("live"), *chunks("live", sample(end_ms=200 * CHUNKS), chunk_ms=200)]
-    with Pipeline(stack, partitions=1, audio_wait_seconds=seconds, batch_wait_seconds=0.001) as p:
+    with Pipeline(stack, partitions=1, audio_wait_seconds=1, batch_wait_seconds=0.001) as p:
         p.worker("segmenter")
         first, *others = messages(p.topics, call)
         p.produce([first])
@@ -30,4 +32,4 @@ def test_chunks_that_come_one_by_one_share_transactions(stack: Stack, seconds: f
         producer.close()
         p.wait(lambda: p.lag("segmenter") == 0, "all chunks")
         transactions = p.one("SELECT count(*) FROM ingest.verdicts WHERE first_offset > 0")
-        assert least <= transactions <= most
+        assert transactions <= MOST
