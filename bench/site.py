@@ -21,6 +21,7 @@ from commands.admin import create_topics, open_run
 from settings import PROJECT, Settings
 from stack.process import Child
 from stream.topics import DEFAULT_PARTITIONS, Topics
+from workers.process import TEMPFAIL
 from workers.stages import topic_of
 
 if TYPE_CHECKING:
@@ -33,8 +34,6 @@ POLL_SECONDS = 0.25
 START_SECONDS = 90.0
 #: A worker that is held while a backlog is written sends no heartbeats, and keeps its partitions so long.
 SESSION_SECONDS = 60
-#: A worker that ends with it wants to be started again.
-TEMPFAIL = 75
 
 
 class Site:

@@ -41,8 +41,9 @@ from stream import padding
 from stream.topics import Topics
 from workers import kafka
 from workers.log import configure
-from workers.process import STAGES, run_worker
+from workers.process import run_worker
 from workers.run import describe
+from workers.stages import STAGES
 
 __all__ = ["create_topics", "migrate", "open_run", "runs", "topics", "worker"]
 

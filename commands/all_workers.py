@@ -12,7 +12,8 @@ from functools import partial
 
 from settings import PROJECT, Settings
 from workers.orphan import end_with
-from workers.process import STAGES, TEMPFAIL
+from workers.process import TEMPFAIL
+from workers.stages import STAGES
 
 __all__ = ["run_all", "watch"]
 

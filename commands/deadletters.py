@@ -33,8 +33,8 @@ from store.dead_letters import DeadLetter, StoredDeadLetter
 from stream.headerdocs import HEADERS
 from stream.topics import Topics
 from workers import kafka
-from workers.process import STAGES
 from workers.replay import replay_headers
+from workers.stages import STAGES
 
 __all__ = ["deadletters"]
 

@@ -17,6 +17,7 @@ from store import ledger, runs
 from stream.topics import Topics
 from workers import kafka
 from workers.access import check_access
+from workers.stages import STAGES, topic_of
 
 __all__ = ["lag"]
 
@@ -26,12 +27,7 @@ ANSWER_MS = 10_000
 def lag(using: Settings) -> dict[str, int]:
     """By stage, in the run that it works for. Raises EarfulError where Kafka or Postgres does not say."""
     topics = Topics(using.topic_prefix)
-    read = {
-        "segmenter": topics.calls_audio,
-        "transcriber": topics.calls_utterances,
-        "summarizer": topics.calls_transcribed,
-        "reviewer": topics.reviews_submitted,
-    }
+    read = {stage: topic_of(stage, topics) for stage in STAGES}
     asyncio.run(check_access(using))
     ids = asyncio.run(kafka.topic_ids(using, list(read.values())))
     try:

@@ -34,7 +34,7 @@ from settings import PROJECT, Settings
 from stack import control
 from stack.plan import Plan
 from stack.process import StackError
-from workers.process import STAGES
+from workers.stages import STAGES
 
 __all__ = ["down", "ended_by_sigterm", "logs", "running", "start", "status", "stop", "up"]
 

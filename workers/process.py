@@ -38,7 +38,7 @@ from workers.stage import Stage
 from workers.stages import STAGES, fetch_wait_seconds, healthy, make_stage, most_records
 from workers.watchdog import Watchdog
 
-__all__ = ["STAGES", "run_worker"]
+__all__ = ["TEMPFAIL", "run_worker"]
 
 #: sysexits.h: EX_OK, EX_SOFTWARE (an error to look at), EX_TEMPFAIL (start me again), EX_NOPERM (a person has to mend it).
 OK, SOFTWARE, TEMPFAIL, NOPERM = 0, 70, 75, 77

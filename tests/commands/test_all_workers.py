@@ -15,7 +15,7 @@ import pytest
 
 from commands.all_workers import watch
 from tests.workers.pipeline import PROJECT
-from workers.process import STAGES
+from workers.stages import STAGES
 
 
 def wait_for(holds: Callable[[], bool], what: str) -> None:

@@ -20,6 +20,7 @@ from speech.contract import (
     INPUTS,
     OUTPUTS,
     InvalidRequest,
+    Refusal,
     SpeechAnswer,
     SpeechRequest,
     Task,
@@ -102,7 +103,7 @@ def test_bad_requests_fail_alone(client: InferenceServerClient) -> None:
     ]
     requests = [good, *(request for request, _ in bad), good]
 
-    def outcome(request: SpeechRequest) -> SpeechAnswer | InvalidRequest | UnsupportedTask | None:
+    def outcome(request: SpeechRequest) -> SpeechAnswer | Refusal | None:
         try:
             return ask(client, request)
         except InferenceServerException as err:
