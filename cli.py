@@ -9,7 +9,23 @@ from typing import Annotated
 
 import typer
 
-from commands import admin, aspects, cvib, deadletters, demo, explain, local, models, phi4, report, send
+from commands import (
+    aspects,
+    cvib,
+    deadletters,
+    demo,
+    evaluate,
+    explain,
+    local,
+    migrate,
+    phi4,
+    report,
+    runs,
+    send,
+    topics,
+    transcribe,
+    worker,
+)
 from commands.context import FAILED, WRONG, tell_error
 
 __all__ = ["app", "main"]
@@ -32,13 +48,13 @@ app.add_typer(explain.explain, name="explain")
 app.add_typer(deadletters.deadletters, name="deadletters")
 app.command()(aspects.aspects)
 app.add_typer(cvib.cvib, name="cvib")
-app.command()(models.transcribe)
-app.add_typer(models.evaluate, name="eval")
+app.command()(transcribe.transcribe)
+app.add_typer(evaluate.evaluate, name="eval")
 app.add_typer(phi4.phi4, name="phi4")
-app.command()(admin.worker)
-app.add_typer(admin.topics, name="topics")
-app.command()(admin.migrate)
-app.add_typer(admin.runs, name="runs")
+app.command()(worker.worker)
+app.add_typer(topics.topics, name="topics")
+app.command()(migrate.migrate)
+app.add_typer(runs.runs, name="runs")
 
 
 def tell_version(wanted: bool) -> None:

@@ -17,7 +17,7 @@ from bench.site import Site
 from bench.size import Size
 from bench.sources import LiveCalls
 from bench.tight import Tight, tight
-from commands.evaluate import score
+from commands.asr_scores import score
 from stream.audio import decode_flac
 from stream.events import Utterance, parse_utterances
 from stream.producers import CallProducer
@@ -85,7 +85,7 @@ def asr(rig: Rig, size: Size, say: Callable[[str], None]) -> Iterator[Result]:
 
 
 def scores(rig: Rig, size: Size, say: Callable[[str], None]) -> dict[str, float | int]:
-    """Of the sample calls against their truth (commands.evaluate.score)."""
+    """Of the sample calls against their truth (commands.asr_scores.score)."""
     with rig.site("asr") as site:
         for stage in ("transcriber", "segmenter"):
             site.start(stage)

@@ -17,7 +17,8 @@ import psycopg
 from kafka import KafkaAdminClient, KafkaConsumer, TopicPartition
 from pydantic import SecretStr
 
-from commands.admin import create_topics, open_run
+from commands.runs import open_run
+from commands.topics import create_topics
 from settings import PROJECT, Settings
 from stack.process import Child
 from stream.topics import DEFAULT_PARTITIONS, Topics

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from datetime import datetime
 from decimal import Decimal
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar
+from typing import Annotated, Any, NoReturn, TypeVar
 
 import psycopg
 import typer
@@ -41,6 +41,7 @@ __all__ = [
     "LOCAL",
     "UNAVAILABLE",
     "WRONG",
+    "AsJson",
     "Failed",
     "connect",
     "console",
@@ -62,6 +63,8 @@ __all__ = [
 ]
 
 T = TypeVar("T")
+
+AsJson = Annotated[bool, typer.Option("--json", help="For programs")]
 
 FAILED, WRONG, UNAVAILABLE = 1, 2, 3
 

@@ -15,6 +15,7 @@ from commands.context import (
     FAILED,
     UNAVAILABLE,
     WRONG,
+    AsJson,
     Failed,
     console,
     errors,
@@ -42,7 +43,6 @@ deadletters = typer.Typer(
     no_args_is_help=True,
     help="Records that can never succeed: list, show, or send them once more.\n\nExample: earful deadletters list",
 )
-AsJson = Annotated[bool, typer.Option("--json", help="For programs")]
 #: The letter's row is locked meanwhile.
 TIMEOUT_SECONDS = 30.0
 

@@ -7,7 +7,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
+
+import typer
 
 from commands.context import WRONG, errors, fail
 from commands.recognition import Engine, Whisper
@@ -15,7 +17,19 @@ from commands.torch_needed import need_torch
 from speech.phi4.hub import FetchError, explained
 from speech.whisper import find_weights
 
-__all__ = ["ENGINES", "WHOLE", "Options", "check_engine", "open_engine"]
+__all__ = ["ENGINES", "WHOLE", "Lora", "Options", "Weights", "check_engine", "open_engine"]
+
+Weights = Annotated[
+    Path | None,
+    typer.Option(
+        file_okay=False,
+        help="whisper: a CTranslate2 folder or a name on the hub, default tiny.en;"
+        " phi4: a checkpoint's folder or hub:NAME@REVISION, default PHI4_WEIGHTS",
+    ),
+]
+Lora = Annotated[
+    Literal["auto", "merged", "unmerged"], typer.Option(help="phi4: unmerged takes less memory and more time")
+]
 
 ENGINES = ("whisper", "phi4")
 TASKS = ("transcribe", "translate", "translate_chain", "summarize", "generate")

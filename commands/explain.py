@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Any
 
 import typer
 from rich.markup import escape
 
-from commands.context import console, database, fail, print_json, settings
+from commands.context import AsJson, console, database, fail, print_json, settings
 from commands.lag import lag
 from errors import EarfulError
 from report.render import clean
@@ -21,7 +21,6 @@ explain = typer.Typer(
     "\n\nExample: earful explain call card-fee",
 )
 
-AsJson = Annotated[bool, typer.Option("--json", help="For programs")]
 
 #: What the state of a call says about what comes next.
 WAITS_FOR = {

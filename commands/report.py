@@ -12,7 +12,7 @@ import typer
 from psycopg import Connection, Cursor
 from psycopg.rows import DictRow, TupleRow, tuple_row
 
-from commands.context import console, database, fail, print_json, print_table, settings
+from commands.context import AsJson, console, database, fail, print_json, print_table, settings
 from report import DEFAULT_CALLS, DEFAULT_REVIEWS, read, render
 
 __all__ = ["print_report", "report", "sql"]
@@ -29,7 +29,7 @@ def report(
     call: Annotated[list[str] | None, typer.Option(help="Only this call; may be given several times")] = None,
     calls: Annotated[int, typer.Option(min=0, help="The newest so many calls")] = DEFAULT_CALLS,
     reviews: Annotated[int, typer.Option(min=0, help="The newest so many reviews")] = DEFAULT_REVIEWS,
-    as_json: Annotated[bool, typer.Option("--json", help="For programs")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Transcripts, summaries, aspects of calls and reviews side by side, completeness.
 
@@ -49,7 +49,7 @@ def report(
 
 def sql(
     query: Annotated[str, typer.Argument(help="One SELECT, read only")],
-    as_json: Annotated[bool, typer.Option("--json", help="For programs")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Ask the analytics, as the analysts' role: views only, read only.
 

@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn
 
-from commands.context import UNAVAILABLE, WRONG, connect, errors, fail, print_json, require_kafka, settings
+from commands.context import UNAVAILABLE, WRONG, AsJson, connect, errors, fail, print_json, require_kafka, settings
 from commands.speakers import Roles, read_roles
 from settings import Settings, load
 from stream.events import Review, Topics
@@ -30,7 +30,6 @@ TIMES = [
     "%Y-%m-%d",
     *(f"%Y-%m-%d{between}%H:%M:%S{rest}" for between in "T " for rest in ("", "%z", ".%f", ".%f%z")),
 ]
-AsJson = Annotated[bool, typer.Option("--json", help="For programs")]
 
 send = typer.Typer(no_args_is_help=True, help="Send calls or reviews to Kafka.\n\nExample: earful send call call.mp3")
 

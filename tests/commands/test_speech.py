@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from commands.evaluate import score
+from commands.asr_scores import score
 from settings import PROJECT
 from speech import whisper
 from tests.commands.hub import Hub, serving

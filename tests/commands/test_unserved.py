@@ -10,7 +10,7 @@ import pytest
 from psycopg.rows import dict_row
 from pydantic import SecretStr
 
-from commands import admin
+from commands import topics
 from commands.demo import missing
 from commands.samples import Manifest
 from settings import Settings
@@ -43,7 +43,7 @@ def test_pad_fills_each_partition_up_to_its_watermark(
     topic = idle.topics.reviews_submitted
     topic_id = asyncio.run(topic_ids(using, [topic]))[topic]
     wanted = {0: 25, 1: 20, 2: 0}  # in portions of ten: two and a half, two, none
-    monkeypatch.setattr(admin, "PAD_PORTION", 10)
+    monkeypatch.setattr(topics, "PAD_PORTION", 10)
     with psycopg.connect(idle.url) as connection:
         for partition, watermark in wanted.items():
             connection.execute(
@@ -51,10 +51,10 @@ def test_pad_fills_each_partition_up_to_its_watermark(
                 " VALUES ('reviewer', %s, %s, %s, %s, %s, 1)",
                 (idle.run_id, topic, topic_id, partition, watermark),
             )
-    assert admin.pad(using) == {f"{topic}/0": 25, f"{topic}/1": 20}
+    assert topics.pad(using) == {f"{topic}/0": 25, f"{topic}/1": 20}
     assert idle.ends(topic) == wanted
     assert {(record.key, record.value) for record in idle.records(topic)} == {(b"earful.pad", None)}
-    assert admin.pad(using) == {}
+    assert topics.pad(using) == {}
 
 
 def test_the_demo_waits_for_the_very_dead_letters_of_its_poison(idle: Pipeline) -> None:

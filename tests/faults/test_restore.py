@@ -14,7 +14,7 @@ from kafka.admin import NewTopic
 from kafka.errors import KafkaError
 from pydantic import SecretStr
 
-from commands.admin import pad
+from commands.topics import pad
 from settings import Settings
 from stack.stack import Stack
 from tests.faults.chaos import Chaos
