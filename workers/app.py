@@ -44,7 +44,7 @@ def make_app(
     seek: Seek,
     take: Callable[[Sequence[Any], int], Awaitable[None]],
     revoked: Callable[[], Awaitable[None]],
-    unneeded: Callable[[], None],
+    unneeded: Callable[[], Awaitable[None]],
 ) -> WatermarkApp:
     """`take` gets each batch of a partition's events and the generation they are for; it may not raise: faust would go on."""
     app = WatermarkApp(
@@ -81,7 +81,7 @@ def make_app(
     @app.on_partitions_assigned.connect
     async def on_assigned(*_: Any, **__: Any) -> None:
         if app.unassigned:
-            unneeded()
+            await unneeded()
 
     topic = app.topic(stage.topic, key_type=bytes, value_type=bytes, key_serializer="raw", value_serializer="raw")
 

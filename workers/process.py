@@ -307,6 +307,16 @@ class Worker:
             except Exception as err:  # noqa: BLE001 - faust would acknowledge it and go on: leave instead
                 await self._leave("batch.failed", err)
 
+        async def unneeded() -> None:
+            generation = ownership.generation
+            try:
+                await self._topic_id(stage.topic)  # faust assigns nothing of a topic that is gone, either
+            except EarfulError as err:
+                log.warning("worker.waits", stage=self._name, why=f"{type(err).__name__}: {err}")
+                return
+            if ownership.generation == generation:
+                ownership.stand_by()
+
         return make_app(
             stage,
             self._settings,
@@ -315,7 +325,7 @@ class Worker:
             seek=seek,
             take=take,
             revoked=lambda: self._release(ownership),
-            unneeded=ownership.stand_by,
+            unneeded=unneeded,
         )
 
     async def _leave(self, event: str, error: Exception) -> NoReturn:

@@ -10,6 +10,7 @@ from urllib.error import HTTPError, URLError
 from urllib.request import urlopen
 
 import pytest
+from kafka import KafkaAdminClient
 
 from errors import Transient
 from settings import Settings
@@ -128,6 +129,20 @@ def test_a_worker_that_stands_by_is_ready(pipeline: Pipeline) -> None:
         pipeline.worker("reviewer", number, health_port=port)
     pipeline.wait(lambda: all(status(port, "ready") == 200 for port in ports), "both are ready")
     assert [b"earful_ready 1.0\n" in ask(port, "metrics") for port in ports] == [True, True]
+
+
+def test_a_worker_whose_topic_is_gone_is_not_ready(pipeline: Pipeline) -> None:
+    """Kafka assigns it nothing then, too: that is no standing by."""
+    port = pipeline.port("health")
+    worker = pipeline.worker("reviewer", health_port=port)
+    pipeline.wait(lambda: status(port, "ready") == 200, "it is ready")
+    admin = KafkaAdminClient(bootstrap_servers=pipeline.stack.endpoints["kafka"])
+    try:
+        admin.delete_topics([pipeline.topics.reviews_submitted])
+    finally:
+        admin.close()
+    pipeline.wait(lambda: "NoTopic" in worker.log.read_text(), "it says what it waits for")
+    assert status(port, "ready") == 503
 
 
 def ask(port: int, what: str) -> bytes:
