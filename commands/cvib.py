@@ -306,13 +306,13 @@ def use(
     try:
         for kind, source in here.items():  # both before either: half of a pair is no model that anybody measured
             checked(source, to / kind)
-        versions = {kind: install(source, to / kind, keep) for kind, source in here.items()}
+        for kind, source in here.items():
+            version = install(source, to / kind, keep)
+            console.print(
+                f"{kind} {version} is in {to / kind}; what was there is in {keep}", soft_wrap=True, highlight=False
+            )
     except (ValueError, OSError) as err:
         fail(str(err))
-    for kind, version in versions.items():
-        console.print(
-            f"{kind} {version} is in {to / kind}; what was there is in {keep}", soft_wrap=True, highlight=False
-        )
     console.print(
         "`earful down` and `earful up` start with it and open its run; elsewhere restart Triton, then `earful runs open`"
     )

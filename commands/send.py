@@ -64,8 +64,7 @@ def send_call(
             Progress(console=errors, transient=True) as progress,
         ):
             for one, file in zip(ids, files, strict=True):
-                with AudioFile(file) as opened:
-                    task = progress.add_task(escape(file.name), total=opened.duration_ms)
+                task = progress.add_task(escape(file.name), total=length_of(file))
                 sent = producer.send_recording(
                     file,
                     call_id=one,
@@ -105,6 +104,14 @@ def sentence(sent: SentCall) -> str:
         f"{sent.call_id}: {sent.duration_ms / 1000:.1f} s, {sent.channels} channels at {sent.rate} Hz, "
         f"{sent.chunks} chunks, started at {sent.call_started_at.isoformat()}"
     )
+
+
+def length_of(file: Path) -> int | None:
+    """Milliseconds, where they are known before all is read; a pipe can be read but once."""
+    if not file.is_file():
+        return None
+    with AudioFile(file) as opened:
+        return opened.duration_ms
 
 
 def refuse_used(using: Settings, ids: list[str], started: datetime | None) -> None:

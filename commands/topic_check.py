@@ -73,6 +73,7 @@ def differing(spec: TopicSpec, settings: Mapping[str, str | None]) -> dict[str, 
 def sentences(found: Found, using: Settings) -> list[str]:
     """What is wrong and what mends it, a sentence each."""
     said = []
+    login = "" if using.kafka_security_protocol == "PLAINTEXT" else " --command-config FILE"
     if found.missing:
         said.append(f"missing: {', '.join(found.missing)}; `earful topics create` makes them")
     if found.other_partitions:
@@ -90,7 +91,7 @@ def sentences(found: Found, using: Settings) -> list[str]:
         change = ",".join(f"{key}={one['wanted']}" for key, one in settings.items())
         said.append(
             f"{name} has {differs}; this mends it: kafka-configs.sh --bootstrap-server"
-            f" {using.kafka_bootstrap_servers} --alter --entity-type topics --entity-name {name} --add-config {change}"
+            f" {using.kafka_bootstrap_servers}{login} --alter --entity-type topics --entity-name {name} --add-config {change}"
         )
     return said
 

@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Any
 from uuid import uuid4
 
+import psycopg
 import pytest
 from kafka import KafkaProducer
 
@@ -96,6 +97,16 @@ def test_one_that_cannot_be_replayed_holds_up_no_other(run: Run, pipeline: Pipel
     assert done.code == 1
     assert [line.split(":")[0] for line in done.out.splitlines()] == [second]
     assert ["is replayed once" in line or "no dead letter" in line for line in done.err.splitlines()] == [True, True]
+
+
+def test_a_topic_that_is_gone_holds_up_no_other(run: Run, pipeline: Pipeline) -> None:
+    places = pipeline.produce([poison(pipeline, f"gone-{number}") for number in range(2)])
+    gone, there = (letter_at(run, pipeline, "reviewer", place)["dead_letter_id"] for place in places)
+    with psycopg.connect("postgresql://" + pipeline.url.partition("://")[2]) as connection:
+        connection.execute("UPDATE ingest.dead_letters SET topic = 'gone.v1' WHERE dead_letter_id = %s", (gone,))
+    done = run("deadletters", "replay", gone, there)
+    assert (done.code, "topic gone.v1 does not exist" in done.sentence()) == (1, True)
+    assert done.out.startswith(f"{there}:")
 
 
 def test_records_of_a_call_are_replayed_in_their_order(run: Run, pipeline: Pipeline) -> None:

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import sys
 from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
+from threading import Thread
 
 import av
 import numpy as np
 import pytest
+import soundfile
 from pydantic import SecretStr
 from rich.console import Console
 
@@ -88,6 +91,17 @@ def test_what_is_wrong_with_a_call_is_said_and_nothing_is_sent(
     done = run("send", "call", *options, *STARTED)
     assert (done.code, says in done.sentence()) == (code, True), done.err
     assert pipeline.ends(pipeline.topics.calls_audio) == before
+
+
+def test_a_recording_may_come_through_a_pipe(run: Run, tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "whole.flac", sample("calls/card-fee", 0, 3_000), 8_000)
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    writer = Thread(target=lambda: pipe.write_bytes((tmp_path / "whole.flac").read_bytes()))
+    writer.start()
+    done = run("send", "call", str(pipe), "--call-id", "piped")
+    writer.join()
+    assert (done.code, done.out.startswith("piped: 3.0 s")) == (0, True), done.err
 
 
 def test_what_is_printed_as_sent_is_there_though_a_later_file_is_none(

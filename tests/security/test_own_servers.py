@@ -139,7 +139,7 @@ def test_topics_with_other_settings_are_named_and_how_to_mend_them(
     assert wrong.sentence() == (
         f"error: {reviews} has cleanup.policy=compact,delete and not delete, retention.ms=86400000 and not -1, "
         "retention.bytes=1000000 and not -1; this mends it: kafka-configs.sh --bootstrap-server "
-        f"{deployment.own.secure_bootstrap} --alter --entity-type topics --entity-name {reviews} "
+        f"{deployment.own.secure_bootstrap} --command-config FILE --alter --entity-type topics --entity-name {reviews} "
         "--add-config cleanup.policy=delete,retention.ms=-1,retention.bytes=-1"
     )
     assert found["other_settings"][reviews]["retention.ms"] == {"found": "86400000", "wanted": "-1"}
