@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from commands.context import WRONG, AsJson, errors, fail, print_json
+from commands.context import WRONG, AsJson, console, errors, fail, print_json
 from commands.engines import WHOLE, Lora, Options, Weights, check_engine, open_engine
 from commands.recognition import Said, lines_of
 from commands.speakers import Roles, read_roles
@@ -78,9 +78,14 @@ def transcribe(
             if len(results) > 1 and result["lines"]:
                 typer.echo(f"{result['file']}:")
             for line in result["lines"]:
-                typer.echo(f"{line['start_ms'] / 1000:8.2f}  {line['role']:<9} {clean(line['text']) or '[cut off]'}")
+                typer.echo(f"{line['start_ms'] / 1000:8.2f}  {line['role']:<9} {shown(line['text']) or '[cut off]'}")
             if not result["lines"]:
                 errors.print(f"{result['file']}: no words were recognised", markup=False, highlight=False)
+
+
+def shown(text: str) -> str:
+    """As it is into a pipe or a file."""
+    return clean(text, keep="\n") if console.is_terminal else text
 
 
 def said(one: Said) -> dict[str, Any]:
@@ -92,7 +97,7 @@ def show_wholes(results: list[dict[str, Any]], as_json: bool) -> None:
         print_json(results)
         return
     for result in results:
-        typer.echo(f"{result['file']}\n" + clean(result["text"], keep="\n") + "\n")
+        typer.echo(f"{result['file']}\n" + shown(result["text"]) + "\n")
 
 
 def check_subtitles(files: list[Path], task: str, ending: str) -> None:

@@ -71,8 +71,12 @@ def clean(text: str, *, keep: str = "") -> str:
 
 
 def _forges(character: str) -> bool:
-    category = unicodedata.category(character)
-    return category.startswith("C") or category in {"Zl", "Zp"}
+    """Joiners and soft hyphens do not: words and emoji need them."""
+    return unicodedata.category(character) in {"Cc", "Cs", "Zl", "Zp"} or character in _TURNS
+
+
+#: Unicode's bidirectional controls (UAX #9).
+_TURNS = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 
 
 def clock(ms: int) -> str:

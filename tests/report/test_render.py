@@ -214,6 +214,12 @@ def test_cleaning_keeps_every_character_in_its_place() -> None:
     text = "a\tb\x1bc\u202ed é 日本"
     assert len(clean(text)) == len(text)
     assert clean("é 日本, ok") == "é 日本, ok"
+    for needed in (
+        "می\u200cخواهم",
+        "👩\u200d🔧",
+        "a\u200bb",
+    ):  # an id is found by what it is, also by what nobody sees of it
+        assert clean(needed) == needed
 
 
 def test_spans_are_coloured_where_they_stand() -> None:
