@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import platform
-import shlex
+import re
 import sys
 import sysconfig
 
@@ -34,12 +34,22 @@ def libpython_folder() -> str | None:
 
 def home_problem(home: str) -> str | None:
     """Why Triton cannot live in this folder, as one sentence, or None."""
-    if shlex.quote(home) == home:
+    if re.fullmatch(r"[\w@%+=:./-]*", home, re.ASCII):
         return None
     return (
-        f"Triton's Python backend hands the name of its folder to a shell as it stands, so {home} may hold no blank, quote "
-        "or letter beyond ASCII: name another folder with EARFUL_HOME=."
+        "Triton's Python backend hands the name of its folder to a shell as it stands, and Kafka takes it for a list: "
+        f"{home} may hold only ASCII letters, digits and @%+=:./_-; EARFUL_HOME=DIR names another folder."
     )
+
+
+def _home() -> str:
+    """Where the stack will live, as settings.py finds it."""
+    named = os.environ.get("EARFUL_HOME")
+    if not named and os.path.exists(".env"):
+        with open(".env", encoding="utf-8", errors="replace") as file:
+            lines = [line.partition("=") for line in file if line.startswith("EARFUL_HOME=")]
+        named = lines[-1][2].strip().strip("\"'") if lines else None
+    return os.path.abspath(named or os.path.join(_PROJECT, ".earful"))
 
 
 def problem() -> str | None:
@@ -61,7 +71,7 @@ def problem() -> str | None:
         import ensurepip  # noqa: F401  # what `python -m venv` needs; Debian packs it apart
     except ImportError:
         return f"Python {version} cannot make virtual environments: install the package python{version}-venv."
-    return home_problem(os.path.abspath(os.environ.get("EARFUL_HOME") or os.path.join(_PROJECT, ".earful")))
+    return home_problem(_home())
 
 
 def _version() -> str:

@@ -161,7 +161,7 @@ def test_this_machine_passes_the_preflight() -> None:
         (lambda patch: patch.setattr(platform, "libc_ver", lambda: ("glibc", "2.31")), "glibc 2.35 or later"),
         (lambda patch: patch.setattr(preflight, "libpython_folder", lambda: None), "install the package libpython3"),
         (lambda patch: patch.setitem(sys.modules, "ensurepip", None), "-venv"),
-        (lambda patch: patch.setenv("EARFUL_HOME", "/home/a b"), "so /home/a b may hold no blank"),
+        (lambda patch: patch.setenv("EARFUL_HOME", "/home/a b"), "/home/a b may hold only ASCII"),
     ],
 )
 def test_what_is_missing_is_said_in_one_sentence(change: object, said: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -209,10 +209,10 @@ def test_a_canary_that_makes_no_sense_is_refused(tmp_path: Path) -> None:
         Canary.read(tmp_path)
 
 
-@pytest.mark.parametrize("name", ["a b", "ü", "a'b", "a$(touch b)"])
+@pytest.mark.parametrize("name", ["a b", "ü", "a'b", "a$(touch b)", "a,b"])
 def test_a_home_whose_name_a_shell_would_read_is_refused(tmp_path: Path, name: str) -> None:
     home = tmp_path / name
-    with pytest.raises(StackError, match="name another folder with EARFUL_HOME="):
+    with pytest.raises(StackError, match="EARFUL_HOME=DIR names another folder"):
         Triton(home, Ports(home), []).start()
 
 
