@@ -101,6 +101,8 @@ _NO_PLURALS = frozenset({"Windows", "charges", "calls", "menus"})
 
 def _base(word: str) -> str:
     """A rough singular: enough to let `speakers` meet `speaker`."""
+    if word.isupper() and word.capitalize() in _NO_PLURALS:
+        return word.capitalize()
     if word not in _NO_PLURALS:
         word = word.casefold()
     if word in _NO_PLURALS:

@@ -150,7 +150,12 @@ def test_aspect_ids() -> None:
     assert aspect_id("annual fee") == "money.fee"
     assert aspect_id("unicorn") == OTHER
     assert aspect_id("") == OTHER
-    assert (aspect_id("Windows"), aspect_id("the window"), aspect_id("windows")) == ("software.system", OTHER, OTHER)
+    assert (aspect_id("Windows"), aspect_id("WINDOWS"), aspect_id("windows")) == (
+        "software.system",
+        "software.system",
+        OTHER,
+    )
+    assert aspect_id("the window") == OTHER
     assert all(name.count(".") == 1 for name in TAXONOMY)
 
 
