@@ -105,7 +105,7 @@ def main(names: Sequence[str]) -> int:
         tree.mkdir()
         bad = 0
         copy_tree(tree)
-        with make_stack(home / "stack") as stack, Progress(*columns, console=Console(stderr=True)) as progress:
+        with make_stack(home) as stack, Progress(*columns, console=Console(stderr=True)) as progress:
             task = progress.add_task("the product itself", total=len(chosen) + 1)
             tests = sorted({test for one in chosen for test in one.tests})
             passed, said = run(tree, tests, stack.home)
