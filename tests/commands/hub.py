@@ -21,13 +21,15 @@ class Hub:
     """`files` by name; those ending in .safetensors are told with sha256, the rest with git's hash.
 
     A download of `breaks` stops after half of it, once. `lies` are sent with other content of the same size.
-    `refuses` is the status that whoever asks gets. `asked` are the downloads, with the Range that was wanted.
+    `refuses` is the status that whoever asks gets. It knows `revision`, and COMMIT.
+    `asked` are the downloads, with the Range that was wanted.
     """
 
     repository: str
     files: dict[str, bytes]
     breaks: str | None = None
     refuses: int | None = None
+    revision: str = "refs/pr/70"
     lies: set[str] = field(default_factory=set)
     asked: list[tuple[str, str | None]] = field(default_factory=list)
     url: str = ""
@@ -61,7 +63,7 @@ def serving(hub: Hub) -> Iterator[Hub]:
             if hub.refuses is not None:
                 self.answer(hub.refuses, b"", {})
                 return
-            if path in (f"/api/models/{hub.repository}/revision/{rev}" for rev in ("main", "refs/pr/70", COMMIT)):
+            if path in (f"/api/models/{hub.repository}/revision/{rev}" for rev in (hub.revision, COMMIT)):
                 self.answer(200, json.dumps(hub.info()).encode(), {"Content-Type": "application/json"})
                 return
             name = path.removeprefix(f"/{hub.repository}/resolve/{COMMIT}/")

@@ -237,7 +237,7 @@ def test_whisper_takes_other_weights_of_a_folder_and_of_the_hub(tmp_path: Path) 
     shutil.copytree(bundled, tmp_path / "own")
     assert earful("transcribe", "one.wav", "--weights", "own", "--json").json() == [shipped]
     files = {file.name: file.read_bytes() for file in bundled.iterdir()}
-    with serving(Hub(repository="somebody/whisper", files=files)) as hub:
+    with serving(Hub(repository="somebody/whisper", files=files, revision="main")) as hub:
         env = {**os.environ, "HF_ENDPOINT": hub.url, "HF_HOME": str(tmp_path / "hub")}
         command = [sys.executable, "-m", "cli", "transcribe", str(tmp_path / "one.wav"), "--json", "--weights"]
         of_hub, nobodys = (
