@@ -24,10 +24,10 @@ PREFIX = "earful-test-"
 
 
 @contextlib.contextmanager
-def temporary_home() -> Iterator[Path]:
-    """A new folder; the servers that its user starts there, its user stops."""
+def temporary_home(suffix: str = "") -> Iterator[Path]:
+    """A new folder, its name with this end; the servers that its user starts there, its user stops."""
     end_what_was_left()
-    home = Path(tempfile.mkdtemp(prefix=f"{PREFIX}{os.getpid()}-"))
+    home = Path(tempfile.mkdtemp(suffix, f"{PREFIX}{os.getpid()}-"))
     try:
         yield home
     finally:

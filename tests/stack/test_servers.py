@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
-import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +20,7 @@ from stack.ports import Ports
 from stack.postgres import Postgres, _let_others_through
 from stack.process import StackError, marked
 from stack.stack import Stack
-from tests.homes import PREFIX
+from tests.homes import temporary_home
 
 
 def test_every_server_is_healthy(stack: Stack) -> None:
@@ -144,19 +141,18 @@ def test_no_aspects_is_an_answer(triton: InferenceServerClient) -> None:
 
 def test_kafka_and_postgres_keep_their_files_in_a_home_of_any_name() -> None:
     """Kafka took such a name for another one, and made that folder."""
-    home = Path(tempfile.mkdtemp(prefix=f"{PREFIX}{os.getpid()}-", suffix=" ü x\\y€"))
-    ports = Ports(home)
-    servers = Kafka(home, ports), Postgres(home, ports)
-    try:
-        for server in servers:
-            server.start()
-        assert [server.healthy() for server in servers] == [True, True]
-        for file in ("kafka/data/meta.properties", "postgres/data/PG_VERSION"):
-            assert (home / file).exists(), file
-    finally:
-        for server in servers:
-            server.stop()
-        shutil.rmtree(home, ignore_errors=True)
+    with temporary_home(" ü x\\y€") as home:
+        ports = Ports(home)
+        servers = Kafka(home, ports), Postgres(home, ports)
+        try:
+            for server in servers:
+                server.start()
+            assert [server.healthy() for server in servers] == [True, True]
+            for file in ("kafka/data/meta.properties", "postgres/data/PG_VERSION"):
+                assert (home / file).exists(), file
+        finally:
+            for server in servers:
+                server.stop()
 
 
 @pytest.mark.parametrize(
