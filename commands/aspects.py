@@ -13,7 +13,7 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from commands.context import FAILED, WRONG, console, errors, fail, print_json
+from commands.context import FAILED, WRONG, AsJson, console, errors, fail, print_json
 from report.render import clean
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ def aspects(
         Path | None,
         typer.Option(exists=True, file_okay=False, help="Folder with cvib/ or aspects/ of `earful cvib train`"),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="For programs")] = False,
+    as_json: AsJson = False,
     as_csv: Annotated[bool, typer.Option("--csv", help="A line for each aspect found")] = False,
     as_html: Annotated[bool, typer.Option("--html", help="A page of its own, on standard output")] = False,
 ) -> None:

@@ -71,8 +71,8 @@ FAILED, WRONG, UNAVAILABLE = 1, 2, 3
 console = Console()
 errors = Console(stderr=True)
 
-#: Settings that endpoints.json of the local stack answers unless the environment does.
 ENDPOINTS = "endpoints.json"
+#: Settings that it answers, where a local stack runs, unless the environment does.
 LOCAL = {"kafka": "kafka_bootstrap_servers", "postgres_url": "postgres_url", "triton": "triton_url"}
 
 

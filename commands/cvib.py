@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from commands.context import FAILED, WRONG, console, errors, fail, print_json, settings
+from commands.context import FAILED, WRONG, AsJson, console, errors, fail, print_json, settings
 from commands.torch_needed import need_torch
 from report.render import clean
 from settings import PROJECT
@@ -36,7 +36,6 @@ ARM_HELP = (
     "no_vib: the contrast alone; plain: neither, in half the time"
 )
 
-AsJson = Annotated[bool, typer.Option("--json", help="For programs")]
 File = Annotated[Path, typer.Argument(exists=True, dir_okay=False, help=".jsonl or .csv, see docs/own-aspects.md")]
 Model = Annotated[
     Path | None,
