@@ -49,7 +49,7 @@ def make_app(
     """`take` gets each batch of a partition's events and the generation they are for; it may not raise: faust would go on."""
     app = WatermarkApp(
         f"{settings.topic_prefix}earful.{stage.name}.{stage.run_id}",
-        broker=[f"kafka://{server.strip()}" for server in settings.kafka_bootstrap_servers.split(",")],
+        broker=[f"kafka://{server}" for server in settings.kafka_bootstrap_servers.split(",")],
         broker_credentials=kafka.credentials(settings),
         store="memory://",
         datadir=Path(tempfile.gettempdir()) / f"earful-faust-{os.getuid()}",  # faust wants one; nothing is in it
