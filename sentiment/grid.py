@@ -12,7 +12,6 @@ it is. Nothing is selected: the network of the fixed last epoch is tested, once.
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import json
 import time
 from collections.abc import Callable, Sequence
@@ -23,13 +22,13 @@ import torch
 from safetensors.torch import save_file
 
 from sentiment.batches import Pair, pairs
-from sentiment.corpora import file_hash
-from sentiment.data import Sentence, drop_leaks, read_arts, read_semeval14, read_semeval15, read_twitter
+from sentiment.corpora import HELD_OUT_DOMAINS, OWN, file_hash
+from sentiment.data import Sentence, drop_leaks, read_arts, read_own, read_semeval14, read_semeval15, read_twitter
 from sentiment.encode import TextEncoder
 from sentiment.metrics import softmax
 from sentiment.model import PolarityNet, load_polarity, minilm_dir
 from sentiment.precision import precision
-from sentiment.recipe import ARMS, CHANGES, INPUTS, PAPER_SETS, PRESETS, Change, Config, change
+from sentiment.recipe import ARMS, CHANGES, INPUTS, LEVERS, PAPER_SETS, PRESETS, Change, Config, change, settings
 from sentiment.report import report
 from sentiment.scores import arts, group_right, plain_test
 from sentiment.train import predict_logits, train
@@ -59,6 +58,11 @@ def _read(absa: Path, name: str, *, test: bool) -> list[Sentence]:
     """Nothing where the benchmark is not there."""
     path = _file(absa, name, test=test)
     return SETS[name][3](path, name.lower()) if path else []
+
+
+def _own() -> list[Sentence]:
+    """Our own sentences, but those that select and the held-out domains (corpora.shipped)."""
+    return [s for n, s in enumerate(read_own(OWN)) if n % 8 != 7 and s.domain not in HELD_OUT_DOMAINS]
 
 
 def cell_name(encoder: str, name: str, preset: str, config: Config, changes: Sequence[Change] = ()) -> str:
@@ -108,6 +112,8 @@ def run_cell(args: argparse.Namespace, config: Config, source: Path) -> None:
     tests = [s for name in SETS for s in _read(args.absa, name, test=True)]
     tests += [s for name in ARTS for s in _read_arts(args.absa, name)]
     read = _read(args.absa, args.set, test=False)
+    if config.own:
+        read += _own()
     kept = drop_leaks(read, tests)
     second = config.input == "pair"
     examples: list[Pair] = pairs(kept, encoder, second=second)
@@ -115,6 +121,8 @@ def run_cell(args: argparse.Namespace, config: Config, source: Path) -> None:
     files = {k: file_hash(path) for k, path in paths.items() if path}
     if len(files) < 2 or not examples:
         raise SystemExit(f"{args.set} is not in {args.absa}")
+    if config.own:
+        files["own"] = file_hash(OWN)
     folder = args.out / cell
     folder.mkdir(parents=True, exist_ok=True)
     whole, cpu = not (folder / "resume.safetensors").exists(), time.process_time()
@@ -135,7 +143,7 @@ def run_cell(args: argparse.Namespace, config: Config, source: Path) -> None:
     result = {
         "kind": "cvib-grid", "cell": cell, "set": args.set, "encoder": args.encoder_name, "preset": args.preset,
         "changes": {name: _shown(value) for name, value in args.change},
-        "config": dataclasses.asdict(config), "examples": len(examples), "dropped_leaks": len(read) - len(kept), "files": files,
+        "config": settings(config), "examples": len(examples), "dropped_leaks": len(read) - len(kept), "files": files,
         "training": trained, "device": args.device, "precision": precision(args.device), "torch": torch.__version__, "log": log,
         "tests": _rounded(_test(net, encoder, args.absa, args.set, second)),
     }  # fmt: skip
@@ -165,7 +173,8 @@ def main() -> None:
     parser.add_argument("--input", choices=INPUTS, default="pair")
     parser.add_argument(
         "--change", nargs="+", type=change, default=[], metavar="NAME=VALUE",
-        help=f"ablations of the preset, not of the plain twin: {', '.join(CHANGES)}; on and off for switches",
+        help=f"ablations of the preset, not of the plain twin: {', '.join(CHANGES)}; levers, of the twin too: "
+        f"{', '.join(LEVERS)}; on and off for switches",
     )  # fmt: skip
     parser.add_argument(
         "--encoder", type=Path, default=None, help="folder of a BERT-like encoder; default: MiniLM from its wheel"
@@ -178,8 +187,10 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
     args = parser.parse_args()
-    if args.change and "plain" in args.arms:
-        parser.error("--change changes nothing of the plain twin: leave it out of --arms")
+    if {name for name, _ in args.change} - set(LEVERS) and "plain" in args.arms:
+        parser.error(f"of the plain twin --change changes only {' and '.join(LEVERS)}: leave the twin out of --arms")
+    if args.input == "sentence" and ("pool", "cls") in args.change:
+        parser.error("pool=cls with --input sentence would name the aspect nowhere")
     torch.set_num_threads(args.threads)
     preset = {**PRESETS[args.preset], **(PAPER_SETS.get(args.set, {}) if args.preset == "paper" else {})}
     for seed in args.seeds:

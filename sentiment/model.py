@@ -39,16 +39,19 @@ def _hidden(encoder: nn.Module, ids: Tensor, mask: Tensor, types: Tensor | None)
 
 
 class PolarityNet(nn.Module):
-    """h = [mean of the aspect's tokens inside the sentence ; CLS], then 300-300-3. `gates`: layers behind which VIB gates sit."""
+    """h = [mean of the aspect's tokens inside the sentence ; CLS], then 300-300-3. `gates`: layers behind which VIB gates sit.
 
-    def __init__(self, encoder: nn.Module, *, dropout: float, gates: Collection[int] = ()) -> None:
+    `pool` "cls" leaves the mean out: h = CLS, and `size` for `2 * size` below.
+    """
+
+    def __init__(self, encoder: nn.Module, *, dropout: float, gates: Collection[int] = (), pool: str = "span") -> None:
         super().__init__()
         size = int(encoder.config.hidden_size)
         self.encoder = encoder
+        self.pool = pool
         # Before the gates, whose noise takes from the same generator: of one seed, twins begin with the same head.
-        self.head = nn.Sequential(
-            nn.Linear(2 * size, 300), nn.ReLU(), nn.Linear(300, 300), nn.ReLU(), nn.Linear(300, 3)
-        )
+        width = size if pool == "cls" else 2 * size
+        self.head = nn.Sequential(nn.Linear(width, 300), nn.ReLU(), nn.Linear(300, 300), nn.ReLU(), nn.Linear(300, 3))
         self.gates = Gates(gates, size) if gates else None
         if self.gates is not None:
             self.gates.attach(encoder)
@@ -57,6 +60,8 @@ class PolarityNet(nn.Module):
     def features(self, ids: Tensor, mask: Tensor, types: Tensor, aspect: Tensor) -> Tensor:
         """ids, mask, types, aspect [batch, tokens] -> h [batch, 2 * size]."""
         x = _hidden(self.encoder, ids, mask, types)
+        if self.pool == "cls":
+            return x[:, 0]
         weight = aspect.to(x.dtype)
         pooled = (x * weight[:, :, None]).sum(1) / weight.sum(1, keepdim=True)
         return torch.cat([pooled, x[:, 0]], dim=-1)
@@ -83,10 +88,12 @@ class TagNet(nn.Module):
 
 
 def load_polarity(folder: Path, source: str | Path) -> PolarityNet:
-    """The trained network of folder/model.safetensors as it was trained, with its gates attached; eval mode."""
+    """The trained network of folder/model.safetensors as it was trained, with its gates and its pooling; eval mode."""
     state = load_file(folder / "model.safetensors")
     gated = {int(key.split(".")[2]) for key in state if key.startswith("gates.layers.")}
-    net = PolarityNet(load_encoder(source, pretrained=False), gates=gated, dropout=0.0)
+    encoder = load_encoder(source, pretrained=False)
+    pool = "cls" if state["head.0.weight"].shape[1] == encoder.config.hidden_size else "span"
+    net = PolarityNet(encoder, gates=gated, dropout=0.0, pool=pool)
     net.load_state_dict(state)
     net.eval()
     return net

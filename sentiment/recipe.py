@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
-__all__ = ["ARMS", "CHANGES", "GATES", "INPUTS", "PAPER_SETS", "PRESETS", "Change", "Config", "change"]
+__all__ = [
+    "ARMS", "CHANGES", "GATES", "INPUTS", "LEVERS", "PAPER_SETS", "POOLS", "PRESETS", "Change", "Config", "change",
+    "settings",
+]  # fmt: skip
 
 ARMS = ("cvib", "plain", "no_vib", "no_contrast")
 INPUTS = ("pair", "sentence")
 GATES = ("all", "lower", "upper", "last")
+POOLS = ("span", "cls")
 Change = tuple[str, str | float | bool]
 
 
@@ -40,23 +44,33 @@ class Config:
     kl_warmup: float = 0.0  # share of the steps over which b rises from 0
     gates: str = "all"  # behind which layers: gates.places
     shared: bool = False  # one encoder for main and sub, each with its own head; main's pass leaves the gates out
+    pool: str = "span"  # h = [mean of the aspect's tokens ; CLS]; `cls`: h = CLS
+    own: bool = False  # of the grid: our own sentences beside the benchmark's
 
 
 #: What an ablation may change of a preset: all that CVIB has and its plain twin has not, so the twin stays the same.
 CHANGES = ("contrast", "tau", "label_aware", "symmetric", "kl", "kl_per_channel", "kl_warmup", "gate_lr", "noise_lr",
            "noise_travel", "halve_gates", "gates", "shared")  # fmt: skip
+#: What may be changed of the system: the plain twin gets it as well.
+LEVERS = ("pool", "own")
+
+
+def settings(config: Config) -> dict[str, object]:
+    """A config as result files and checkpoints hold it: without a lever at its default, which older ones do not know."""
+    return {k: v for k, v in asdict(config).items() if k not in LEVERS or v != getattr(Config(), k)}
 
 
 def change(text: str) -> Change:
     """`kl=1.0` or `shared=on` as name and value. Raises ValueError."""
     name, _, value = text.partition("=")
-    if name not in CHANGES:
-        raise ValueError(f"{name!r} is none of {', '.join(CHANGES)}")
+    if name not in CHANGES + LEVERS:
+        raise ValueError(f"{name!r} is none of {', '.join(CHANGES + LEVERS)}")
     known = getattr(Config(), name)
     if isinstance(known, bool):
         return name, ("off", "on").index(value) == 1
     if isinstance(known, str):
-        return name, GATES[GATES.index(value)]
+        choices = {"gates": GATES, "pool": POOLS}[name]
+        return name, choices[choices.index(value)]
     return name, type(known)(value)
 
 

@@ -11,7 +11,6 @@ The arm `plain` trains one network with cross-entropy alone: same encoder, head,
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import json
 import random
 import time
@@ -36,7 +35,7 @@ from sentiment.losses import self_contrast
 from sentiment.metrics import classification, fit_temperature
 from sentiment.model import PolarityNet, load_encoder, minilm_dir
 from sentiment.precision import autocast, precision
-from sentiment.recipe import ARMS, INPUTS, PRESETS, Config
+from sentiment.recipe import ARMS, INPUTS, PRESETS, Config, settings
 from sentiment.report import report
 
 __all__ = ["ARMS", "PRESETS", "Config", "predict_logits", "train"]
@@ -130,10 +129,10 @@ def train(
     rng = random.Random(config.seed)
     encoder = load_encoder(source)
     gates = places(config.gates, int(encoder.config.num_hidden_layers)) if config.arm in ("cvib", "no_contrast") else ()
-    sub, main = PolarityNet(encoder, gates=gates, dropout=config.dropout), None
+    sub, main = PolarityNet(encoder, gates=gates, dropout=config.dropout, pool=config.pool), None
     nets: dict[str, nn.Module] = {"sub": sub}
     if config.arm in ("cvib", "no_vib"):
-        main = PolarityNet(encoder if config.shared else load_encoder(source), dropout=config.dropout)
+        main = PolarityNet(encoder if config.shared else load_encoder(source), dropout=config.dropout, pool=config.pool)
         nets["main"] = main.head if config.shared else main  # what is main's own
     for net in nets.values():
         net.to(device)
@@ -151,7 +150,7 @@ def train(
     log: list[dict[str, object]] = []
     step, spent = 0, 0.0
     same = {
-        "config": dataclasses.asdict(config), "examples": digest(examples), "dev": digest(dev),
+        "config": settings(config), "examples": digest(examples), "dev": digest(dev),
         "encoder": fingerprint(sub.encoder), "precision": precision(device), **(identity or {}),
     }  # fmt: skip
     found = restore(state, nets, optimizer, rng, same) if state else None
@@ -238,14 +237,14 @@ def main() -> None:
     ours = pairs([*own, *(lowered(s) for s in own)], encoder, second=second) * args.own_copies
     examples = [*(rng.sample(mams, min(args.mams, len(mams))) if args.mams else mams), *others, *ours]
     dev = pairs(splits.dev, encoder, second=second)
-    report({"examples": len(examples), "dev": len(dev), "config": dataclasses.asdict(config)})
+    report({"examples": len(examples), "dev": len(dev), "config": settings(config)})
     args.out.mkdir(parents=True, exist_ok=True)
 
     def keep(net: PolarityNet, log: list[dict[str, object]]) -> None:
         save_file({k: v.cpu().contiguous() for k, v in net.state_dict().items()}, args.out / "model.safetensors")
         logits = predict_logits(net, dev, encoder.pad_id)
         record = {
-            "config": dataclasses.asdict(config),
+            "config": settings(config),
             "preset": args.preset,
             "examples": {"mams": args.mams or len(mams), "tsa_md": len(others), "own": len(ours)},
             "dev": len(dev),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,10 +17,12 @@ pytest.importorskip("transformers", reason="transformers is in the training envi
 
 from sentiment import grid  # noqa: E402
 from sentiment.checkpoint import StaleCheckpoint, digest  # noqa: E402
-from sentiment.model import PolarityNet, minilm_dir  # noqa: E402
+from sentiment.corpora import HELD_OUT_DOMAINS, OWN, file_hash  # noqa: E402
+from sentiment.data import normalise, read_own  # noqa: E402
+from sentiment.model import PolarityNet, load_polarity, minilm_dir  # noqa: E402
 from sentiment.planted import examples, measure, tiny_encoder  # noqa: E402
 from sentiment.precision import autocast, precision  # noqa: E402
-from sentiment.recipe import PRESETS, Config  # noqa: E402
+from sentiment.recipe import PRESETS, Config, settings  # noqa: E402
 from sentiment.train import train  # noqa: E402
 
 torch.set_num_threads(1)  # tiny nets: a second thread only waits
@@ -252,11 +255,57 @@ def test_one_switch_changes_one_thing_and_the_training(
     assert len(cell["log"][-1]["prune_rates"]) == (1 if change == "gates=last" else 2)  # type: ignore[index]
 
 
-@pytest.mark.parametrize("wrong", ["dropout=0.5", "shared=yes", "kl=much", "gates=first"])
+def test_cls_alone_leaves_the_span_out_of_every_arm(
+    absa: Path, worded: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arms = ("cvib", "plain")
+    got = cells(absa, worded, tmp_path, monkeypatch, "--arms", *arms, "--change", "pool=cls")
+    assert [c["cell"] for c in got] == [f"lap14-tiny-improved-{arm}-pool=cls-e2-s0" for arm in arms]
+    assert all(c["changes"] == {"pool": "cls"} and c["config"]["pool"] == "cls" for c in got)  # type: ignore[index]
+    ids, aspect = torch.tensor([[101, 1996, 3898, 2003, 102]]), torch.tensor([[0, 0, 1, 0, 0]])
+    rest = torch.ones_like(ids), torch.zeros_like(ids)
+    for c in got:
+        net = load_polarity(tmp_path / "out" / str(c["cell"]), worded)
+        (logits, h), (moved, _) = (net(ids, *rest, marks) for marks in (aspect, aspect.roll(1, dims=1)))
+        assert torch.equal(logits, moved)
+        assert h.shape == (1, 32)
+
+
+def test_our_own_sentences_train_beside_the_benchmarks_without_leaks(
+    absa: Path, worded: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One of them is planted in another set's test."""
+    ours = [s for n, s in enumerate(read_own(OWN)) if n % 8 != 7 and s.domain not in HELD_OUT_DOMAINS]
+    leak = next(s for s in ours if len(s.mentions) == 1)
+    term = leak.text[leak.mentions[0].start : leak.mentions[0].end]
+    shutil.copytree(absa, tmp_path / "absa")
+    semeval(
+        tmp_path / "absa/semeval14_restaurants/Restaurants_Test.xml", [(leak.text.upper(), term.upper(), "neutral")]
+    )
+    (cell,) = cells(tmp_path / "absa", worded, tmp_path, monkeypatch, "--arms", "plain", "--change", "own=on")
+    assert (cell["cell"], cell["changes"]) == ("lap14-tiny-improved-plain-own=on-e2-s0", {"own": "on"})
+    same = sum(normalise(s.text) == normalise(leak.text) for s in ours)
+    assert (cell["examples"], cell["dropped_leaks"]) == (24 + sum(len(s.mentions) for s in ours) - same, 1 + same)
+    assert cell["files"]["own"] == file_hash(OWN)  # type: ignore[index]
+
+
+def test_a_lever_at_its_default_is_not_in_the_settings_of_a_checkpoint() -> None:
+    """Those written before the lever was there go on."""
+    before = settings(Config(**PRESETS["improved"]))  # type: ignore[arg-type]
+    assert {"arm", "gates", "shared"} < before.keys()
+    assert not {"pool", "own"} & before.keys()
+    assert settings(Config(pool="cls", own=True)).keys() - before.keys() == {"pool", "own"}
+
+
+@pytest.mark.parametrize(
+    "wrong", ["dropout=0.5", "shared=yes", "kl=much", "gates=first", "pool=all", "pool=cls kl=1.0"]
+)
 def test_what_no_ablation_may_change_is_refused(
     wrong: str, absa: Path, worded: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for arguments in (("--arms", "cvib", "--change", wrong), ("--arms", "plain", "--change", "kl=1.0")):
+    refused = [("--arms", "plain", "--change", *wrong.split())]
+    refused += [("--arms", "cvib", "--change", wrong), ("--input", "sentence", "--change", "pool=cls")]
+    for arguments in refused:
         with pytest.raises(SystemExit) as stopped:
             cells(absa, worded, tmp_path, monkeypatch, *arguments)
         assert stopped.value.code == 2
