@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import itertools
 import os
 import random
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -16,9 +14,8 @@ import pytest
 
 from stack.home import shared_memory
 from stack.stack import Stack
-from stream.events import Topics
 from tests.faults.chaos import ENTRY, Chaos
-from tests.faults.load import Item, call_items
+from tests.faults.mix import Mix
 from tests.faults.results import Figures
 from tests.faults.sending import arrivals, reviews
 from tests.workers.pipeline import STAGES
@@ -32,7 +29,8 @@ STEADY_SECONDS, BURST_SECONDS = 300, 300
 MIXED_BACKLOG, SOAK_PART = 6_000, 0.6
 SOAK_SECONDS, DEATH_EVERY_SECONDS, SAMPLE_SECONDS = 7_200, 180, 60
 #: Of the soak's records each fourth is one of so many calls that go on at a time: 5 s of audio a second in two channels.
-TALKERS, CALL_MS = 5, 20_000
+TALKERS = 5
+MIX: dict[str, int] = {"talkers": TALKERS, "call_ms": 20_000, "every": 4}
 #: What a worker may grow by in the second hour.
 GROWTH_BYTES = 20 << 20
 
@@ -117,46 +115,6 @@ def test_ten_times_the_arrival_rate(stack: Stack, figures: Figures) -> None:
         assert drained >= 0.8 * min(able, able_after)
 
 
-class Talk:
-    """Calls without an end, some of them at a time: each takes its turn, and another begins where one is over."""
-
-    def __init__(self, topics: Topics, dice: random.Random) -> None:
-        self._numbers, self._topics, self._dice = itertools.count(), topics, dice
-        self._open = [self._call() for _ in range(TALKERS)]
-
-    def _call(self) -> Iterator[Item]:
-        return iter(call_items(next(self._numbers), self._dice, self._topics, CALL_MS))
-
-    def next(self) -> Item:
-        """A record of the call whose turn it is."""
-        call = self._open.pop(0)
-        item = next(call, None)
-        if item is None:
-            call = self._call()
-            item = next(call)
-        self._open.append(call)
-        return item
-
-    def rest(self) -> list[Item]:
-        """What the calls that are open still have to say."""
-        return [item for call in self._open for item in call]
-
-
-class Mix:
-    """Reviews, and each fourth record one of several live calls."""
-
-    def __init__(self, topics: Topics, dice: random.Random) -> None:
-        self._talk = Talk(topics, dice)
-
-    def __call__(self, p: Chaos, first: int, count: int) -> Iterator[Item]:
-        for item in reviews(p, first, count):
-            yield self._talk.next() if int(item.subject.removeprefix("review-")) % 4 == 0 else item
-
-    def rest(self) -> list[Item]:
-        """What the calls that are open still have to say."""
-        return self._talk.rest()
-
-
 def mixed_capacity(stack: Stack, dice: random.Random) -> float:
     """Records a second that two workers a stage do of a backlog of reviews and calls, sending included."""
     with Chaos(stack, partitions=2) as p:
@@ -164,7 +122,7 @@ def mixed_capacity(stack: Stack, dice: random.Random) -> float:
             for number in range(2):
                 p.worker(stage, number)
         p.wait(p.settled, "all are at work", 120)
-        mix, began = Mix(p.topics, dice), time.monotonic()
+        mix, began = Mix(p.topics, dice, **MIX), time.monotonic()
         p.send([*mix(p, 0, MIXED_BACKLOG), *mix.rest()])
         p.wait(p.settled, "the backlog is done", 900)
         return len(p.manifest.entries) / (time.monotonic() - began)
@@ -179,7 +137,7 @@ def test_soak(stack: Stack, figures: Figures) -> None:
     able = mixed_capacity(stack, random.Random(SEED))
     rate = round(SOAK_PART * able)
     with Chaos(stack, partitions=2) as p:
-        mix = Mix(p.topics, dice)
+        mix = Mix(p.topics, dice, **MIX)
         for stage in STAGES:
             tasks = p.stack.home / "logs" / f"{p.name}-{stage}-0.tasks"
             survivor = p.worker(stage, 0, module=ENTRY, env={"FAULT_TASKS": str(tasks)})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import time
 from itertools import pairwise
 from pathlib import Path
@@ -10,15 +11,20 @@ import pytest
 
 from stack.stack import Stack
 from tests.faults.chaos import ENTRY, LAG_SECONDS, Chaos
+from tests.faults.mix import Mix
 from tests.faults.results import Figures
 from tests.faults.sending import arrivals
 from tests.faults.takes import redelivered
+from tests.workers.pipeline import STAGES
 from tests.workers.worker import Worker
 
-RATE = 40  # reviews a second
+RATE = 40  # records a second
 EVERY_SECONDS = 5.0
 COMMIT_SECONDS = 1.0
 BATCH = 16
+#: One call a second is to be summarized.
+CALL_BATCH = 2
+SEED = 15
 
 
 @pytest.mark.proof(4)
@@ -69,40 +75,57 @@ def test_workers_come_and_go(stack: Stack, figures: Figures, tmp_path: Path, sec
 @pytest.mark.parametrize(
     "times",
     [
-        pytest.param(10, marks=[pytest.mark.chaos, pytest.mark.timeout(700)]),
+        pytest.param(10, marks=[pytest.mark.chaos, pytest.mark.timeout(900)]),
         pytest.param(50, marks=[pytest.mark.slow, pytest.mark.timeout(3_600)]),
     ],
 )
 def test_sigterms(stack: Stack, figures: Figures, tmp_path: Path, times: int) -> None:
-    takes = tmp_path / "takes"
-    with Chaos(stack, partitions=1, review_batch=BATCH) as p:
-        worker = p.worker("reviewer", module=ENTRY, env={"FAULT_TAKES": str(takes)}, instance_id=f"{p.name}-r")
+    """The stages in turn, each while records of its wait for it."""
+    batches = {"audio_batch": BATCH, "utterance_batch": BATCH, "call_batch": CALL_BATCH, "review_batch": BATCH}
+    most = dict(zip(STAGES, batches.values(), strict=True))
+    with Chaos(stack, partitions=1, **batches) as p:
+        mix = Mix(p.topics, random.Random(SEED), talkers=5, call_ms=4_000, every=4)
+        takes = {stage: tmp_path / stage for stage in STAGES}
+        workers = {
+            stage: p.worker(stage, module=ENTRY, env={"FAULT_TAKES": str(takes[stage])}, instance_id=p.name)
+            for stage in STAGES
+        }
+        before = dict.fromkeys(STAGES, 0)
         codes: list[int | None] = []
-        longest, before = 0.0, 0
-        for _ in arrivals(p, RATE, times * 60.0):
-            if p.one("SELECT coalesce(max(next_offset), 0) FROM ingest.ledger") < before + 2 * BATCH:
-                continue  # it must have worked since its start
+        longest = 0.0
+        for _ in arrivals(p, RATE, times * 60.0, mix):
+            stage = STAGES[len(codes) % len(STAGES)]
+            if done(p, stage) < before[stage] + 2 * most[stage] or not p.lag(stage):
+                continue  # it must have worked since its start, and have work left
             began = time.monotonic()
-            codes.append(worker.stop())
+            codes.append(workers[stage].stop())
             longest = max(longest, time.monotonic() - began)
-            before = p.one("SELECT max(next_offset) FROM ingest.ledger")
-            worker.start()
+            before[stage] = done(p, stage)
+            workers[stage].start()
             if len(codes) == times:
                 break
-        # It works for a part of each life only, so much has gathered: a minute, and a second for each hundred.
-        behind = p.lag("reviewer")
-        patience = LAG_SECONDS + behind / 100
+        p.send(mix.rest())
+        # Each works for a part of its life only, so something has gathered: a minute, and a second for each twenty.
+        behind = sum(map(p.lag, STAGES))
+        patience = LAG_SECONDS + behind / 20
         p.wait(p.settled, "everything is done", patience)
-        again = redelivered(takes)
+        again = {stage: redelivered(takes[stage]) for stage in STAGES}
         p.verify(
             figures,
-            f"{RATE} reviews/s",
-            f"{times} SIGTERMs",
+            f"{RATE} records/s, a fourth of them of calls of 4 s",
+            f"{times} SIGTERMs, the four stages in turn",
+            seed=SEED,
             lag_seconds=patience,
             largest_lag=behind,
             redelivered=again,
             longest_stop_seconds=round(longest, 1),
         )
         assert codes == [0] * times
-        assert again <= times * BATCH
+        for number, stage in enumerate(STAGES):
+            assert again[stage] <= len(codes[number :: len(STAGES)]) * most[stage], stage
         assert longest < 15  # what the supervisor allows
+
+
+def done(p: Chaos, stage: str) -> int:
+    """Records that the stage is done with."""
+    return int(p.one("SELECT coalesce(max(next_offset), 0) FROM ingest.ledger WHERE stage = %s", stage))
