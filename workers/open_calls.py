@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
+from errors import Transient
 from store import segmenter
 from store.ledger import LedgerKey
 from workers.assembly import Assembly
@@ -52,7 +53,13 @@ class OpenCalls:
         for key in keys:
             await segmenter.adopt(connection, key.topic, key.topic_id, key.partition)
             sizes[key.partition] = await segmenter.sizes(connection, key.topic_id, key.partition)
+        self.forget()
         self._sizes = sizes
+        self._tell()
+
+    def forget(self) -> None:
+        """No partition is owned."""
+        self._sizes = {}
         self._held.clear()
         self._bytes = 0
         self._tell()
@@ -67,8 +74,10 @@ class OpenCalls:
         return self._sizes.get(partition, {}).get(call_id, 0)
 
     async def get_many(self, engine: AsyncEngine, key: LedgerKey, call_ids: Iterable[str]) -> Mapping[str, Held]:
-        """Those of the calls that are open."""
-        known = self._sizes.get(key.partition, {})
+        """Those of the calls that are open. Raises Transient where the partition is not owned: any would look new."""
+        known = self._sizes.get(key.partition)
+        if known is None:
+            raise Transient(f"{key.topic}/{key.partition} was taken away")
         wanted = {call_id for call_id in call_ids if call_id in known}
         found = {
             call_id: self._held[key.partition, call_id] for call_id in wanted if (key.partition, call_id) in self._held

@@ -120,4 +120,5 @@ class Ownership:
     def _drop(self) -> dict[int, Owned]:
         former, self.partitions, self.ready = self.partitions, {}, False
         self.generation += 1
+        self._stage.dropped()
         return former

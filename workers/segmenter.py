@@ -95,6 +95,10 @@ class SegmenterStage:
         self._known.clear()
         await self._open.assigned(connection, keys)
 
+    def dropped(self) -> None:
+        self._known.clear()
+        self._open.forget()
+
     def portion(self, partition: int, records: Sequence[Record]) -> int:
         """So many that audio and open calls fit into this partition's part of `batch_bytes`; at least one."""
         total, seen = 0, set()

@@ -78,6 +78,10 @@ class Stage(Protocol[P]):
         """Load the state of these partitions; they are all that this process owns now."""
         ...
 
+    def dropped(self) -> None:
+        """Forget it: this process owns none until it is assigned some. Work that is in hand may still come to its end."""
+        ...
+
     def portion(self, partition: int, records: Sequence[Record]) -> int:
         """How many of these, from the first on, to take at once: what they need in memory is bounded. At least one."""
         ...
@@ -104,6 +108,9 @@ class Stateless:
 
     async def assigned(self, connection: AsyncConnection, keys: Sequence[LedgerKey]) -> None:
         """There is no state to load."""
+
+    def dropped(self) -> None:
+        """There is no state to forget."""
 
     def portion(self, partition: int, records: Sequence[Record]) -> int:
         """All: what is taken from Kafka at once is bounded."""

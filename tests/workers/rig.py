@@ -70,6 +70,9 @@ class Probe:
     async def assigned(self, connection: AsyncConnection, keys: Sequence[LedgerKey]) -> None:
         self.assignments.append([key.partition for key in keys])
 
+    def dropped(self) -> None:
+        pass
+
     def portion(self, partition: int, records: Sequence[Any]) -> int:
         return min(len(records), self.most)
 

@@ -24,6 +24,7 @@ from stream.events import AudioChunk, CallTimedOut, Message, Record, Topics
 from tests.workers.sending import STARTED, chunks, ended, messages, sample, whole_call
 from workers.cutting import Cutter
 from workers.deadline import Deadline
+from workers.ownership import Ownership
 from workers.replay import replay_headers
 from workers.segmenter import LARGEST_AUDIO, SegmenterStage, audio_bytes
 from workers.stage import Batch
@@ -152,6 +153,28 @@ async def test_nothing_is_kept_of_a_partition_that_is_gone(engine: AsyncEngine) 
     await desk.own()
     await desk.take(whole_call("a", TALK)[:9], lost=True)
     assert (desk.stage._open.partitions, desk.stage._open._bytes) == (0, 0)
+
+
+@pytest.mark.parametrize("revoked", [False, True])
+async def test_who_has_no_partition_any_more_keeps_no_call(engine: AsyncEngine, revoked: bool) -> None:
+    """Revoked, or others have them all; records in hand then begin no call anew, and so say nothing."""
+    desk = Desk(engine)
+    ownership = Ownership(engine, desk.stage)  # type: ignore[arg-type]
+
+    async def log_ends() -> dict[int, int]:
+        return {0: 100}
+
+    await ownership.take_over(FIRST_TOPIC, {0: 0}, log_ends)
+    events = whole_call("a", TALK)
+    await desk.take(events[:9])
+    assert (desk.stage._open.partitions, len(desk.stage._known)) == (1, 1)
+    assert desk.stage._open._bytes > 1_000
+    await ownership.release() if revoked else ownership.stand_by()
+    assert (desk.stage._open.partitions, desk.stage._open._bytes, len(desk.stage._known)) == (0, 0, 0)
+    said = list(desk.kafka)
+    with pytest.raises(Transient, match="taken away"):
+        await desk.take(events[9:])
+    assert desk.kafka == said
 
 
 async def test_a_new_owner_loads_no_call_before_its_next_record(engine: AsyncEngine) -> None:
