@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from sentiment.recipe import LEVERS
 from sentiment.scores import paired_bootstrap
 
 __all__ = ["compare", "fill", "load", "main", "render", "twins"]
@@ -25,6 +26,11 @@ Cells = dict[Row, dict[str, dict[int, Mapping[str, Any]]]]  # row -> training se
 BOTH = ("REST14", "LAP14")  # the domains that ARTS has
 #: Arms that were picked after looking at earlier seeds: the least seed that was trained after that.
 FRESH = {"no_contrast": 3}
+#: The levers of the system (recipe.LEVERS): what stands with the lever, what without.
+GAINS = {
+    "pool=cls": "the aspect's tokens pooled beside [CLS], less [CLS] alone",
+    "own=on": "our own sentences beside the benchmark's, less without",
+}
 #: What a result was trained in that does not say.
 _UNSAID = "bfloat16"
 SETS = ("REST14", "LAP14", "REST15", "REST16", "MAMS", "Twitter")
@@ -88,14 +94,16 @@ def _by_row(
 
 def twins(cells: Cells, row: Row) -> list[Row]:
     """Rows of a row's plain twin: those of as many epochs first, then those trained longer (at CVIB's wall time, say)."""
-    preset = row[1].partition(",")[0]  # an ablation changes nothing that the twin has (recipe.CHANGES)
+    preset, *changes = row[1].split(", ")
     preset = "improved" if preset == "pressed" else preset  # these differ in the gates alone
+    # An ablation changes nothing that the twin has (recipe.CHANGES), a lever both.
+    preset = ", ".join([preset, *(c for c in changes if c.partition("=")[0] in LEVERS)])
     found = [r for r in cells if (r[0], r[1], r[2], r[3]) == (row[0], preset, "plain", row[3]) and r[4] >= row[4]]
     return sorted(found, key=lambda r: r[4])
 
 
 def compare(cells: Cells, row: Row, twin_row: Row, *names: str, since: int = 0) -> dict[str, float] | None:
-    """A row less its plain twin on ARTS, mean of the named sets: difference of ARS with its interval, and of clean accuracy.
+    """A row less another (its plain twin, say), mean of the named sets: difference of ARS with its interval, and of clean accuracy.
 
     Of seeds that both rows have on all of these sets, in one precision; `since` is the least.
     """
@@ -125,9 +133,27 @@ def _differences(cells: Cells, row: Row, *names: str, since: int = 0) -> list[li
     out = []
     for twin in twins(cells, row) if row[2] != "plain" else []:
         if d := compare(cells, row, twin, *names, since=since):
-            ars, low, high, clean = (f"{100 * d[k]:+.1f}" for k in ("ars", "low", "high", "clean"))
-            epochs = str(row[4]) if row[4] == twin[4] else f"{row[4]}, twin {twin[4]}"
-            out.append([f"{d['n']:.0f}", epochs, ars, f"{low} to {high}", clean])
+            out.append(_points(d, str(row[4]) if row[4] == twin[4] else f"{row[4]}, twin {twin[4]}"))
+    return out
+
+
+def _points(d: Mapping[str, float], epochs: str) -> list[str]:
+    """n, epochs, ARS, interval, clean accuracy."""
+    ars, low, high, clean = (f"{100 * d[k]:+.1f}" for k in ("ars", "low", "high", "clean"))
+    return [f"{d['n']:.0f}", epochs, ars, f"{low} to {high}" if d["n"] >= 3 else "", clean]
+
+
+def _gains(cells: Cells) -> list[list[str]]:
+    """The plain twin with a lever less the plain twin without it."""
+    out = []
+    for row in cells:
+        preset, _, lever = row[1].partition(", ")
+        base = (row[0], preset, *row[2:])
+        if lever not in GAINS or row[2] != "plain":
+            continue
+        with_it, without = (base, row) if lever == "pool=cls" else (row, base)
+        found = {t: compare(cells, with_it, without, t) for t in BOTH}
+        out += [[f"{_name(base)}: {GAINS[lever]}", t, *_points(d, str(row[4]))] for t, d in found.items() if d]
     return out
 
 
@@ -149,7 +175,7 @@ def render(cells: Cells) -> str:
     out.append(_table(head, [*([name, *values] for name, values in ARTS_PAPER.items()), *_by_row(cells, columns)]))
     out.append(
         "**CVIB, and each of its ablations, less the plain twin**, in points; interval: paired bootstrap over ARTS groups"
-        " and seeds (no claim on n < 3):\n"
+        " and seeds, from three seeds on:\n"
     )
     one = [[_name(row), t, *values] for row in cells for t in BOTH for values in _differences(cells, row, t)]
     out.append(_table(["", "set", "n", "epochs", "ARS", "95 % interval", "clean accuracy"], one))
@@ -164,6 +190,10 @@ def render(cells: Cells) -> str:
         for values in _differences(cells, row, *BOTH, since=since)
     ]
     out.append(_table(["", "seeds", "n", "epochs", "ARS", "95 % interval", "clean accuracy"], mean))
+    out.append(
+        "**The system's gain** by a lever that CVIB and the plain twin share: the plain twin with it less without it, in points:\n"
+    )
+    out.append(_table(["", "set", "n", "epochs", "ARS", "95 % interval", "clean accuracy"], _gains(cells)))
     out.append(
         "**More of the same runs:** ECE (no temperature), sentences of several polarities, the other domain, channels pruned:\n"
     )

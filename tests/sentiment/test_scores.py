@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -145,6 +146,27 @@ def test_an_ablation_has_the_twin_of_its_preset_and_one_that_trained_longer(tmp_
     assert "| tiny, pressed, kl=1.0, gates=last, cvib | LAP14 | 1 | 5 | +75.0 |" in text
     assert "| tiny, pressed, kl=1.0, gates=last, cvib | LAP14 | 1 | 5, twin 10 | +50.0 |" in text
     assert "| tiny, improved, cvib | LAP14 | 1 | 5, twin 10 | +25.0 |" in text
+
+
+def test_a_lever_is_the_twins_too_and_its_gain_is_told_apart(tmp_path: Path) -> None:
+    """By hand: on these seeds the span is worth 1/4, 1/2 and 0; our own sentences cost 1/4 on the one seed they have."""
+    made = [cell("plain", seed, flags, 0.8) for seed, flags in enumerate(("1110", "1100", "1000", "1111"))]
+    made += [
+        cell("plain", seed, flags, 0.7) | {"changes": {"pool": "cls"}}
+        for seed, flags in enumerate(("1100", "0000", "1000"))
+    ]
+    made += [cell("plain", 3, "1110", 0.9) | {"changes": {"own": "on"}}]
+    made += [cell("cvib", 0, "1111", 0.9) | more for more in ({}, {"changes": {"pool": "cls"}})]
+    made += [cell("cvib", 0, "1111", 0.9) | {"preset": "pressed", "changes": {"kl": "1.0", "pool": "cls"}}]
+    for n, one in enumerate(made):
+        (tmp_path / f"{n}.json").write_text(json.dumps(one), encoding="utf-8")
+    text = render(load([*tmp_path.iterdir()]))
+    gains = text.partition("**The system's gain**")[2].partition("**More")[0].splitlines()
+    [own], [span] = ([line for line in gains if word in line] for word in ("own sentences", "tokens"))
+    assert own.endswith("| LAP14 | 1 | 5 | -25.0 |  | +10.0 |"), "one seed has no interval"
+    assert re.search(r"\| LAP14 \| 3 \| 5 \| \+25\.0 \| -?\+?\d+\.\d to \+\d+\.\d \| \+10\.0 \|$", span)
+    assert "| tiny, pressed, kl=1.0, pool=cls, cvib | LAP14 | 1 | 5 | +50.0 |" in text, "its twin has the lever, too"
+    assert "cvib:" not in text, "the gain is the twin's"
 
 
 def test_the_mean_of_both_domains_is_of_seeds_that_all_four_have(tmp_path: Path) -> None:
