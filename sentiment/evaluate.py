@@ -5,8 +5,8 @@
     python -m sentiment.evaluate threshold --model DIR --absa DIR --to docs/results/NAME.json
     python -m sentiment.evaluate table docs/results/*.json
 
-`threshold` chooses the extractor's least confidence on the selection set; nothing else here chooses anything. `cvib` also scores
-the selection set, by which a polarity model may be chosen, and the samples, which are neither blind nor real.
+`threshold` chooses the extractor's least confidence on the selection set; nothing else here chooses anything. `cvib` and
+`aspects` also score the selection set, by which a model may be chosen, and the samples, which are neither blind nor real.
 """
 
 from __future__ import annotations
@@ -22,13 +22,15 @@ import numpy as np
 from sentiment.benchmarks import ARTS, benchmarks
 from sentiment.corpora import file_hash, parts_only, shipped
 from sentiment.data import Sentence, read_arts
-from sentiment.metrics import span_scores
+from sentiment.metrics import binned_gap, span_scores
 from sentiment.report import report
-from sentiment.samples import sample_calls, sample_reviews
+from sentiment.samples import call_labels, sample_calls, sample_reviews
 from sentiment.scores import arts, plain_test
 from sentiment.serve import AspectModel, PolarityModel
 
-__all__ = ["arts_scores", "choose", "extraction_scores", "operating_points", "polarity_scores", "table"]
+__all__ = [
+    "arts_scores", "call_scores", "choose", "extraction_scores", "operating_points", "partial_scores", "polarity_scores", "table",
+]  # fmt: skip
 
 
 def _predict(model: PolarityModel, sentences: Sequence[Sentence]) -> np.ndarray:
@@ -48,9 +50,37 @@ def arts_scores(model: PolarityModel, items: Sequence[Sentence]) -> dict[str, fl
 
 
 def extraction_scores(model: AspectModel, sentences: Sequence[Sentence]) -> dict[str, float]:
-    """Exact-match spans."""
-    found = [[(a.start, a.end) for a in model.find(s.text)] for s in sentences]
-    return span_scores([[(m.start, m.end) for m in s.mentions] for s in sentences], found)
+    """Exact-match spans; how many were found, their mean confidence, and its calibration error in ten bins (if any were)."""
+    rows = [model.find(s.text) for s in sentences]
+    found = [[(a.start, a.end) for a in row] for row in rows]
+    gold = [[(m.start, m.end) for m in s.mentions] for s in sentences]
+    confidence = np.array([a.confidence for row in rows for a in row])
+    right = np.array([span in marked for spans, marked in zip(found, gold, strict=True) for span in spans], dtype=bool)
+    scores = span_scores(gold, found) | {"found": float(len(right))}
+    if len(right):
+        scores |= {"mean_confidence": float(confidence.mean()), "ece": binned_gap(confidence, right, 10)}
+    return scores
+
+
+def partial_scores(model: AspectModel, sentences: Sequence[Sentence]) -> dict[str, float]:
+    """Where the labels may lack aspects that a text names: recall, and the precision that it has at least."""
+    got = extraction_scores(model, sentences)
+    kept = {k: got[k] for k in ("texts", "spans", "recall", "found")}
+    return kept | {"precision_at_least": got["precision"]}
+
+
+def call_scores(model: AspectModel, calls: Sequence[tuple[Sequence[str], set[str]]]) -> dict[str, float]:
+    """Labelled aspects whose very name some utterance of their call gives; all names found, and at least so many are right.
+
+    calls: the utterances' texts, and the labelled names, casefolded.
+    """
+    said = [{text[a.start : a.end].casefold() for text in texts for a in model.find(text)} for texts, _ in calls]
+    hit = sum(len(names & labels) for names, (_, labels) in zip(said, calls, strict=True))
+    have, found = sum(len(labels) for _, labels in calls), sum(map(len, said))
+    return {
+        "texts": float(sum(len(texts) for texts, _ in calls)), "spans": float(have), "recall": hit / have if have else 0.0,
+        "found": float(found), "precision_at_least": hit / found if found else 0.0,
+    }  # fmt: skip
 
 
 def operating_points(model: AspectModel, sentences: Sequence[Sentence]) -> list[dict[str, float]]:
@@ -75,7 +105,7 @@ def choose(rows: Sequence[dict[str, float]]) -> dict[str, float]:
 
 
 def table(files: Sequence[Path]) -> str:
-    """Markdown: one row per result file, one column per set; accuracy / macro-F1 or F1 / false-span rate, in percent."""
+    """Markdown: one row per result file, one column per set; accuracy / macro-F1, F1 / false-span rate, or recall, in percent."""
     read = [(path.stem, json.loads(path.read_text(encoding="utf-8"))) for path in files]
     results = [(stem, result) for stem, result in read if "sets" in result]
     names = list(dict.fromkeys(name for _, result in results for name in result["sets"]))
@@ -89,10 +119,17 @@ def table(files: Sequence[Path]) -> str:
             elif "accuracy" in got:
                 text = f"{100 * got['accuracy']:.1f} / {100 * got['macro_f1']:.1f}"
                 cells.append(text + (f", ARS {100 * got['ars']:.1f}" if "ars" in got else ""))
-            else:
+            elif "f1" in got:
                 cells.append(f"{100 * got['f1']:.1f} / {100 * got['false_span_rate']:.0f} %")
+            else:
+                cells.append(f"recall {100 * got['recall']:.1f}")
         lines.append(f"| {stem} | " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
+
+
+def _selection(absa: Path) -> list[Sentence]:
+    """What an extractor is chosen by: TSA-MD's marks on whole products taken off (docs/cvib.md)."""
+    return [parts_only(s) if s.domain == "tsa_md" else s for s in shipped(absa).dev]
 
 
 def main() -> None:
@@ -108,8 +145,7 @@ def main() -> None:
     parser.add_argument("--sets", nargs="*", default=None, help="only these")
     args = parser.parse_args()
     if args.kind == "threshold":
-        selection = [parts_only(s) if s.domain == "tsa_md" else s for s in shipped(args.absa).dev]
-        rows = operating_points(AspectModel(args.model), selection)
+        rows = operating_points(AspectModel(args.model), _selection(args.absa))
         chosen_row = choose(rows)
         args.to.write_text(
             json.dumps({"kind": "threshold", "chosen": chosen_row, "rows": rows}, indent=1) + "\n", "utf-8"
@@ -136,9 +172,15 @@ def main() -> None:
                 sets[name] = arts_scores(model, read_arts(args.absa / "arts" / file, name))
     else:
         model = AspectModel(args.model)
+        chosen.pop("Twitter", None)  # its targets are search words, not all aspects of the text
+        scored: dict[str, Callable[[], dict[str, float]]] = {
+            "selection": lambda: extraction_scores(model, _selection(args.absa)),
+            "sample-reviews": lambda: partial_scores(model, sample_reviews()),
+            "sample-calls": lambda: call_scores(model, call_labels()),
+        }
         for name, sentences in chosen.items():
-            if name != "Twitter":  # its targets are search words, not all aspects of the text
-                sets[name] = extraction_scores(model, sentences)
+            sets[name] = extraction_scores(model, sentences)
+        sets |= {k: score() for k, score in scored.items() if args.sets is None or k in args.sets}
     result = {
         "kind": args.kind,
         "version": model.version,

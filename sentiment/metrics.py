@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["calibration_error", "classification", "fit_temperature", "softmax", "span_scores"]
+__all__ = ["binned_gap", "calibration_error", "classification", "fit_temperature", "softmax", "span_scores"]
 
 Floats = NDArray[np.float64]
 Span = tuple[int, int]
@@ -35,15 +35,19 @@ def classification(gold: NDArray[np.int64], predicted: NDArray[np.int64], classe
     return out
 
 
-def calibration_error(probabilities: Floats, gold: NDArray[np.int64], bins: int = 15) -> float:
-    """ECE: mean gap between confidence and accuracy over equal-width bins, weighted by their size."""
-    confidence, right = probabilities.max(axis=1), probabilities.argmax(axis=1) == gold
+def binned_gap(confidence: Floats, right: NDArray[np.bool_], bins: int) -> float:
+    """ECE of confidences 0..1 [n]: mean gap to the share that is right over equal-width bins, weighted by their size."""
     index = np.minimum((confidence * bins).astype(int), bins - 1)
     gap = 0.0
     for b in np.unique(index):
         inside = index == b
         gap += inside.mean() * abs(confidence[inside].mean() - right[inside].mean())
     return float(gap)
+
+
+def calibration_error(probabilities: Floats, gold: NDArray[np.int64], bins: int = 15) -> float:
+    """ECE of probabilities [n, classes]: of the likeliest class against whether it is gold's [n]."""
+    return binned_gap(probabilities.max(axis=1), probabilities.argmax(axis=1) == gold, bins)
 
 
 def fit_temperature(logits: NDArray[np.floating], gold: NDArray[np.int64]) -> float:

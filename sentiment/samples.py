@@ -7,7 +7,7 @@ from pathlib import Path
 
 from sentiment.data import CorpusError, Mention, Sentence
 
-__all__ = ["SAMPLES", "sample_calls", "sample_reviews"]
+__all__ = ["SAMPLES", "call_labels", "sample_calls", "sample_reviews"]
 
 SAMPLES = Path(__file__).resolve().parent.parent / "samples"
 
@@ -45,3 +45,9 @@ def sample_calls(folder: Path = SAMPLES) -> list[Sentence]:
                     out.append(Sentence(text=text, mentions=(mention,), domain="sample-calls", group=call["call_id"]))
                     break
     return out
+
+
+def call_labels(folder: Path = SAMPLES) -> list[tuple[list[str], set[str]]]:
+    """Of each call its utterances' texts and the names of its labelled aspects, casefolded. It may name more than those."""
+    calls = [json.loads(path.read_text("utf-8")) for path in sorted((folder / "calls").glob("*.json"))]
+    return [([u["text"] for u in c["utterances"]], {term.casefold() for term, _ in c["aspects"]}) for c in calls]
