@@ -12,7 +12,10 @@ from torch import Tensor
 from sentiment.data import POLARITIES, Sentence
 from sentiment.encode import EncodedPair, EncodedWords, TextEncoder, pad
 
-__all__ = ["Pair", "PairBatch", "TagBatch", "Tagged", "length_batches", "pair_batch", "pairs", "tag_batch", "tagged"]
+__all__ = [
+    "Pair", "PairBatch", "TagBatch", "Tagged", "length_batches", "pair_batch", "pairs", "shared_batch", "shared_batches",
+    "tag_batch", "tagged",
+]  # fmt: skip
 
 IGNORED = -100
 
@@ -88,6 +91,23 @@ def pair_batch(chosen: Sequence[Pair], pad_id: int, device: str = "cpu") -> Pair
     )
 
 
+def _tokens(pair: Pair) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """All that the encoder reads of a pair. Aspects of one sentence have it in common where the input is the sentence."""
+    return tuple(pair.encoded.ids), tuple(pair.encoded.types)
+
+
+def shared_batch(
+    chosen: Sequence[Pair], pad_id: int, device: str = "cpu"
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """ids, mask, types [different token sequences, tokens], aspect [chosen, tokens], row [chosen]: PolarityNet takes them."""
+    different = {_tokens(p): p for p in chosen}
+    rows = {tokens: n for n, tokens in enumerate(different)}
+    read = pair_batch(list(different.values()), pad_id, device)
+    aspect = torch.from_numpy(pad([p.encoded.aspect for p in chosen])).to(device)
+    row = torch.tensor([rows[_tokens(p)] for p in chosen]).to(device)
+    return read.ids, read.mask, read.types, aspect, row
+
+
 def tagged(sentences: Sequence[Sentence], encoder: TextEncoder) -> list[Tagged]:
     """Words that a mention touches are tagged; the first of each mention is B."""
     out = []
@@ -132,3 +152,13 @@ def length_batches(lengths: Sequence[int], size: int, rng: random.Random | None)
         chunks += [pool[k : k + size] for k in range(0, len(pool), size)]
     rng.shuffle(chunks)
     yield from chunks
+
+
+def shared_batches(examples: Sequence[Pair], size: int) -> Iterator[list[int]]:
+    """Indices in batches of like length, `size` token sequences each; examples of equal tokens are in one batch."""
+    alike: dict[object, list[int]] = {}
+    for i, pair in enumerate(examples):
+        alike.setdefault(_tokens(pair), []).append(i)
+    groups = list(alike.values())
+    for chunk in length_batches([len(examples[group[0]].encoded.ids) for group in groups], size, None):
+        yield [i for k in chunk for i in groups[k]]

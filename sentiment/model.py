@@ -57,18 +57,26 @@ class PolarityNet(nn.Module):
             self.gates.attach(encoder)
         self.dropout = nn.Dropout(dropout)
 
-    def features(self, ids: Tensor, mask: Tensor, types: Tensor, aspect: Tensor) -> Tensor:
-        """ids, mask, types, aspect [batch, tokens] -> h [batch, 2 * size]."""
+    def features(self, ids: Tensor, mask: Tensor, types: Tensor, aspect: Tensor, row: Tensor | None = None) -> Tensor:
+        """ids, mask, types [batch, tokens], aspect [aspects, tokens] -> h [aspects, 2 * size].
+
+        `row` [aspects]: which row of ids each aspect stands in, so that several share one pass of the encoder. Without
+        it aspect i stands in row i. Not for training: aspects of a row would share one draw of the gates' noise.
+        """
         x = _hidden(self.encoder, ids, mask, types)
+        if row is not None:
+            x = x[row]
         if self.pool == "cls":
             return x[:, 0]
         weight = aspect.to(x.dtype)
         pooled = (x * weight[:, :, None]).sum(1) / weight.sum(1, keepdim=True)
         return torch.cat([pooled, x[:, 0]], dim=-1)
 
-    def forward(self, ids: Tensor, mask: Tensor, types: Tensor, aspect: Tensor) -> tuple[Tensor, Tensor]:
-        """Logits [batch, 3] (negative, neutral, positive) and h [batch, 2 * size]."""
-        h = self.features(ids, mask, types, aspect)
+    def forward(
+        self, ids: Tensor, mask: Tensor, types: Tensor, aspect: Tensor, row: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Logits [aspects, 3] (negative, neutral, positive) and h [aspects, 2 * size]; the inputs are those of `features`."""
+        h = self.features(ids, mask, types, aspect, row)
         return self.head(self.dropout(h)), h
 
 

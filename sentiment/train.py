@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from tqdm import tqdm
 
-from sentiment.batches import Pair, length_batches, pair_batch, pairs
+from sentiment.batches import Pair, length_batches, pair_batch, pairs, shared_batch, shared_batches
 from sentiment.checkpoint import digest, fingerprint, restore, save
 from sentiment.corpora import lowered, shipped
 from sentiment.encode import TextEncoder
@@ -59,13 +59,13 @@ def _groups(net: PolarityNet, config: Config, noise_lr: float) -> list[dict[str,
 
 @torch.inference_mode()
 def predict_logits(net: PolarityNet, examples: Sequence[Pair], pad_id: int, size: int = 64) -> NDArray[np.float32]:
-    """[n, 3], in the order of the examples."""
+    """[n, 3], in the order of the examples; `size` token sequences a batch, equal ones read once."""
     net.eval()
     device = str(next(net.parameters()).device)
     out = np.zeros((len(examples), 3), dtype=np.float32)
-    for index in length_batches([len(p.encoded.ids) for p in examples], size, None):
-        batch = pair_batch([examples[i] for i in index], pad_id, device)
-        out[index] = net(*batch.inputs)[0].float().cpu().numpy()
+    for index in shared_batches(examples, size):
+        batch = shared_batch([examples[i] for i in index], pad_id, device)
+        out[index] = net(*batch)[0].float().cpu().numpy()
     net.train()
     return out
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import random
+import re
 from pathlib import Path
 
 import numpy as np
@@ -16,12 +17,15 @@ transformers = pytest.importorskip("transformers", reason="transformers is in .v
 
 from safetensors.torch import save_file  # noqa: E402
 
-from sentiment.batches import length_batches  # noqa: E402
+from sentiment.batches import length_batches, pair_batch, pairs  # noqa: E402
+from sentiment.data import Mention, Sentence  # noqa: E402
+from sentiment.encode import TextEncoder  # noqa: E402
 from sentiment.export import folded, to_onnx  # noqa: E402
 from sentiment.gates import Gates, VIBGate, fold, last_layer_norms, places  # noqa: E402
 from sentiment.losses import self_contrast  # noqa: E402
 from sentiment.model import PolarityNet, TagNet, load_polarity  # noqa: E402
-from sentiment.train import PRESETS, Config, step_loss  # noqa: E402
+from sentiment.predict import MODEL_REPO  # noqa: E402
+from sentiment.train import PRESETS, Config, predict_logits, step_loss  # noqa: E402
 
 torch.set_num_threads(1)  # tiny nets: a second thread only waits
 
@@ -241,6 +245,40 @@ def test_a_prediction_does_not_depend_on_batch_mates(source: Path) -> None:
             [model(*(t[i : i + 1, : int(mask[i].sum())] for t in (ids, mask, types, aspect)))[0] for i in range(6)]
         )
     assert torch.allclose(together, alone, atol=1e-5)
+
+
+SCREENS = "The screen is bright, but the screen of the lid cracks and its hinge is loud."
+LONG = "The lid shuts. " + "It was so very good that day. " * 40 + "The fan hums and the cord is short."
+
+
+def mentions(text: str, *aspects: tuple[str, int]) -> Sentence:
+    """Each aspect as its words and which of their occurrences is meant, from 0."""
+    found = []
+    for words, which in aspects:
+        start = [m.start() for m in re.finditer(words, text)][which]
+        found.append(Mention(start=start, end=start + len(words), polarity="neutral"))
+    return Sentence(text=text, mentions=tuple(found), domain="x")
+
+
+@pytest.mark.parametrize(("second", "rows"), [(False, 4), (True, 8)])
+def test_aspects_of_equal_tokens_share_one_pass_of_the_encoder(second: bool, rows: int, tmp_path: Path) -> None:
+    """With sentence input all aspects of a sentence, save where it is too long for one window; in a pair a word said twice."""
+    transformers.BertConfig(**{**CONFIG, "vocab_size": 30522}).save_pretrained(tmp_path)
+    model, tokens = net(tmp_path, gated=True).eval(), TextEncoder.load(MODEL_REPO / "cvib" / "1" / "tokenizer.json")
+    sentences = [
+        mentions(SCREENS, ("screen", 0), ("lid", 0), ("screen", 1), ("screen of the lid", 0), ("hinge", 0)),
+        mentions(LONG, ("lid", 0), ("fan", 0), ("cord", 0)),
+        mentions("A fine hinge.", ("hinge", 0)),
+    ]
+    examples, read = pairs(sentences, tokens, second=second), list[int]()
+    with torch.inference_mode():
+        alone = torch.cat([model(*pair_batch([one], tokens.pad_id).inputs)[0] for one in examples]).numpy()
+    model.encoder.register_forward_pre_hook(lambda _, __, given: read.append(len(given["input_ids"])), with_kwargs=True)
+    for size in (1, 64):
+        assert np.abs(predict_logits(model, examples, tokens.pad_id, size) - alone).max() < 1e-5
+        assert sum(read) == rows
+        read.clear()
+    assert np.abs(alone[:, None] - alone[None])[~np.eye(len(alone), dtype=bool)].max(axis=-1).min() > 1e-3
 
 
 def test_same_seed_same_weights(source: Path) -> None:
