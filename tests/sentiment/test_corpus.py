@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import re
+import xml.etree.ElementTree as ET
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -22,6 +24,7 @@ from sentiment.data import (
     read_json_spans,
     read_own,
     read_semeval14,
+    read_semeval15,
     read_twitter,
 )
 from sentiment.samples import SAMPLES, sample_calls, sample_reviews
@@ -138,24 +141,88 @@ def test_a_target_that_a_tweet_names_twice_stands_there_twice(tmp_path: Path) ->
     assert (s.text, [(m.start, m.end) for m in s.mentions]) == ("the new fan beats any new fan .", [(4, 11)])
 
 
-@needs_absa
-def test_loaders_find_the_published_counts() -> None:
-    def counts(sentences: list[Sentence]) -> tuple[int, int, int, int, int]:
-        c = Counter(m.polarity for s in sentences for m in s.mentions)
-        empty = sum(not s.mentions for s in sentences)
-        return len(sentences), empty, c["positive"], c["neutral"], c["negative"]
+def whole_semeval14(path: Path) -> list[Sentence]:
+    return read_semeval14(path, "x", conflict=True)
 
-    assert counts(read_semeval14(ABSA / "mams/ATSA/train.xml", "x")) == (4297, 0, 3380, 5042, 2764)
-    assert counts(read_semeval14(ABSA / "mams/ATSA/test.xml", "x")) == (500, 0, 400, 607, 329)
-    rest = read_semeval14(next((ABSA / "semeval14_restaurants").glob("*Test*.xml")), "x")
-    assert counts(rest)[2:] == (728, 196, 196)
-    lap = read_semeval14(next((ABSA / "semeval14_laptops").glob("*Test*.xml")), "x")
-    assert counts(lap)[2:] == (341, 169, 128)
-    tsa = read_json_spans(ABSA / "tsa_md/TSA-MD.train.json", "x")
-    assert (len(tsa), sum(len(s.mentions) for s in tsa)) == (761, 1212)
-    assert len(read_twitter(ABSA / "twitter/test.raw")) == 692
-    arts = read_arts(ABSA / "arts/laptop_test_enriched.json", "x")
-    assert (len(arts), len({s.group for s in arts})) == (1876, 638)  # one term stands nowhere in its sentence
+
+def counts(sentences: list[Sentence]) -> tuple[int, ...]:
+    """Sentences, those without an aspect, positive, neutral, negative, conflict."""
+    c = Counter(m.polarity for s in sentences for m in s.mentions)
+    empty = sum(not s.mentions for s in sentences)
+    return len(sentences), empty, *(c[p] for p in ("positive", "neutral", "negative", "conflict"))
+
+
+#: The table of the data's README, row by row.
+COUNTS: dict[str, tuple[Callable[[Path], list[Sentence]], tuple[int, ...]]] = {
+    "semeval14_restaurants/*Train*.xml": (whole_semeval14, (3041, 1020, 2164, 633, 805, 91)),
+    "semeval14_restaurants/*Test*.xml": (whole_semeval14, (800, 194, 728, 196, 196, 14)),
+    "semeval14_laptops/*Train*.xml": (whole_semeval14, (3045, 1557, 987, 460, 866, 45)),
+    "semeval14_laptops/*Test*.xml": (whole_semeval14, (800, 378, 341, 169, 128, 16)),
+    "mams/ATSA/train.xml": (whole_semeval14, (4297, 0, 3380, 5042, 2764, 0)),
+    "mams/ATSA/val.xml": (whole_semeval14, (500, 0, 403, 604, 325, 0)),
+    "mams/ATSA/test.xml": (whole_semeval14, (500, 0, 400, 607, 329, 0)),
+    "semeval15_restaurants/cvib_train.raw": (read_twitter, (1204, 0, 912, 36, 256, 0)),
+    "semeval15_restaurants/cvib_test.raw": (read_twitter, (542, 0, 326, 34, 182, 0)),
+    "semeval16_restaurants/cvib_train.raw": (read_twitter, (1748, 0, 1240, 69, 439, 0)),
+    "semeval16_restaurants/cvib_test.raw": (read_twitter, (616, 0, 469, 30, 117, 0)),
+    "twitter/train.raw": (read_twitter, (6248, 0, 1561, 3127, 1560, 0)),
+    "twitter/test.raw": (read_twitter, (692, 0, 173, 346, 173, 0)),
+}
+
+
+@needs_absa
+@pytest.mark.parametrize("pattern", COUNTS)
+def test_loaders_find_the_published_counts(pattern: str) -> None:
+    [path] = ABSA.glob(pattern)
+    read, published = COUNTS[pattern]
+    assert counts(read(path)) == published
+
+
+@needs_absa
+@pytest.mark.parametrize(("split", "published"), [("train", (761, 1212)), ("dev", (191, 311))])
+def test_tsa_md_has_the_published_counts(split: str, published: tuple[int, int]) -> None:
+    sentences = read_json_spans(ABSA / f"tsa_md/TSA-MD.{split}.json", "x")
+    assert (len(sentences), sum(len(s.mentions) for s in sentences)) == published
+
+
+@needs_absa
+@pytest.mark.parametrize(
+    ("pattern", "published"),  # sentences, opinions, of which without a target
+    [
+        ("semeval15_restaurants/*Train*.xml", (1315, 1654, 375)), ("semeval15_restaurants/*Test*.xml", (685, 845, 248)),
+        ("semeval16_restaurants/*Train*.xml", (2000, 2507, 627)), ("semeval16_restaurants/*TEST*", (676, 859, 209)),
+    ],
+)  # fmt: skip
+def test_opinions_with_a_target_are_each_read_once(pattern: str, published: tuple[int, int, int]) -> None:
+    """Two opinions on one target (of two categories, say) are one aspect; the published counts are of opinions."""
+    [path] = ABSA.glob(pattern)
+    opinions = [
+        (n, op.attrib["target"], int(op.attrib["from"]), int(op.attrib["to"]))
+        for n, node in enumerate(ET.parse(path).getroot().iter("sentence"))
+        for op in node.iter("Opinion")
+    ]
+    got = read_semeval15(path, "x", conflict=True)
+    assert (len(got), len(opinions), sum(target == "NULL" for _, target, *_ in opinions)) == published
+    named = {(n, start, end) for n, target, start, end in opinions if target != "NULL"}
+    read = [(n, m.start, m.end) for n, s in enumerate(got) for m in s.mentions]
+    assert (len(read), set(read)) == (len(named), named)
+
+
+@needs_absa
+@pytest.mark.parametrize(
+    (
+        "name",
+        "published",
+        "dropped",
+    ),  # items: original, RevTgt, RevNon, AddDiff; one term stands nowhere in its sentence
+    [("rest", (1120, 846, 444, 1120), (0, 1, 0, 0)), ("laptop", (638, 466, 135, 638), (0, 1, 0, 0))],
+)
+def test_arts_has_the_published_counts(name: str, published: tuple[int, ...], dropped: tuple[int, ...]) -> None:
+    got = read_arts(ABSA / f"arts/{name}_test_enriched.json", "x")
+    kinds = Counter(s.variant for s in got)
+    found = tuple(kinds[v] for v in ("", "adv1", "adv2", "adv3"))
+    assert found == tuple(a - b for a, b in zip(published, dropped, strict=True))
+    assert len({s.group for s in got}) == published[0]
 
 
 @needs_absa
