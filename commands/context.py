@@ -56,6 +56,7 @@ __all__ = [
     "print_json",
     "print_table",
     "require_kafka",
+    "require_topics",
     "settings",
     "tell_error",
     "transaction",
@@ -200,12 +201,17 @@ def require_kafka(using: Settings, *topics: str) -> None:
     except Transient as err:
         fail(f"{err}. `earful up` starts the local one.", UNAVAILABLE)
     if topics:
-        try:
-            asyncio.run(topic_ids(using, list(topics)))
-        except (AccessRefused, NoTopic) as err:
-            fail(str(err))
-        except Transient as err:
-            fail(str(err), UNAVAILABLE)
+        require_topics(using, *topics)
+
+
+def require_topics(using: Settings, *topics: str) -> None:
+    """End the command with one sentence where Kafka, which lets us in, lacks a topic or does not tell of it."""
+    try:
+        asyncio.run(topic_ids(using, list(topics)))
+    except (AccessRefused, NoTopic) as err:
+        fail(str(err))
+    except Transient as err:
+        fail(str(err), UNAVAILABLE)
 
 
 def watched(items: Sequence[T], what: str) -> Iterable[T]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Annotated
 from uuid import UUID
 
@@ -24,6 +25,7 @@ from commands.context import (
     print_json,
     print_table,
     require_kafka,
+    require_topics,
     settings,
 )
 from report.render import clean
@@ -109,49 +111,40 @@ def replay_letters(
     Example: earful deadletters replay 2f0c1c5e-4a53-5a3f-8c1e-1f6a2b8f9d10
     """
     using = settings()
-    ready: list[StoredDeadLetter] = []
-    refused = False
-    for dead_letter_id, found in in_transaction(using, lambda c: get_all(c, dead_letter_ids)).items():
-        try:
-            ready.append(replayable(dead_letter_id, found))
-        except Failed:
-            refused = True
+    # `list` has the newest first: call.ended would close its call before the audio comes.
+    stored = {one.dead_letter_id: one for one in in_transaction(using, lambda c: letters.in_order(c, dead_letter_ids))}
+    wanted = [*stored, *(one for one in dict.fromkeys(dead_letter_ids) if one not in stored)]
+    ready = [stored[one] for one in wanted if goes(check_replayable, one, stored.get(one))]
     if ready:
         require_kafka(using)
-    for topic in sorted({one.letter.topic for one in ready}):
-        try:
-            require_kafka(using, topic)
-        except Failed as err:
-            if err.exit_code != FAILED:
-                raise
-            refused, ready = True, [one for one in ready if one.letter.topic != topic]
-    # `list` has the newest first: call.ended would close its call before the audio comes.
-    for one in sorted(ready, key=lambda one: (one.letter.topic, one.letter.partition, one.letter.offset)):
-        try:
-            replay(using, one)
-        except Failed as err:
-            if err.exit_code != FAILED:
-                raise
-            refused = True
-    if refused:
+    there = {topic for topic in sorted({one.letter.topic for one in ready}) if goes(require_topics, using, topic)}
+    done = [one for one in ready if one.letter.topic in there and goes(replay, using, one.dead_letter_id)]
+    if len(done) < len(wanted):
         raise Failed(FAILED)
 
 
-async def get_all(connection: AsyncConnection, ids: list[UUID]) -> dict[UUID, StoredDeadLetter | None]:
-    return {one: await letters.get(connection, one) for one in ids}
+def goes(work: Callable[..., None], *arguments: object) -> bool:
+    """False where that letter or topic is refused, which was said; what holds up the others, too, ends the command."""
+    try:
+        work(*arguments)
+    except Failed as err:
+        if err.exit_code != FAILED:
+            raise
+        return False
+    return True
 
 
-def replayable(dead_letter_id: UUID, found: StoredDeadLetter | None) -> StoredDeadLetter:
+def check_replayable(dead_letter_id: UUID, found: StoredDeadLetter | None) -> None:
     one = known(dead_letter_id, found)
     if one.replayed_at is not None:
         fail(f"{dead_letter_id} was replayed at {one.replayed_at.isoformat()}; a dead letter is replayed once")
     if not one.payload:
         fail(f"the payload of {dead_letter_id} was erased: there is nothing to replay")
-    return one
 
 
-def replay(using: Settings, one: StoredDeadLetter) -> None:
-    letter, dead_letter_id = one.letter, one.dead_letter_id
+def replay(using: Settings, dead_letter_id: UUID) -> None:
+    """Only now the payload is read: of many letters one is in memory."""
+    letter = known(dead_letter_id, in_transaction(using, lambda c: letters.get(c, dead_letter_id))).letter
     refuse_in_vain(using, letter)
 
     async def again(connection: AsyncConnection) -> tuple[int, int] | None:

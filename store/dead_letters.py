@@ -13,7 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from store import wire
 from store.unnest import Insert
 
-__all__ = ["DeadLetter", "StoredDeadLetter", "dead_letter_id", "get", "insert", "list", "mark_replayed"]
+__all__ = ["DeadLetter", "StoredDeadLetter", "dead_letter_id", "get", "in_order", "insert", "list", "mark_replayed"]
 
 _NAMESPACE = uuid5(NAMESPACE_URL, "earful:dead-letter")
 
@@ -82,6 +82,8 @@ _SELECT = (
     " d.subject_id, d.trace_id, d.failed_at, d.replayed_at, d.replayed_partition, d.replayed_offset"
 )
 
+_WITHOUT_PAYLOAD = ", NULL::bytea AS key, NULL::bytea AS value, NULL::jsonb AS headers"
+
 
 async def insert(conn: AsyncConnection, letters: Sequence[DeadLetter]) -> None:
     """Write dead letters; one that is there already stays as it is."""
@@ -118,7 +120,7 @@ async def list(
     """Dead letters without their payloads, the newest first; each filter that is None lets all through."""
     found = await conn.execute(
         sa.text(
-            _SELECT + ", NULL::bytea AS key, NULL::bytea AS value, NULL::jsonb AS headers, false AS payload"
+            _SELECT + _WITHOUT_PAYLOAD + ", false AS payload"
             " FROM ingest.dead_letters d"
             " WHERE (CAST(:stage AS text) IS NULL OR d.stage = :stage)"
             " AND (CAST(:reason AS text) IS NULL OR d.reason = :reason)"
@@ -142,6 +144,24 @@ async def get(conn: AsyncConnection, dead_letter_id: UUID, *, lock: bool = False
         )
     ).first()
     return None if row is None else _stored(row)
+
+
+async def in_order(conn: AsyncConnection, ids: Sequence[UUID]) -> tuple[StoredDeadLetter, ...]:
+    """Those that are known, without key, value and headers, as their records lay in Kafka: a topic's, partition by partition.
+
+    Offsets of a topic that was deleted come before those of the one that was made in its place.
+    """
+    found = await conn.execute(
+        sa.text(
+            _SELECT + _WITHOUT_PAYLOAD + ", p.dead_letter_id IS NOT NULL AS payload"
+            " FROM ingest.dead_letters d LEFT JOIN pii.dead_letter_payloads p USING (dead_letter_id)"
+            " LEFT JOIN ingest.topics t ON t.topic_id = d.topic_id"
+            " WHERE d.dead_letter_id = ANY(CAST(:ids AS uuid[]))"
+            ' ORDER BY d.topic, t.generation, d.partition, d."offset", d.dead_letter_id'
+        ),
+        {"ids": [*ids]},
+    )
+    return tuple(_stored(row) for row in found)
 
 
 async def mark_replayed(conn: AsyncConnection, dead_letter_id: UUID, partition: int, offset: int) -> bool:

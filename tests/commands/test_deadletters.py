@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import tracemalloc
 from dataclasses import replace
 from typing import Any
 from uuid import uuid4
@@ -12,7 +13,7 @@ import psycopg
 import pytest
 from kafka import KafkaProducer
 
-from commands import deadletters
+from commands import context, deadletters
 from stream.events import CallPaused, CallResumed, Message
 from tests.commands.conftest import Run
 from tests.workers.pipeline import Pipeline, Place
@@ -125,6 +126,28 @@ def test_records_of_a_call_are_replayed_in_their_order(run: Run, pipeline: Pipel
     assert offsets == sorted(offsets)
     query = "SELECT close_reason FROM ingest.calls WHERE call_id = 'in-order'"
     pipeline.wait(lambda: pipeline.one(query) == "ended", "the end of the call")
+
+
+def test_of_many_letters_one_payload_is_in_memory(
+    run: Run, pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And whether Kafka lets us in is asked once."""
+    size, count = 800_000, 24
+    places = pipeline.produce(replace(poison(pipeline, "large"), value=b"{" * size) for _ in range(count))
+    pipeline.wait(lambda: pipeline.verdict("reviewer", places[-1]), "the last one's verdict")
+    ids = [one["dead_letter_id"] for one in run("deadletters", "list", "--limit", str(count), "--json").json()]
+    asked = []
+    whole = context.check_access
+    monkeypatch.setattr(context, "check_access", lambda using: asked.append(using) or whole(using))
+    tracemalloc.start()
+    try:
+        done = run("deadletters", "replay", *ids)
+        most = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert (done.code, len(done.out.splitlines())) == (0, count), done.err
+    assert most < size * count / 2
+    assert len(asked) == 1
 
 
 @pytest.mark.parametrize(("setting", "code"), [("KAFKA_BOOTSTRAP_SERVERS", 3), ("POSTGRES_URL", 1)])

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+from uuid import UUID
 
+import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from store import dead_letters
@@ -35,6 +37,28 @@ async def test_filters(conn: AsyncConnection) -> None:
     assert await offsets(stage="segmenter") == [2]
     assert await offsets(reason="no_text", stage="segmenter") == []
     assert len(await offsets(limit=2)) == 2
+
+
+async def test_the_order_is_that_of_the_records_and_of_a_topic_that_was_made_again(conn: AsyncConnection) -> None:
+    """Its offsets begin anew: 1 of the later topic comes after 5 of the one before, whatever their ids."""
+    former, later = UUID(int=9), UUID(int=1)
+    for topic_id in (former, later):
+        await conn.execute(
+            sa.text("INSERT INTO ingest.topics (topic_id, topic) VALUES (:id, :topic)"),
+            {"id": topic_id, "topic": letter().topic},
+        )
+    of = [
+        letter(0, topic="a.v1"),
+        letter(5, topic_id=former),
+        letter(7, topic_id=former, partition=1),
+        letter(1, topic_id=later),
+        letter(2, topic_id=later),
+    ]
+    await dead_letters.insert(conn, of)
+    ids = [dead_letter_id(one) for one in of]
+    found = await dead_letters.in_order(conn, [*reversed(ids), UUID(int=3)])
+    assert [one.dead_letter_id for one in found] == ids
+    assert [(one.letter.value, one.payload) for one in found] == [(None, True)] * len(of), "no payload is read"
 
 
 async def test_replayed_once(engine: AsyncEngine) -> None:
