@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from kafka import KafkaAdminClient, TopicPartition
 from kafka.admin import OffsetSpec
-from kafka.errors import KafkaError
+from kafka.errors import KafkaError, for_code
 from sqlalchemy.exc import DBAPIError
 
 from commands.context import transaction
@@ -48,13 +48,17 @@ def lag(using: Settings) -> dict[str, int]:
 
 
 def left_of(using: Settings, topics: Sequence[str], done: Mapping[tuple[str, int], int]) -> dict[str, int]:
-    """By topic. Raises KafkaError after ANSWER_MS at most for each question."""
+    """By topic. Raises KafkaError, also where Kafka does not tell of one of them; after ANSWER_MS at most for each question."""
     patience = {"bootstrap_timeout_ms": ANSWER_MS, "request_timeout_ms": ANSWER_MS}
     client = KafkaAdminClient(**kafka.aio_options(using), **patience)
     try:
+        told = client.describe_topics(topics)
+        for topic in told:
+            if topic["error_code"]:  # it has no partitions then, as if nothing were left
+                raise for_code(topic["error_code"])(topic["name"])
         places = [
             TopicPartition(topic["name"], partition["partition_index"])
-            for topic in client.describe_topics(topics)
+            for topic in told
             for partition in topic["partitions"]
         ]
         starts = client.list_partition_offsets(dict.fromkeys(places, OffsetSpec.EARLIEST))

@@ -7,11 +7,13 @@ from collections.abc import Iterator
 
 import psycopg
 import pytest
+from kafka.errors import UnknownTopicOrPartitionError
 from psycopg.rows import dict_row
 from pydantic import SecretStr
 
 from commands import topics
 from commands.demo import missing
+from commands.lag import left_of
 from commands.samples import Manifest
 from settings import Settings
 from stack.stack import Stack
@@ -55,6 +57,13 @@ def test_pad_fills_each_partition_up_to_its_watermark(
     assert idle.ends(topic) == wanted
     assert {(record.key, record.value) for record in idle.records(topic)} == {(b"earful.pad", None)}
     assert topics.pad(using) == {}
+
+
+def test_a_topic_that_kafka_does_not_tell_of_is_never_read_to_its_end(idle: Pipeline, using: Settings) -> None:
+    there = idle.topics.calls_transcribed
+    assert left_of(using, [there], {}) == {there: 0}
+    with pytest.raises(UnknownTopicOrPartitionError):
+        left_of(using, [there, "no.such.topic"], {})
 
 
 def test_the_demo_waits_for_the_very_dead_letters_of_its_poison(idle: Pipeline) -> None:
