@@ -7,10 +7,12 @@ from typing import Annotated
 from uuid import UUID
 
 import typer
+from rich.markup import escape
 from sqlalchemy.exc import IntegrityError
 
 from commands.context import UNAVAILABLE, AsJson, console, fail, in_transaction, print_json, settings
 from errors import EarfulError
+from report.render import clean
 from settings import Settings
 from store import runs as store_runs
 from workers.run import describe
@@ -55,7 +57,8 @@ def runs_list(as_json: AsJson = False) -> None:
         print_json([{"run_id": run.run_id, "current": run.run_id == current, "spec": run.spec} for run in found])
         return
     for run in found:
-        console.print(f"{'*' if run.run_id == current else ' '} {run.run_id} {dict(run.spec)}", soft_wrap=True)
+        line = f"{'*' if run.run_id == current else ' '} {run.run_id} {dict(run.spec)}"
+        console.print(escape(clean(line)), soft_wrap=True)
 
 
 @runs.command("use")

@@ -38,6 +38,12 @@ def test_a_run_names_its_models(run: Run) -> None:
     assert json.dumps(spec)
 
 
+def test_a_spec_is_shown_as_it_is(run: Run, pipeline: Pipeline) -> None:
+    spec = {"labels": ["a", "b"], "speech": "[bold]whisper[/bold]"}
+    opened = pipeline.open_run(spec, current=False)
+    assert f"  {opened} {spec}" in run("runs", "list").out.splitlines()
+
+
 def test_an_unknown_run_is_refused(run: Run, pipeline: Pipeline) -> None:
     done = run("runs", "use", str(uuid4()))
     assert (done.code, "earful runs list" in done.sentence()) == (1, True)
