@@ -205,7 +205,7 @@ def logs(
     if not wanted:
         known = ", ".join(file.stem for file in files) or f"the stack never ran in {folder.parent}"
         fail(f"no log of {unit!r}: {known}", WRONG)
-    # -F reads on in the new file where a log was set aside; with the pid it ends when this process does, however that does.
+    # -F reads on from the beginning where a log was set aside; with the pid it ends when this process does, however that does.
     more = ["-F", f"--pid={os.getpid()}"] if follow else []
     try:
         told = subprocess.run(["tail", "-n", str(lines), *more, "--", wanted[0]], check=False)

@@ -15,7 +15,7 @@ import psutil
 
 from stack.home import clean, read_json, write_json
 from stack.plan import Plan
-from stack.process import StackError, set_aside
+from stack.process import StackError
 
 __all__ = ["down", "endpoints", "status", "up"]
 
@@ -122,7 +122,6 @@ def endpoints(home: Path) -> dict[str, str]:
 
 def _spawn(home: Path) -> psutil.Process:
     """A supervisor in a session of its own, which outlives this process."""
-    set_aside(home / "logs" / "supervisor.log")
     log = os.open(home / "logs" / "supervisor.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     null = os.open(os.devnull, os.O_RDONLY)
     try:

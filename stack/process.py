@@ -20,7 +20,7 @@ from pathlib import Path
 
 import psutil
 
-__all__ = ["MARK", "START_SECONDS", "Child", "OfOneChild", "StackError", "end", "marked", "set_aside"]
+__all__ = ["MARK", "START_SECONDS", "Child", "OfOneChild", "StackError", "end", "marked"]
 
 MARK = "STACK_OF_EARFUL"
 # A server that lives has so long until it must answer. All are there within 15 s; where twenty others wanted each core Kafka
@@ -28,7 +28,6 @@ MARK = "STACK_OF_EARFUL"
 START_SECONDS = 300.0
 _POLL_SECONDS = 0.05
 _TRACKER_SECONDS = 3.0
-_LOG_LIMIT_BYTES = 20 << 20
 
 
 class StackError(RuntimeError):
@@ -47,12 +46,6 @@ def _as_user(user: str | None, command: Sequence[str | Path]) -> list[str]:
     entry = pwd.getpwnam(user)
     change = f"import os, sys; os.setgroups([]); os.setgid({entry.pw_gid}); os.setuid({entry.pw_uid}); "
     return [sys.executable, "-I", "-S", "-c", change + "os.execv(sys.argv[1], sys.argv[1:])", *words]
-
-
-def set_aside(log: Path) -> None:
-    """Before a start writes to it: a log over 20 MB becomes NAME.log.1, in place of an older one."""
-    if log.exists() and log.stat().st_size > _LOG_LIMIT_BYTES:
-        log.rename(log.with_suffix(".log.1"))
 
 
 def marked(home: Path, name: str = "") -> list[psutil.Process]:
@@ -160,7 +153,6 @@ class Child:
         """Starts the command, after an end of whatever an earlier one of this name left behind."""
         end(marked(self.home, self.name))
         self.log.parent.mkdir(parents=True, exist_ok=True)
-        set_aside(self.log)
         with self.log.open("ab") as log:
             self._log_start = log.tell()
             self._popen = subprocess.Popen(
@@ -224,7 +216,9 @@ class Child:
 
     def _last_lines(self) -> str:
         with self.log.open("rb") as file:
-            file.seek(max(self._log_start, self.log.stat().st_size - 64_000))
+            size = self.log.stat().st_size
+            start = self._log_start if self._log_start <= size else 0  # it may have been set aside since
+            file.seek(max(start, size - 64_000))
             lines = file.read().decode(errors="replace").splitlines()
         lines = [line for line in lines if self._telling.search(line)] or lines
         return f"from {self.log}:\n" + "\n".join(line[:500] for line in lines[-15:])

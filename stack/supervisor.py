@@ -15,6 +15,7 @@ import contextlib
 import json
 import logging
 import os
+import shutil
 import signal
 import subprocess
 import threading
@@ -27,7 +28,7 @@ import psutil
 from stack.home import write_json
 from stack.pause import Pause
 from stack.plan import Plan
-from stack.process import MARK, Child, OfOneChild, StackError, end, marked, set_aside
+from stack.process import MARK, Child, OfOneChild, StackError, end, marked
 from stack.stack import Server, Stack
 
 __all__ = ["Supervisor"]
@@ -40,6 +41,7 @@ _POLL_SECONDS = 0.5
 _START_SECONDS = 6.0  # a start in progress when all is stopped is given so long
 # A worker finishes the batch in hand on SIGTERM; longer than that and it is killed, which is harmless by design.
 _WORKER_PATIENCE_SECONDS = 15.0
+_LOG_LIMIT_BYTES = 20 << 20
 
 
 class Worker(OfOneChild):
@@ -95,6 +97,7 @@ class Supervisor:
             _LOG.error("%s", err)  # another owner's home: its status.json is not ours to write
             return 1
         self._write()  # without this one nobody would find us to stop us
+        threading.Thread(target=self._keep_logs_short, name="logs", daemon=True).start()
         try:
             self._start_servers_and_prepare()
             if not self._stopping.is_set():
@@ -126,6 +129,20 @@ class Supervisor:
             self._report_state("failed" if self._error else "stopped", self._error)
         return 1 if self._error else 0
 
+    def _keep_logs_short(self) -> None:
+        """A log over 20 MB, also our own, becomes NAME.log.1 in place of an older one.
+
+        By copying: who writes it holds it open, to append. What is written between copy and cut is lost: a line or two.
+        """
+        while True:
+            for log in (self._stack.home / "logs").glob("*.log"):
+                with contextlib.suppress(OSError):  # a full disk, say: the next look tries again
+                    if log.stat().st_size > _LOG_LIMIT_BYTES:
+                        shutil.copyfile(log, log.with_suffix(".log.1"))
+                        os.truncate(log, 0)
+            if self._stopping.wait(_CHECK_SECONDS):
+                return
+
     def _start_servers_and_prepare(self) -> None:
         threading.Thread(target=self._cut_off, name="cut-off", daemon=True).start()
         try:
@@ -156,7 +173,6 @@ class Supervisor:
     def _prepare(self) -> None:
         """Runs the plan's one-shot commands (migrations, topics) in order, before any worker starts."""
         log = self._stack.home / "logs" / "prepare.log"
-        set_aside(log)
         for command in self._plan.prepare:
             if self._stopping.is_set():
                 return

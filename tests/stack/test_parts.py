@@ -113,16 +113,13 @@ def test_every_jar_is_locked_and_a_changed_one_is_refused(tmp_path: Path, monkey
         jars.classpath()
 
 
-def test_a_log_over_20_mb_is_set_aside_at_the_next_start(tmp_path: Path) -> None:
+def test_why_a_start_failed_is_found_in_a_log_that_was_set_aside_meanwhile(tmp_path: Path) -> None:
     child = Child("one", home=tmp_path)
     child.log.parent.mkdir()
-    aside = child.log.with_suffix(".log.1")
-    for size, said in ((20 << 20, False), ((20 << 20) + 1, True)):
-        child.log.touch()
-        os.truncate(child.log, size)
-        child.start(["true"], env={"PATH": os.defpath})
-        child.stop()
-        assert (aside.exists(), child.log.stat().st_size == 0) == (said, said)
+    child.log.write_text("of an earlier life\n" * 100)
+    child.start(["sh", "-c", f": > {child.log}; echo no luck; exit 3"], env={"PATH": os.defpath})
+    with pytest.raises(StackError, match=r"exit code 3(.|\n)*no luck"):
+        child.wait_until(lambda: False, seconds=30)
 
 
 @pytest.mark.parametrize(

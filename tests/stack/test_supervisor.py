@@ -35,6 +35,7 @@ _WORKER = """
 import multiprocessing, os, pathlib, signal, time
 signal.signal(signal.SIGTERM, lambda *_: exit(0))
 lock = multiprocessing.get_context("spawn").Lock()
+signal.signal(signal.SIGUSR1, lambda *_: print("still here", flush=True))
 pathlib.Path(os.environ["HERE"], "semaphore").write_text(lock._semlock.name)
 time.sleep(600)
 """
@@ -106,6 +107,18 @@ def test_up_again_changes_nothing(running: Path) -> None:
     before = control.status(running)["supervisor"]
     assert control.up(running, plan(running)) == control.endpoints(running)
     assert control.status(running)["supervisor"] == before
+
+
+def test_a_log_over_20_mb_is_set_aside_while_its_unit_writes_on(running: Path) -> None:
+    log = running / "logs" / "worker.log"
+    aside = log.with_suffix(".log.1")
+    before = control.status(running)["units"]["worker"]
+    os.truncate(log, (20 << 20) + 1)
+    until(lambda: aside.exists() and log.stat().st_size == 0)
+    assert aside.stat().st_size == (20 << 20) + 1
+    os.kill(before["pid"], signal.SIGUSR1)
+    until(lambda: log.read_text() == "still here\n")
+    assert control.status(running)["units"]["worker"] == before
 
 
 @pytest.mark.parametrize("name", ["postgres", "kafka", "triton", "worker"])
