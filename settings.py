@@ -5,6 +5,7 @@ Units stand in the names. An unknown `EARFUL_*` variable is refused, so that a t
 
 from __future__ import annotations
 
+import ipaddress
 import os
 import re
 from difflib import get_close_matches
@@ -12,7 +13,9 @@ from pathlib import Path
 from typing import Literal
 from uuid import UUID
 
+import psycopg
 from dotenv import dotenv_values
+from psycopg.conninfo import conninfo_to_dict
 from pydantic import Field, FilePath, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
@@ -38,7 +41,32 @@ def place(given: str, problem: str) -> str:
 
 
 def is_port(given: str | None) -> bool:
-    return given is None or int(given) in range(1, 65_536)
+    return given is None or (given.isdecimal() and int(given) in range(1, 65_536))
+
+
+def check_postgres_servers(url: str) -> None:
+    """Where libpq would go: what the query says counts, and what stands before it does not. Raises ValueError."""
+    try:
+        told = conninfo_to_dict("postgresql://" + url.partition("://")[2])
+    except psycopg.ProgrammingError:
+        raise ValueError("its query has what libpq knows no parameter for; it is ?NAME=VALUE&NAME=VALUE") from None
+    hosts, ports = (str(told[name]).split(",") if name in told else [] for name in ("host", "port"))
+    # The driver of the workers and that of the commands understand other numbers of ports differently.
+    if not all(map(is_host, hosts)) or not all(map(is_port, ports)) or len(ports) not in (0, len(hosts) or 1):
+        raise ValueError(
+            "its hosts are names, addresses or folders of a socket, its ports numbers up to 65535, as many as hosts or none:"
+            " ?host=a,b&port=5432,5432; the query's count, not those before it"
+        )
+
+
+def is_host(given: str) -> bool:
+    """A name, an address, or a socket's folder or abstract name."""
+    if given.startswith(("/", "@")) or re.fullmatch(r"[A-Za-z0-9._-]+", given):
+        return True
+    try:
+        return bool(ipaddress.ip_address(given))
+    except ValueError:
+        return False
 
 
 class Settings(BaseSettings):
@@ -163,6 +191,7 @@ class Settings(BaseSettings):
                 "it is postgresql://USER:PASSWORD@HOST:PORT/DATABASE; percent-encode the password's characters:"
                 " @ is %40, / is %2F, % is %25; of several hosts the query has the list: ?host=a,b&port=5432,5432"
             )
+        check_postgres_servers(given)
         return url
 
 

@@ -61,6 +61,24 @@ def test_wrong_arguments_are_2(arguments: tuple[str, ...]) -> None:
             ({"EARFUL_POSTGRES_URL": f"postgresql://me@db:{port}/db"}, "EARFUL_POSTGRES_URL: Value error, it is")
             for port in ("secret", "0", "65536")
         ),
+        *(
+            (
+                {"EARFUL_POSTGRES_URL": f"postgresql://me:secret@127.0.0.1:1/db?{query}"},
+                "Value error, its hosts are names",
+            )
+            for query in (
+                "port=abc",
+                "port=0",
+                "port=65536",
+                "host=a:1",
+                "host=a,b&port=1",
+                "host=a&port=1,2",
+                "host=[::1]",
+                "host=",
+            )
+        ),
+        ({"EARFUL_POSTGRES_URL": "postgresql://me:secret@h,i:2/db"}, "Value error, its hosts are names"),
+        ({"EARFUL_POSTGRES_URL": "postgresql://me:secret@127.0.0.1:1/db?hots=a"}, "Value error, its query has what"),
         ({"EARFUL_KAFKA_SSL_CAFILE": "/no/such/file"}, "EARFUL_KAFKA_SSL_CAFILE"),
         *(
             (
@@ -93,6 +111,8 @@ def test_wrong_settings_are_2_and_never_repeated(setting: dict[str, str], says: 
         {"EARFUL_POSTGRES_URL": "postgresql+psycopg://me@[::1]:1/db"},
         {"EARFUL_POSTGRES_URL": "postgresql://127.0.0.1:1"},
         {"EARFUL_POSTGRES_URL": "postgresql:///db?host=/no/such/socket"},
+        {"EARFUL_POSTGRES_URL": "postgresql://me@/db?host=127.0.0.1,::1&port=1,2"},
+        {"EARFUL_POSTGRES_URL": "postgresql://me@elsewhere:5432/db?host=127.0.0.1&port=1"},
         {"EARFUL_KAFKA_BOOTSTRAP_SERVERS": "127.0.0.1:1, kafka_2.example.net:9094,[::1]:1,bare"},
     ],
     ids=lambda one: " ".join(one.values()),
