@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 from uuid import uuid4
 
@@ -11,7 +14,7 @@ from pydantic import SecretStr
 
 import cli
 from commands.context import explained
-from settings import Settings, load
+from settings import PROJECT, Settings, load
 from tests.commands.conftest import Run, settings_of
 from tests.commands.runner import earful
 from tests.workers.pipeline import Pipeline
@@ -233,6 +236,22 @@ def test_the_last_lines_of_a_log(tmp_path: Path, capfd: pytest.CaptureFixture[st
     assert capfd.readouterr().out == "two\nthree\n"
     for few in ("0", "-1"):
         assert earful("logs", "kafka", "--lines", few, env=home).code == 2
+
+
+@pytest.mark.parametrize("arguments", [("--help",), ("logs",), ("logs", "kafka", "-n", "9999")], ids=" ".join)
+def test_a_reader_that_leaves_is_1_without_a_word(tmp_path: Path, arguments: tuple[str, ...]) -> None:
+    """As of `| head -1`: what is printed here and what `tail` prints end alike."""
+    folder = tmp_path / "home" / "logs"
+    folder.mkdir(parents=True)
+    (folder / "kafka.log").write_text("a line\n" * 10_000)
+    reading, writing = os.pipe()
+    os.close(reading)
+    env = {name: value for name, value in os.environ.items() if not name.startswith("EARFUL_")}
+    env |= {"EARFUL_HOME": str(tmp_path / "home"), "PYTHONPATH": str(PROJECT)}
+    command = [sys.executable, "-m", "cli", *arguments]
+    done = subprocess.run(command, env=env, stdout=writing, stderr=subprocess.PIPE, text=True, check=False)
+    os.close(writing)
+    assert (done.returncode, done.stderr) == (1, "")
 
 
 def test_a_database_without_schema_wants_migrate(pipeline: Pipeline) -> None:
