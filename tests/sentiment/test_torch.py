@@ -17,6 +17,7 @@ transformers = pytest.importorskip("transformers", reason="transformers is in .v
 
 from safetensors.torch import save_file  # noqa: E402
 
+from bench import cvib_input  # noqa: E402
 from sentiment.batches import length_batches, pair_batch, pairs  # noqa: E402
 from sentiment.data import Mention, Sentence  # noqa: E402
 from sentiment.encode import TextEncoder  # noqa: E402
@@ -279,6 +280,22 @@ def test_aspects_of_equal_tokens_share_one_pass_of_the_encoder(second: bool, row
         assert sum(read) == rows
         read.clear()
     assert np.abs(alone[:, None] - alone[None])[~np.eye(len(alone), dtype=bool)].max(axis=-1).min() > 1e-3
+
+
+def test_the_speed_of_both_inputs_is_measured(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder, terms = tmp_path / "mams" / "ATSA", ""
+    for m in mentions(SCREENS, ("screen", 0), ("lid", 0), ("screen", 1)).mentions:
+        terms += f'<aspectTerm term="{SCREENS[m.start : m.end]}" polarity="neutral" from="{m.start}" to="{m.end}"/>'
+    folder.mkdir(parents=True)
+    one = f"<sentence><text>{SCREENS}</text><aspectTerms>{terms}</aspectTerms></sentence>"
+    (folder / "test.xml").write_text(f"<sentences>{one}</sentences>")
+    monkeypatch.setattr("sys.argv", ["cvib_input", "--absa", str(tmp_path), "--rounds", "1"])
+    cvib_input.main()
+    told = capsys.readouterr().out
+    assert told.startswith("3 pairs of 1 sentences")
+    assert told.count("a CPU second") == 5
 
 
 def test_same_seed_same_weights(source: Path) -> None:
