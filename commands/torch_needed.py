@@ -9,13 +9,17 @@ from commands.context import WRONG, fail
 __all__ = ["need_torch"]
 
 
-def need_torch(what: str = "Phi-4", *more: str) -> None:
-    """Ends the command with one sentence where what it needs, `more` beside, is not installed."""
+def need_torch(what: str = "Phi-4", *more: str, extra: str = "") -> None:
+    """Ends the command with one sentence where what it needs, `more` beside, is not installed.
+
+    `extra`: that of pyproject.toml which brings it, too.
+    """
     missing = [name for name in ("torch", "transformers", "safetensors", *more) if find_spec(name) is None]
     if missing:
+        pip = f"`pip install --editable '.[{extra}]'` there (unpinned), or " if extra else ""
         fail(
             f"{what} needs {', '.join(missing)}: run `make .venv-torch/.made` in Earful's folder, then use "
-            "`.venv-torch/bin/earful`; on a machine of your own, "
+            f"`.venv-torch/bin/earful`; in an environment of your own, {pip}"
             "`pip install --require-hashes -r requirements/torch.txt`",
             WRONG,
         )

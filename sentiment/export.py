@@ -5,7 +5,7 @@
 
 The folder holds model.onnx, tokenizer.json and model.json (kind, temperature, threshold, limits, fixed_scales, version).
 `version` is the first 12 hex digits of the SHA-256 over the other files, so equal weights have equal versions.
-int8 of a BERT encoder has fixed scales (graph.py), found on our own sentences; another encoder gets dynamic ones.
+int8 of a BERT encoder with gelu has fixed scales (graph.py), found on our own sentences; another gets dynamic ones.
 """
 
 from __future__ import annotations
@@ -107,7 +107,8 @@ def _calibration(net: PolarityNet | TagNet, encoder: TextEncoder, *, second: boo
 
 def to_int8(net: PolarityNet | TagNet, encoder: TextEncoder, target: Path, *, second: bool = True) -> bool:
     """Write an int8 graph; True if its scales are fixed, so that texts may share a batch. `second`: as of TextEncoder.pair."""
-    if net.encoder.config.model_type == "bert":
+    config = net.encoder.config
+    if config.model_type == "bert" and config.hidden_act == "gelu":  # what graph.py writes
         write_int8(net, ranges(net, _calibration(net, encoder, second=second)), target)
         return True
     with tempfile.TemporaryDirectory() as temporary:

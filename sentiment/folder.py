@@ -8,6 +8,7 @@ import hashlib
 import json
 import re
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 
 __all__ = ["checked", "content_version", "install", "stamp"]
@@ -59,33 +60,49 @@ def checked(folder: Path, model: Path) -> str:
     return version
 
 
-def install(folder: Path, model: Path, keep: Path) -> str:
-    """Put a serving folder's files into model/1, its card and record into model, stamp model/config.pbtxt; the version.
+def install(models: Mapping[Path, Path], keep: Path) -> dict[Path, str]:
+    """Put serving folders (values) into models of a repository (keys): all of them, or none; the version of each.
 
-    What was there goes to keep/NAME-VERSION, from where the same call brings it back; no card stays beside other weights.
-    Raises what `checked` raises, before anything is changed.
+    A folder's files go into model/1, its card and record into model, its version into model/config.pbtxt. What was there
+    goes to keep/NAME-VERSION, from where the same call brings it back; no card stays beside other weights.
+    Raises what `checked` raises, and OSError, before anything is changed: all that takes room or rights is written beside
+    the files that it will replace. (Who is killed among the last renames has some of each: the same call mends that.)
     """
-    version = checked(folder, model)
-    served = model / "1"
-    before = content_version(served)
-    if before != version:
-        aside = keep / f"{model.name}-{before}"
-        _copy(served, aside)
+    versions = {model: checked(folder, model) for model, folder in models.items()}
+    before = {model: content_version(model / "1") for model in models}
+    ready: list[Path] = []
+    try:
+        for model, folder in models.items():
+            if before[model] != versions[model]:
+                _keep(model, keep / f"{model.name}-{before[model]}", ready)
+            for name in FILES:
+                _beside(folder / name, model / "1" / name, ready)
+            for name in NOTES:
+                if (folder / name).is_file():
+                    _beside(folder / name, model / name, ready)
+            _beside(model / "config.pbtxt", model / "config.pbtxt", ready)
+            stamp(ready[-1], versions[model])
+    except BaseException:
+        for partial in ready:
+            partial.unlink(missing_ok=True)
+        raise
+    for partial in ready:
+        partial.replace(partial.with_suffix(""))
+    for model, folder in models.items():
         for name in NOTES:
-            if (model / name).is_file():
-                shutil.move(model / name, aside / name)
-        _copy(folder, served)
-    for name in NOTES:
-        if (folder / name).is_file():
-            shutil.copyfile(folder / name, model / name)
-    stamp(model / "config.pbtxt", version)
-    return version
+            if before[model] != versions[model] and not (folder / name).is_file():
+                (model / name).unlink(missing_ok=True)
+    return versions
 
 
-def _copy(source: Path, target: Path) -> None:
-    """All of them or, where the disk is full, none; model.json last, which says what the others are."""
-    target.mkdir(parents=True, exist_ok=True)
-    for name in FILES:
-        shutil.copyfile(source / name, target / f"{name}.partial")
-    for name in FILES:
-        (target / f"{name}.partial").replace(target / name)
+def _keep(model: Path, aside: Path, ready: list[Path]) -> None:
+    """What is in use, with its notes."""
+    aside.mkdir(parents=True, exist_ok=True)
+    for source in (*(model / "1" / name for name in FILES), *(model / name for name in NOTES)):
+        if source.is_file():
+            _beside(source, aside / source.name, ready)
+
+
+def _beside(source: Path, target: Path, ready: list[Path]) -> None:
+    ready.append(target.with_name(f"{target.name}.partial"))
+    shutil.copyfile(source, ready[-1])

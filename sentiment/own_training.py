@@ -10,9 +10,10 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import os
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -29,7 +30,7 @@ from sentiment.encode import TextEncoder
 from sentiment.export import THRESHOLD, export
 from sentiment.labelled import Line, by_sentence
 from sentiment.metrics import fit_temperature
-from sentiment.model import PolarityNet, minilm_dir
+from sentiment.model import PolarityNet
 from sentiment.recipe import PRESETS, Config
 from sentiment.train import predict_logits, train
 
@@ -44,20 +45,20 @@ LEAST_TO_SHARPEN = 100
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recipe:
-    """What the user may choose."""
+    """What the user may choose. `source` is the encoder's folder: config.json, tokenizer.json and safetensors.
 
+    `encoder` is what the record calls it, by default the folder's name.
+    """
+
+    source: Path
+    encoder: str = ""
     epochs: int = 5
     seed: int = 0
     arm: str = "cvib"
     with_ours: bool = True
-    encoder: Path | None = None
+    device: str = "cpu"
     bar: bool = True
-    threads: int = 2
-
-    @property
-    def source(self) -> Path:
-        """The encoder's folder; MiniLM from its wheel by default."""
-        return self.encoder or minilm_dir()
+    threads: int = field(default_factory=lambda: min(2, len(os.sched_getaffinity(0))))
 
 
 class TooFewTexts(ValueError):
@@ -124,12 +125,13 @@ def train_polarity(file: Path, lines: Sequence[Line], out: Path, recipe: Recipe)
         temperature = _temperature(predict_logits(net, dev, encoder.pad_id), gold, len(dev))
         _record(
             folder, config=dataclasses.asdict(config), examples=len(examples), dev=len(dev), select=select,
-            temperature=temperature, files=files, encoder=recipe.source.name, log=log,
+            temperature=temperature, files=files, encoder=recipe.encoder or recipe.source.name, device=recipe.device,
+            log=log,
         )  # fmt: skip
 
     log = train(
         config, examples, dev, recipe.source, encoder.pad_id, minutes=1e9, bar=recipe.bar, on_best=keep,
-        select=select, state=folder / "resume.safetensors", identity={"files": files},
+        select=select, device=recipe.device, state=folder / "resume.safetensors", identity={"files": files},
     )  # fmt: skip
     settings = export("cvib", folder, out / "cvib", recipe.source)
     shutil.copyfile(folder / "train.json", out / "cvib" / "train.json")
@@ -158,15 +160,15 @@ def train_extractor(file: Path, lines: Sequence[Line], out: Path, recipe: Recipe
     select = _select(marked)
     net, log = tagger.train(
         pool, selection, recipe.source, encoder, epochs=recipe.epochs, seed=recipe.seed, lr=1e-4, bar=recipe.bar,
-        select=select, state=folder / "resume.safetensors", identity={"files": files},
+        select=select, device=recipe.device, state=folder / "resume.safetensors", identity={"files": files},
     )  # fmt: skip
     dev = tagged(selection, encoder)
     logits = np.concatenate(tagger.predict_tags(net, dev, encoder.pad_id))
     temperature = _temperature(logits, np.concatenate([np.array(t.tags) for t in dev]), marked)
     save_file({k: v.cpu().contiguous() for k, v in net.state_dict().items()}, folder / "model.safetensors")
     _record(
-        folder, sentences=len(pool), dev=len(selection), select=select, files=files, encoder=recipe.source.name,
-        log=log, temperature=temperature,
+        folder, sentences=len(pool), dev=len(selection), select=select, files=files,
+        encoder=recipe.encoder or recipe.source.name, device=recipe.device, log=log, temperature=temperature,
     )  # fmt: skip
     settings = export("aspects", folder, out / "aspects", recipe.source)
     shutil.copyfile(folder / "train.json", out / "aspects" / "train.json")

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
+import tomllib
 from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
 
 from sentiment.folder import content_version
 from sentiment.predict import MODEL_REPO, polarity
+from settings import PROJECT
 from tests.commands.runner import earful
 
 TEXT = "The screen is gorgeous but the battery is terrible."
@@ -181,11 +185,18 @@ def test_train_without_torch_says_what_to_install() -> None:
     ]
     assert earful("cvib", "train", lines(*rows), "--check").code == 0
     done = earful("cvib", "train", lines(*rows))
-    assert (done.code, "training needs torch" in done.sentence(), "requirements/torch.txt" in done.err) == (
-        2,
-        True,
-        True,
-    )
+    assert (done.code, "training needs torch" in done.sentence()) == (2, True)
+    for way in ("make .venv-torch/.made", "'.[train]'", "requirements/torch.txt"):
+        assert way in done.err
+
+
+def test_the_extra_for_training_is_what_the_lock_holds() -> None:
+    """What `pip install '.[train]'` would take is what .venv-torch has, and it is all that `train` asks for."""
+    project = tomllib.loads((PROJECT / "pyproject.toml").read_text())["project"]
+    wanted = [Requirement(line) for line in project["optional-dependencies"]["train"]]
+    lock = dict(re.findall(r"^([\w.-]+)==([^ ]+)", (PROJECT / "requirements" / "torch.txt").read_text(), re.MULTILINE))
+    assert [one.name for one in wanted if lock.get(one.name, "0") not in one.specifier] == []
+    assert {one.name for one in wanted} >= {"torch", "transformers", "safetensors", "onnx", "tqdm"}
 
 
 @pytest.fixture(name="repository")
@@ -221,20 +232,47 @@ def test_use_installs_a_model_and_brings_back_the_one_before(repository: Path) -
     assert (repository / "cvib" / "train.json").read_bytes() == (MODEL_REPO / "cvib" / "train.json").read_bytes()
 
 
-def test_use_installs_both_models_or_neither(repository: Path) -> None:
-    before = content_version(repository / "cvib" / "1")
-    for name in ("cvib", "aspects"):
-        shutil.copytree(MODEL_REPO / name / "1", Path("own") / name)
-    settings = json.loads(Path("own/cvib/model.json").read_text()) | {"temperature": 1.25}
-    Path("own/cvib/model.json").write_text(json.dumps(settings))
-    settings["version"] = content_version(Path("own/cvib"))
-    Path("own/cvib/model.json").write_text(json.dumps(settings))
+def other(kind: str) -> Path:
+    """A model of one's own, of another version than the one that ships."""
+    folder = Path("own") / kind
+    shutil.copytree(MODEL_REPO / kind / "1", folder)
+    settings = json.loads((folder / "model.json").read_text()) | {"temperature": 1.25}
+    (folder / "model.json").write_text(json.dumps(settings))
+    settings["version"] = content_version(folder)
+    (folder / "model.json").write_text(json.dumps(settings))
+    return folder
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_use_checks_both_models_before_either(repository: Path) -> None:
+    other("cvib"), other("aspects")
+    before = contents(repository)
     for broken, says in (("{}", "kind None"), ("[]", "kind None"), ("{", "model.json describes no model")):
         Path("own/aspects/model.json").write_text(broken)
         done = earful("cvib", "use", "own", "--to", str(repository))
-        assert (done.code, says in done.sentence()) == (1, True)
-        assert content_version(repository / "cvib" / "1") == before
-        assert f'"{before}"' in (repository / "cvib" / "config.pbtxt").read_text()
+        assert (done.code, says in done.sentence(), contents(repository) == before) == (1, True, True)
+
+
+def test_use_installs_both_models_or_neither(repository: Path) -> None:
+    """The second one's place is taken, after all of the first was written."""
+    other("cvib"), other("aspects")
+    before = contents(repository)
+    taken = Path("no-stack-here/models") / f"aspects-{content_version(repository / 'aspects' / '1')}"
+    taken.parent.mkdir(parents=True)
+    taken.write_text("a file")
+    done = earful("cvib", "use", "own", "--to", str(repository))
+    assert (done.code, str(taken) in done.sentence()) == (1, True)
+    assert contents(repository) == before
+    assert [path for path in contents(Path("no-stack-here/models")) if path.startswith("cvib")] == []
+    taken.unlink()
+    done = earful("cvib", "use", "own", "--to", str(repository))
+    assert (done.code, done.out.count("what was there is in")) == (0, 2)
+    for kind in ("cvib", "aspects"):
+        assert content_version(repository / kind / "1") == content_version(Path("own") / kind)
+    assert [path for path in contents(repository) if path.endswith(".partial")] == []
 
 
 def test_use_refuses_what_is_no_model(repository: Path) -> None:

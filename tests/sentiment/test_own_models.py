@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import copy
 import json
+import os
 import shutil
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -27,10 +30,13 @@ from sentiment.model import PolarityNet, TagNet, load_encoder  # noqa: E402
 from sentiment.own_training import Recipe, TooFewTexts, split, train_extractor, train_polarity  # noqa: E402
 from sentiment.serve import AspectModel, PolarityModel  # noqa: E402
 from sentiment.tagger import score  # noqa: E402
+from tests.commands.hub import COMMIT, Hub, serving  # noqa: E402
+from tests.commands.runner import earful  # noqa: E402
 
 torch.set_num_threads(1)
 
-TOKENIZER = Path(__file__).parents[2] / "model_repo" / "cvib" / "1" / "tokenizer.json"
+ROOT = Path(__file__).parents[2]
+TOKENIZER = ROOT / "model_repo" / "cvib" / "1" / "tokenizer.json"
 
 
 @pytest.fixture(name="encoder", scope="module")
@@ -62,7 +68,7 @@ def _file(tmp_path: Path) -> Path:
 
 def test_a_file_becomes_two_serving_folders(file: Path, encoder: Path, tmp_path: Path) -> None:
     lines, out = read_labelled(file), tmp_path / "own"
-    recipe = Recipe(epochs=2, encoder=encoder, with_ours=False, bar=False, threads=1)
+    recipe = Recipe(epochs=2, source=encoder, with_ours=False, bar=False, threads=1)
     got = train_polarity(file, lines, out, recipe)
     model = PolarityModel(out / "cvib")
     assert model.version == got["version"]
@@ -74,6 +80,29 @@ def test_a_file_becomes_two_serving_folders(file: Path, encoder: Path, tmp_path:
     assert record["temperature"] >= 1.0
     assert train_extractor(file, lines, out, recipe)["version"] == AspectModel(out / "aspects").version
     assert train_polarity(file, lines, out, recipe)["version"] == got["version"]  # goes on from where it ended
+
+
+@pytest.mark.timeout(300)
+def test_the_command_trains_from_an_encoder_of_a_hub(file: Path, encoder: Path, tmp_path: Path) -> None:
+    """As somebody types it; the hub is on loopback."""
+    words = ["cvib", "train", str(file), "--no-ours", "--epochs", "1", "--out", str(tmp_path / "own"), "--json"]
+    files = {path.name: path.read_bytes() for path in encoder.iterdir()}
+    with serving(Hub(repository="some/tiny", files=files, revision="main")) as hub:
+        env = {**os.environ, "HF_ENDPOINT": hub.url, "HF_HOME": str(tmp_path / "cache"), "PYTHONPATH": str(ROOT)}
+        done = subprocess.run(
+            [sys.executable, "-m", "cli", *words, "--encoder", "some/tiny", "--device", "cpu"],
+            cwd=tmp_path, env=env, capture_output=True, text=True, timeout=280, check=False,
+        )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert PolarityModel(tmp_path / "own" / "cvib").version == json.loads(done.stdout)["cvib"]["version"]
+    record = json.loads((tmp_path / "own" / "cvib" / "train.json").read_text())
+    assert (record["encoder"], record["device"]) == (f"some/tiny@{COMMIT}", "cpu")
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="torch sees a GPU")
+def test_a_gpu_that_is_not_there_is_one_sentence(file: Path) -> None:
+    done = earful("cvib", "train", str(file), "--device", "cuda")
+    assert (done.code, "torch sees no GPU" in done.sentence()) == (2, True)
 
 
 @pytest.mark.parametrize(("least", "epoch"), [(150, "last"), (5, "best")])
@@ -89,7 +118,7 @@ def test_few_aspects_choose_no_epoch_of_the_extractor(
 
     monkeypatch.setattr(own_training, "LEAST_TO_SELECT", least)
     monkeypatch.setattr(tagger, "score", worse_and_worse)
-    recipe = Recipe(epochs=2, encoder=encoder, with_ours=False, bar=False, threads=1)
+    recipe = Recipe(epochs=2, source=encoder, with_ours=False, bar=False, threads=1)
     assert train_extractor(file, read_labelled(file), tmp_path / "own", recipe)["epoch"] == epoch
     kept = load_file(tmp_path / "own" / "train" / "aspects" / "model.safetensors")
     wanted = seen[0 if epoch == "best" else 1].state_dict()
@@ -104,7 +133,7 @@ def test_few_aspects_never_make_a_model_surer() -> None:
 
 def test_an_extractors_training_does_not_go_on_with_another_encoder(file: Path, encoder: Path, tmp_path: Path) -> None:
     lines, out = read_labelled(file), tmp_path / "own"
-    recipe = Recipe(epochs=1, encoder=encoder, bar=False, threads=1)
+    recipe = Recipe(epochs=1, source=encoder, bar=False, threads=1)
     train_extractor(file, lines, out, recipe)
     record = json.loads((out / "train" / "aspects" / "train.json").read_text())
     assert set(record["files"]) == {"kettles.jsonl", "own.txt"}
@@ -113,7 +142,7 @@ def test_an_extractors_training_does_not_go_on_with_another_encoder(file: Path, 
     weights = load_file(other / "model.safetensors")
     save_file({name: tensor * 1.01 for name, tensor in weights.items()}, other / "model.safetensors")
     with pytest.raises(StaleCheckpoint, match="encoder"):
-        train_extractor(file, lines, out, replace(recipe, encoder=other))
+        train_extractor(file, lines, out, replace(recipe, source=other))
 
 
 def test_an_aspect_behind_the_first_window_counts(encoder: Path) -> None:
@@ -162,6 +191,16 @@ def test_fixed_scales_answer_like_the_network_and_alike_in_any_company(encoder: 
     with torch.inference_mode():
         logits = torch.cat([net(*pair_batch([_pair(tokens, text, span)], 0).inputs)[0] for span in spans])
     assert np.abs(together - torch.softmax(logits, -1).numpy()).max() < 0.05
+
+
+def test_an_encoder_that_is_not_quite_berts_gets_other_scales_not_an_error(tmp_path: Path) -> None:
+    config = transformers.BertConfig(
+        hidden_size=32, num_hidden_layers=1, num_attention_heads=4, intermediate_size=64, hidden_act="relu"
+    )
+    transformers.BertModel(config, add_pooling_layer=False).save_pretrained(tmp_path)
+    net = TagNet(load_encoder(tmp_path), dropout=0.0)
+    assert not to_int8(net, TextEncoder.load(TOKENIZER), tmp_path / "model.onnx")
+    assert (tmp_path / "model.onnx").is_file()
 
 
 def _pair(tokens: TextEncoder, text: str, span: tuple[int, int]):  # type: ignore[no-untyped-def]
