@@ -8,6 +8,7 @@ from typing import TypedDict
 
 from kafka import KafkaAdminClient
 from kafka.admin import ConfigResource
+from kafka.errors import NoError, TopicAuthorizationFailedError, UnknownTopicOrPartitionError, for_code
 
 from settings import Settings
 from stream.topics import TopicSpec
@@ -24,10 +25,14 @@ class Differs(TypedDict):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Found:
-    """Every topic's partitions, and what is not as it should be. The settings of `unread` topics Kafka does not tell."""
+    """Every topic's partitions, and what is not as it should be.
+
+    Of `hidden` topics Kafka tells this login nothing, not even whether they are there; of `unread` ones not the settings.
+    """
 
     topics: dict[str, int | None]
     missing: list[str]
+    hidden: list[str]
     other_partitions: dict[str, int]
     fewer_copies: dict[str, int]
     other_settings: dict[str, dict[str, Differs]]
@@ -36,14 +41,22 @@ class Found:
 
 def look(client: KafkaAdminClient, specs: Sequence[TopicSpec], copies: int) -> Found:
     """Ask Kafka twice, however many topics there are. Raises KafkaError."""
-    there = {entry["name"]: entry["partitions"] for entry in client.describe_topics() if not entry["error_code"]}
+    # By name: from a list of all topics Kafka leaves out what this login may not see, as if it were not there.
+    told = {entry["name"]: entry for entry in client.describe_topics([spec.name for spec in specs])}
+    errors = {name: for_code(entry["error_code"]) for name, entry in told.items()}
+    for name, error in errors.items():
+        if error not in (NoError, TopicAuthorizationFailedError, UnknownTopicOrPartitionError):
+            raise error(name)
+    there = {name: entry["partitions"] for name, entry in told.items() if errors[name] is NoError}
+    hidden = [spec.name for spec in specs if errors.get(spec.name) is TopicAuthorizationFailedError]
     present = [spec for spec in specs if spec.name in there]
     settings = settings_of(client, present)
     least = {spec.name: min(len(one["replica_nodes"]) for one in there[spec.name]) for spec in present}
     other = {spec.name: differing(spec, settings[spec.name]) for spec in present if settings[spec.name]}
     return Found(
         topics={spec.name: len(there[spec.name]) if spec.name in there else None for spec in specs},
-        missing=[spec.name for spec in specs if spec.name not in there],
+        missing=[spec.name for spec in specs if spec.name not in (*there, *hidden)],
+        hidden=hidden,
         other_partitions={
             spec.name: len(there[spec.name]) for spec in present if len(there[spec.name]) != spec.partitions
         },
@@ -58,8 +71,8 @@ def settings_of(client: KafkaAdminClient, specs: Sequence[TopicSpec]) -> dict[st
     if not specs:
         return {}
     asked = [ConfigResource("TOPIC", spec.name, list(spec.config)) for spec in specs]
-    told = client.describe_configs(asked, config_filter="all")["topic"]
-    return {spec.name: {key: entry["value"] for key, entry in told[spec.name].items()} for spec in specs}
+    told = client.describe_configs(asked, config_filter="all").get("topic", {})
+    return {spec.name: {key: entry["value"] for key, entry in told.get(spec.name, {}).items()} for spec in specs}
 
 
 def differing(spec: TopicSpec, settings: Mapping[str, str | None]) -> dict[str, Differs]:
@@ -76,6 +89,8 @@ def sentences(found: Found, using: Settings) -> list[str]:
     login = "" if using.kafka_security_protocol == "PLAINTEXT" else " --command-config FILE"
     if found.missing:
         said.append(f"missing: {', '.join(found.missing)}; `earful topics create` makes them")
+    if found.hidden:
+        said.append(f"Kafka does not tell this login of {', '.join(found.hidden)} (it needs Describe)")
     if found.other_partitions:
         said.append(
             f"a call must keep its partition, so every topic has EARFUL_PARTITIONS={using.partitions};"

@@ -107,6 +107,14 @@ def test_topics_are_as_they_should_be_or_it_is_said(deployment: Deployment) -> N
     assert "EARFUL_PARTITIONS=4" in other.err
 
 
+def test_a_topic_that_this_login_may_not_see_is_not_taken_for_missing(deployment: Deployment) -> None:
+    """`topics create` could not make it, and it may be there."""
+    other = earful("topics", "check", env=deployment.worker | {"EARFUL_TOPIC_PREFIX": "theirs."})
+    assert other.code == 1
+    assert other.sentence().startswith("error: Kafka does not tell this login of theirs.calls.audio.v1, ")
+    assert other.sentence().endswith("(it needs Describe)")
+
+
 @pytest.fixture
 def administrator(deployment: Deployment) -> Iterator[KafkaAdminClient]:
     """Kafka's; the workers' login gets the right to see settings meanwhile."""
