@@ -79,10 +79,12 @@ def decode(
     *,
     temperature: float = 1.0,
     threshold: float = 0.0,
+    only_parts: bool = True,
 ) -> list[Found]:
     """Spans from logits [words, 3] over O, B, I. A lone I opens a span; confidence is the least word's 1 - P(O).
 
-    Dropped: spans under the threshold, without a letter or digit, of a mere pronoun or article, or naming a whole product.
+    Dropped: spans under the threshold and, with `only_parts`, those without a letter or digit, of a mere pronoun or article,
+    or naming a whole product.
     """
     p = softmax(logits, temperature)
     tags = p.argmax(axis=1)
@@ -100,7 +102,7 @@ def decode(
             group = group[1:]  # "the battery": an article or pronoun is no part of a name, nor of its confidence
         start, end = words[group[0]][0], words[group[-1]][1]
         confidence = float(min(1.0 - p[i, 0] for i in group))
-        if confidence >= threshold and _names_a_part(text[start:end]):
+        if confidence >= threshold and (not only_parts or _names_a_part(text[start:end])):
             out.append(Found(start=start, end=end, confidence=confidence))
     return out
 

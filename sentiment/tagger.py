@@ -57,14 +57,15 @@ def score(
     *,
     temperature: float = 1.0,
     threshold: float = 0.0,
+    only_parts: bool = True,
 ) -> dict[str, float]:
-    """Exact-match spans, from all windows of a sentence as the served extractor joins them."""
+    """Exact-match spans, from all windows of a sentence as the served extractor joins them; `only_parts` as of `decode`."""
     windows = [tagged([s], encoder) for s in sentences]
     logits = iter(predict_tags(net, [one for some in windows for one in some], encoder.pad_id))
     found = []
     for s, some in zip(sentences, windows, strict=True):
         words, tags = joined([(one.words.spans, next(logits)) for one in some])
-        spans = decode(s.text, words, tags, temperature=temperature, threshold=threshold)
+        spans = decode(s.text, words, tags, temperature=temperature, threshold=threshold, only_parts=only_parts)
         found.append([(span.start, span.end) for span in spans])
     return span_scores([[(m.start, m.end) for m in s.mentions] for s in sentences], found)
 
@@ -84,7 +85,8 @@ def train(
     state: Path | None = None,
     identity: Mapping[str, object] | None = None,
 ) -> tuple[TagNet, list[dict[str, object]]]:
-    """The network of the epoch with the best dev score (F1 less half the false-span rate), and the log; `last`: of the last.
+    """The network of the epoch with the best dev score (F1 less half the false-span rate), and the log; `last`: of the last,
+    for which `dev` may be empty.
 
     `state` is a file written after every epoch, from which a killed run goes on to the same weights.
     """
@@ -128,12 +130,12 @@ def train(
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
             step += 1
-        got = score(net, dev, encoder)
+        got = score(net, dev, encoder) if dev else {}
         minutes = (time.monotonic() - began) / 60
         row: dict[str, object] = {"epoch": len(log) + 1, "dev": got, "minutes": round(minutes, 1)}
         report(row)
         log.append(row)
-        value = got["f1"] - got["false_span_rate"] / 2
+        value = got["f1"] - got["false_span_rate"] / 2 if dev else 0.0
         if value > best or select == "last":
             best = value
             best_net.load_state_dict(net.state_dict())
