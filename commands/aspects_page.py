@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from html import escape
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from sentiment.judge import JudgedText
-    from sentiment.summary import AspectSummary
+    from sentiment.summary import AspectSummary, Quote
 
 __all__ = ["page"]
 
@@ -24,9 +24,15 @@ mark { padding: 0 .2em; border-radius: .2em; } td, th { padding: .1em .8em .1em 
 """
 
 
-def page(judged: Sequence[JudgedText], report: Sequence[AspectSummary]) -> str:
-    """The whole page; every text is escaped."""
-    return "".join([_HEAD, _table(report) if report else "", *(_text(one) for one in judged), "</html>\n"])
+def page(
+    judged: Sequence[JudgedText], reports: Mapping[str | None, Sequence[AspectSummary]], *, named: bool = False
+) -> str:
+    """The whole page; every text is escaped. `named`: each report under the name of its group."""
+    tables = []
+    for group, report in reports.items():
+        tables.append(f"<h2>{escape(group if group is not None else '(none)')}</h2>\n" if named else "")
+        tables.append(_table(report) if report else "")
+    return "".join([_HEAD, *tables, *(_text(one) for one in judged), "</html>\n"])
 
 
 def _text(one: JudgedText) -> str:
@@ -41,12 +47,17 @@ def _text(one: JudgedText) -> str:
     return f"<p>{''.join(parts)}{escape(one.text[at:])}</p>\n"
 
 
+def _quote(label: str, one: Quote) -> str:
+    word = f'<mark class="{label}">{escape(one.text[one.start : one.end])}</mark>'
+    return escape(one.text[: one.start]) + word + escape(one.text[one.end :])
+
+
 def _table(report: Sequence[AspectSummary]) -> str:
     rows = []
     for one in report:
         net = "" if one.net is None else f"{one.net:+.2f}"
         interval = "" if one.low is None else f"{one.low:+.2f} .. {one.high:+.2f}"
-        quotes = "<br>".join(f'<span class="{label}">{escape(quote)}</span>' for label, quote in one.quotes.items())
+        quotes = "<br>".join(_quote(label, quote) for label, quote in one.quotes.items())
         cells = [
             escape(one.aspect),
             *(str(n) for n in (one.mentions, one.negative, one.neutral, one.positive)),

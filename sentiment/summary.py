@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from math import sqrt
 
 from sentiment.segment import sentence_at, sentences
 
-__all__ = ["AspectSummary", "Judged", "net_sentiment", "summarize"]
+__all__ = ["AspectSummary", "Judged", "Quote", "by_group", "net_sentiment", "summarize"]
 
 _Z = 1.96  # 95 %
 _QUOTE = 160  # characters
@@ -32,6 +33,16 @@ class Judged:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Quote:
+    """A sentence of the text on `line`, on one line itself; the aspect is its characters [start, end)."""
+
+    line: int
+    text: str
+    start: int
+    end: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class AspectSummary:
     """`net` is (positive - negative) / (all but unsure), -1..1, between `low` and `high` with 95 %; None where all are unsure."""
 
@@ -45,7 +56,7 @@ class AspectSummary:
     net: float | None
     low: float | None
     high: float | None
-    quotes: dict[str, str] = field(default_factory=dict)
+    quotes: dict[str, Quote] = field(default_factory=dict)
 
 
 def net_sentiment(negative: int, neutral: int, positive: int) -> tuple[float, float, float]:
@@ -70,6 +81,16 @@ def summarize(texts: dict[int, str], found: Sequence[Judged]) -> list[AspectSumm
     return sorted(out, key=lambda one: (-one.mentions, one.aspect))
 
 
+def by_group(
+    texts: dict[int, str], found: Sequence[Judged], groups: Mapping[int, str | None]
+) -> dict[str | None, list[AspectSummary]]:
+    """A report for each group of lines, in the order of the groups' first lines; of each line `groups` names its own."""
+    out: dict[str | None, list[Judged]] = {groups[line]: [] for line in texts}
+    for one in found:
+        out[groups[one.line]].append(one)
+    return {group: summarize(texts, some) for group, some in out.items()}
+
+
 def _summary(name: str, group: Sequence[Judged], texts: dict[int, str]) -> AspectSummary:
     count = {label: sum(one.polarity == label for one in group) for label in ("negative", "neutral", "positive")}
     known = sum(count.values())
@@ -86,11 +107,18 @@ def _summary(name: str, group: Sequence[Judged], texts: dict[int, str]) -> Aspec
     )  # fmt: skip
 
 
-def _quote(text: str, one: Judged) -> str:
+def _quote(text: str, one: Judged) -> Quote:
     """The sentence around the aspect, cut to 160 characters."""
     low, high = sentence_at(sentences(text), one.start, one.end)
+    start, end = low, high
     if high - low > _QUOTE:
         start = max(low, min(one.start - _QUOTE // 2, high - _QUOTE))
         end = start + _QUOTE
-        return " ".join((("…" if start > low else "") + text[start:end] + ("…" if end < high else "")).split())
-    return " ".join(text[low:high].split())
+    before = ("…" if start > low else "") + _one_line(text[start : one.start]).lstrip()
+    words = _one_line(text[one.start : min(one.end, end)])
+    after = _one_line(text[min(one.end, end) : end]).rstrip() + ("…" if end < high else "")
+    return Quote(line=one.line, text=before + words + after, start=len(before), end=len(before) + len(words))
+
+
+def _one_line(text: str) -> str:
+    return re.sub(r"\s+", " ", text)

@@ -40,7 +40,7 @@ def test_controls_of_a_text_reach_no_terminal_and_move_no_colour(monkeypatch: py
     Path("a.jsonl").write_text(json.dumps({"text": text}) + "\n")
     shown.truncate(0)
     earful("aspects", "a.jsonl")
-    assert "[31m the screen is gorgeous" in shown.getvalue()
+    assert "[31m the \x1b[1;32mscreen\x1b[0m is gorgeous.”" in shown.getvalue()
     assert "\x1b[31m the" not in shown.getvalue()
 
 
@@ -97,13 +97,58 @@ def test_a_file_gets_a_report_and_bad_texts_are_named() -> None:
     [battery] = [one for one in found["report"] if one["aspect"] == "product.battery"]
     assert (battery["mentions"], battery["negative"], battery["positive"], battery["net"]) == (2, 1, 1, 0.0)
     assert battery["low"] < 0 < battery["high"]
-    assert battery["quotes"] == {"negative": TEXT, "positive": "The battery is great."}
+    assert battery["quotes"] == {
+        "negative": {"line": 1, "text": TEXT, "start": 31, "end": 38},
+        "positive": {"line": 4, "text": "The battery is great.", "start": 4, "end": 11},
+    }
+    assert {one["group"] for one in found["texts"] + found["report"]} == {None}
     refused = found["texts"][1]
     assert (refused["line"], refused["unsupported_language"], refused["aspects"]) == (2, True, [])
     shown = earful("aspects", "reviews.jsonl").out
     assert "product.battery" in shown
     assert "4 texts, 1 without an aspect, 1 refused" in shown
     assert "not English" in earful("aspects", "reviews.jsonl", "--html").out
+
+
+def test_each_product_has_a_report_of_its_own() -> None:
+    rows = [("pot, big", TEXT), ("=pan", "The battery is great."), ("pot, big", "The battery is great."), (None, TEXT)]
+    Path("a.jsonl").write_text("".join(json.dumps({"product": name, "text": text}) + "\n" for name, text in rows))
+    found = earful("aspects", "a.jsonl", "--by", "product", "--json").json()
+    counts = {one["group"]: one["mentions"] for one in found["report"] if one["aspect"] == "product.battery"}
+    assert counts == {"pot, big": 2, "=pan": 1, None: 1}
+    assert [one["group"] for one in found["texts"]] == ["pot, big", "=pan", "pot, big", None]
+    cells = csv.DictReader(io.StringIO(earful("aspects", "a.jsonl", "--by", "product", "--csv").out))
+    assert [row["group"] for row in cells] == ["pot, big", "pot, big", "'=pan", "pot, big", "", ""]
+    page = earful("aspects", "a.jsonl", "--by", "product", "--html").out
+    assert [page.count(f"<h2>{name}</h2>") for name in ("pot, big", "=pan", "(none)")] == [1, 1, 1]
+    assert '<mark class="positive">battery</mark> is great.' in page
+    shown = earful("aspects", "a.jsonl", "--by", "product").out.splitlines()
+    heads = [shown.index(name) for name in ("pot, big", "=pan", "(none)")]
+    assert heads == sorted(heads)
+    assert sum("product.battery" in line and "“" not in line for line in shown) == 3
+
+
+def test_what_cannot_be_grouped_is_one_sentence() -> None:
+    Path("a.csv").write_text(f"text,shop\n{TEXT},north\n")
+    Path("a.txt").write_text(f"{TEXT}\n")
+    for what, says in (
+        ("a.csv", "a.csv has no 'product': its rows have shop, text"),
+        ("a.txt", "have text"),
+        (TEXT, "a file"),
+    ):
+        done = earful("aspects", what, "--by", "product")
+        assert (done.code, says in done.sentence()) == (2, True), done.err
+
+
+def test_a_bar_moves_on_a_terminal_and_nowhere_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    Path("a.txt").write_text(f"{TEXT}\n" * 3)
+    assert earful("aspects", "a.txt").err == ""
+    shown = io.StringIO()
+    monkeypatch.setattr("commands.context.errors", Console(file=shown, force_terminal=True))
+    earful("aspects", TEXT)
+    assert shown.getvalue() == ""
+    assert earful("aspects", "a.txt", "--json").json()["texts"][2]["line"] == 3
+    assert "judging" in shown.getvalue()
 
 
 @pytest.mark.parametrize(("name", "content"), [("a.txt", f"{TEXT}\n\n"), ("a.csv", f"text\n{TEXT}\n")])

@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from sentiment.summary import Judged, net_sentiment, summarize
+from sentiment.summary import Judged, Quote, by_group, net_sentiment, summarize
 
 
 def judged(line: int, aspect: str, polarity: str, *, aspect_id: str = "product.lid", p: float = 0.9) -> Judged:
@@ -49,7 +49,10 @@ def test_groups_by_id_and_by_words_where_there_is_none() -> None:
     ]  # fmt: skip
     lid, grinder = summarize(texts, found)
     assert (lid.aspect, lid.mentions, lid.texts, lid.unsure, lid.net) == ("product.lid", 3, 2, 1, 0.0)
-    assert lid.quotes == {"negative": "The lid is bad.", "positive": "The Lids are good."}
+    assert lid.quotes == {
+        "negative": Quote(line=1, text="The lid is bad.", start=4, end=7),
+        "positive": Quote(line=2, text="The Lids are good.", start=4, end=8),
+    }
     assert (grinder.aspect, grinder.mentions, grinder.net, grinder.quotes) == ("grinder", 2, 0.0, {})
 
 
@@ -65,7 +68,24 @@ def quoted(text: str) -> str:
         line=1, start=at, end=at + 3, aspect="lid", aspect_id="x", confidence=1, polarity="negative",
         negative=0.9, neutral=0.05, positive=0.05,
     )  # fmt: skip
-    return summarize({1: text}, [one])[0].quotes["negative"]
+    quote = summarize({1: text}, [one])[0].quotes["negative"]
+    assert quote.text[quote.start : quote.end] == "lid"
+    return quote.text
+
+
+def test_each_group_has_a_report_of_its_own() -> None:
+    texts = {1: "The lid is bad.", 2: "The lid is good.", 3: "The lid is bad.", 4: "Nothing."}
+    found = [judged(1, "lid", "negative"), judged(2, "lid", "positive"), judged(3, "lid", "negative")]
+    reports = by_group(texts, found, {1: "pot", 2: "pan", 3: "pot", 4: None})
+    assert [(group, [(one.mentions, one.net) for one in report]) for group, report in reports.items()] == [
+        ("pot", [(2, -1.0)]),
+        ("pan", [(1, 1.0)]),
+        (None, []),
+    ]
+
+
+def test_a_quote_stands_on_one_line() -> None:
+    assert quoted("Yes.  The\t lid\u00a0 is  bad. ") == "The lid is bad."
 
 
 def test_a_long_quote_is_cut_around_the_aspect() -> None:
