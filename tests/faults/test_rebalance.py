@@ -16,7 +16,7 @@ from tests.faults.results import Figures
 from tests.faults.sending import arrivals
 from tests.faults.takes import redelivered
 from tests.workers.pipeline import STAGES
-from tests.workers.worker import Worker
+from tests.workers.worker import PATIENCE_SECONDS, Worker
 
 RATE = 40  # records a second
 EVERY_SECONDS = 5.0
@@ -123,7 +123,7 @@ def test_sigterms(stack: Stack, figures: Figures, tmp_path: Path, times: int) ->
         assert codes == [0] * times
         for number, stage in enumerate(STAGES):
             assert again[stage] <= len(codes[number :: len(STAGES)]) * most[stage], stage
-        assert longest < 15  # what the supervisor allows
+        assert longest < PATIENCE_SECONDS
 
 
 def done(p: Chaos, stage: str) -> int:

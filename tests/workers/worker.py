@@ -10,7 +10,10 @@ from pathlib import Path
 
 from stack.process import Child
 
-__all__ = ["Worker"]
+__all__ = ["PATIENCE_SECONDS", "Worker"]
+
+#: From SIGTERM to SIGKILL, as the supervisor has it: a worker is cut off by itself 10 s after it was told to stop.
+PATIENCE_SECONDS = 15.0
 
 
 class Worker:
@@ -20,7 +23,7 @@ class Worker:
         self.name = name
         self._command = [sys.executable, *command]
         self._env = dict(env)
-        self._child = Child(name, home=home)
+        self._child = Child(name, home=home, patience_seconds=PATIENCE_SECONDS)
         self.log = self._child.log
 
     def start(self, **env: str) -> None:
