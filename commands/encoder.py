@@ -6,7 +6,6 @@ huggingface_hub reads HF_ENDPOINT, HF_HOME, HF_TOKEN and HF_HUB_OFFLINE; what th
 from __future__ import annotations
 
 import json
-import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -70,6 +69,7 @@ def _of_hub(wanted: str, repository: str, revision: str) -> Encoder:
     """config.json first: what cannot be trained is refused before its weights come."""
     from huggingface_hub import snapshot_download
     from huggingface_hub.constants import HF_HUB_OFFLINE
+    from huggingface_hub.errors import HfHubHTTPError
 
     from speech.phi4.hub import FetchError, HubAway, explained
 
@@ -80,10 +80,10 @@ def _of_hub(wanted: str, repository: str, revision: str) -> Encoder:
             commit = folder.name  # what the revision was resolved to
             folder = Path(snapshot_download(repository, revision=commit, allow_patterns=list(_FILES)))
     except HubAway as err:
-        said = (
-            f"HF_HUB_OFFLINE is set, and {os.environ.get('HF_HOME', 'the cache')} has it not" if HF_HUB_OFFLINE else err
-        )
-        fail(f"--encoder {wanted}: no such folder, and {said}", UNAVAILABLE)
+        said = "HF_HUB_OFFLINE is set and the hub's cache lacks it" if HF_HUB_OFFLINE else err
+        fail(f"--encoder {wanted}: no such folder, and {said}. A folder needs no hub.", UNAVAILABLE)
     except FetchError as err:
-        fail(f"--encoder {wanted}: no such folder, and {err}", WRONG)
+        by_hub = isinstance(err.__cause__, HfHubHTTPError)  # else the disk's
+        todo = ". Correct the name, or set HF_TOKEN where it is not public." if by_hub else ""
+        fail(f"--encoder {wanted}: no such folder, and {err}{todo}", WRONG)
     return Encoder(folder=folder, name=f"{repository}@{commit}")

@@ -69,10 +69,14 @@ def test_a_hub_that_is_away_and_a_name_that_is_unknown_are_told_as_that(hub: Hub
         True,
     )
     code, said = find("some/one", hub, HF_HUB_OFFLINE="1")
-    assert (code, "HF_HUB_OFFLINE is set" in said, hub.asked) == (3, True, [])
+    assert (code, "HF_HUB_OFFLINE is set and the hub's cache lacks it" in said, hub.asked) == (3, True, [])
     for wanted, where in (("some/other", "some/other at main"), ("some/one@v2", "some/one at v2")):
         code, said = find(wanted, hub)
-        assert (code, f"no such folder, and the hub has no {where}, or not for you" in said) == (2, True), said
+        assert (code, f"no such folder, and the hub has no {where}, or not for you. Correct" in said) == (2, True), said
+    Path("full").mkdir()
+    Path("full/hub").write_text("a file where the cache's folder should be")
+    code, said = find("some/one", hub, HF_HOME=str(Path("full").absolute()))
+    assert (code, "what is there stays" in said, "Correct" in said) == (2, True, False), said
     code, said = find("/no/such/folder", hub)
     assert (code, "a name of the hub is OWNER/NAME" in said) == (2, True)
 
