@@ -206,7 +206,9 @@ async def test_no_end_of_a_call_reaches_kafka_before_its_utterances(engine: Asyn
         open_calls_bytes=1 << 26,
     )
     messages = a_call()
-    with pytest.raises(Transient):
+    async with engine.begin() as connection:
+        await stage.assigned(connection, [batch_of(stage, 0, messages).key])
+    with pytest.raises(Transient, match="Kafka did not take it"):
         await take(engine, stage, 0, messages)
     assert ends(in_kafka) == []
     await take(engine, stage, 0, messages)
