@@ -3,6 +3,7 @@
     python -m sentiment.grid --absa DIR --out .earful/grid --to docs/results/cvib \\
         --set LAP14 --arms cvib plain --seeds 0 1 2 --epochs 5
     ... --arms cvib --change label_aware=off          # an ablation: one switch of the preset
+    ... --arms cvib plain --change pool=cls           # a lever of the system: the twin has it, too
 
 The arms of one seed follow each other, so a grid that is cut short still has pairs. A killed run goes on from its last
 whole epoch when the command is given again, and files from several machines may lie in one folder: each name says what
