@@ -54,7 +54,7 @@ class TextEncoder:
         tokenizer.no_padding()
         self._tokenizer = tokenizer
         self.max_tokens = max_tokens
-        bert = tokenizer.token_to_id("[CLS]") is not None
+        bert = tokenizer.token_to_id("<s>") is None  # MPNet's file also holds BERT's, which it was never trained on
         names = ("[CLS]", "[SEP]", "[PAD]") if bert else ("<s>", "</s>", "<pad>")
         ids = [tokenizer.token_to_id(name) for name in names]
         if None in ids:

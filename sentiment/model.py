@@ -23,7 +23,7 @@ def minilm_dir() -> Path:
 
 
 def load_encoder(source: str | Path, *, pretrained: bool = True) -> nn.Module:
-    """An encoder from a local folder or a hub name, without pooler, with plain attention (it exports everywhere)."""
+    """An encoder from a local folder, without pooler, with plain attention (it exports everywhere)."""
     kwargs = {"add_pooling_layer": False, "attn_implementation": "eager"}
     if pretrained:
         encoder: nn.Module = AutoModel.from_pretrained(source, dtype=torch.float32, **kwargs)
