@@ -203,6 +203,7 @@ def test_the_mean_of_both_domains_is_of_seeds_that_all_four_have(tmp_path: Path)
 
 
 @pytest.mark.skipif(not RESULTS, reason="no results yet")
+@pytest.mark.timeout(600)  # some twenty bootstraps
 def test_the_documents_tables_are_what_the_command_makes() -> None:
     text = (ROOT / "docs" / "cvib.md").read_text(encoding="utf-8")
     assert fill(text, render(load(RESULTS))) == text, (
