@@ -17,6 +17,7 @@ from sentiment.serve import AspectModel
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = (ROOT / "docs" / "cvib.md").read_text(encoding="utf-8")
+IN_DOMAIN = ROOT / "docs" / "results" / "aspects"
 RESULT = ROOT / "docs" / "results" / "aspects-minilm.json"
 SENTENCES = [
     parse_marked("The [screen|+] is gorgeous but the battery is terrible.", "x", "1"),
@@ -103,3 +104,13 @@ def test_the_document_has_the_figures_of_the_file() -> None:
             percent(got["precision_at_least"]),
         ]
         assert f"| {shown} | {' | '.join(row)} |" in PAGE
+
+
+def test_the_document_has_the_figures_trained_in_the_domain() -> None:
+    cells = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(IN_DOMAIN.glob("*.json"))]
+    kinds = {(c["encoder"], c["set"], c["epochs"]) for c in cells}
+    assert kinds
+    for encoder, name, epochs in kinds:
+        own = [c["sets"][name] for c in cells if (c["encoder"], c["set"], c["epochs"]) == (encoder, name, epochs)]
+        mean = [percent(float(np.mean([s[k] for s in own]))) for k in ("precision", "recall", "f1", "false_span_rate")]
+        assert f"| {encoder} | {name} | {len(own)} | {epochs} | {' | '.join(mean)} % (" in PAGE
