@@ -19,6 +19,7 @@ __all__ = [
     "clauses_without_aspect",
     "file_hash",
     "lowered",
+    "own_sentences",
     "parts_only",
     "shipped",
 ]
@@ -39,6 +40,15 @@ def file_hash(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
+def own_sentences() -> tuple[list[Sentence], list[Sentence]]:
+    """Our own sentences without the held-out domains: every eighth line of the file selects, the rest trains (first)."""
+    sides: tuple[list[Sentence], list[Sentence]] = ([], [])
+    for n, s in enumerate(read_own(OWN)):
+        if s.domain not in HELD_OUT_DOMAINS:
+            sides[n % 8 == 7].append(s)
+    return sides
+
+
 def shipped(absa: Path, *, own: bool = True) -> Splits:
     """The pool of the models that ship, without any sentence that stands in a test set (sentiment/benchmarks.py).
 
@@ -50,9 +60,8 @@ def shipped(absa: Path, *, own: bool = True) -> Splits:
     dev = read_semeval14(paths[1], "mams") + read_json_spans(paths[3], "tsa_md")
     if own:
         paths.append(OWN)
-        for n, s in enumerate(read_own(OWN)):
-            if s.domain not in HELD_OUT_DOMAINS:  # every eighth line selects, the rest trains
-                (dev if n % 8 == 7 else train).append(s)
+        trains, selects = own_sentences()
+        train, dev = train + trains, dev + selects
     tests = every_test_sentence(absa)
     files = {p.name: file_hash(p) for p in paths}
     return Splits(train=drop_leaks(train, tests + dev), dev=drop_leaks(dev, tests), tests=tests, files=files)

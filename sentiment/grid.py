@@ -13,7 +13,6 @@ it is. Nothing is selected: the network of the fixed last epoch is tested, once.
 from __future__ import annotations
 
 import argparse
-import json
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -23,8 +22,9 @@ import torch
 from safetensors.torch import save_file
 
 from sentiment.batches import Pair, pairs
-from sentiment.corpora import HELD_OUT_DOMAINS, OWN, file_hash
-from sentiment.data import Sentence, drop_leaks, read_arts, read_own, read_semeval14, read_semeval15, read_twitter
+from sentiment.cells import options, rounded, write
+from sentiment.corpora import OWN, file_hash, own_sentences
+from sentiment.data import Sentence, drop_leaks, read_arts, read_semeval14, read_semeval15, read_twitter
 from sentiment.encode import TextEncoder
 from sentiment.metrics import softmax
 from sentiment.model import PolarityNet, load_polarity, minilm_dir
@@ -59,11 +59,6 @@ def _read(absa: Path, name: str, *, test: bool) -> list[Sentence]:
     """Nothing where the benchmark is not there."""
     path = _file(absa, name, test=test)
     return SETS[name][3](path, name.lower()) if path else []
-
-
-def _own() -> list[Sentence]:
-    """Our own sentences, but those that select and the held-out domains (corpora.shipped)."""
-    return [s for n, s in enumerate(read_own(OWN)) if n % 8 != 7 and s.domain not in HELD_OUT_DOMAINS]
 
 
 def cell_name(encoder: str, name: str, preset: str, config: Config, changes: Sequence[Change] = ()) -> str:
@@ -114,7 +109,7 @@ def run_cell(args: argparse.Namespace, config: Config, source: Path) -> None:
     tests += [s for name in ARTS for s in _read_arts(args.absa, name)]
     read = _read(args.absa, args.set, test=False)
     if config.own:
-        read += _own()
+        read += own_sentences()[0]
     kept = drop_leaks(read, tests)
     second = config.input == "pair"
     examples: list[Pair] = pairs(kept, encoder, second=second)
@@ -146,30 +141,16 @@ def run_cell(args: argparse.Namespace, config: Config, source: Path) -> None:
         "changes": {name: _shown(value) for name, value in args.change},
         "config": settings(config), "examples": len(examples), "dropped_leaks": len(read) - len(kept), "files": files,
         "training": trained, "device": args.device, "precision": precision(args.device), "torch": torch.__version__, "log": log,
-        "tests": _rounded(_test(net, encoder, args.absa, args.set, second)),
+        "tests": rounded(_test(net, encoder, args.absa, args.set, second)),
     }  # fmt: skip
-    args.to.mkdir(parents=True, exist_ok=True)
-    target.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
-    report({"cell": cell, "tests": result["tests"]})
+    write(target, result, "cell", "tests")
     (folder / "resume.safetensors").unlink()
-
-
-def _rounded(value: object) -> object:
-    if isinstance(value, dict):
-        return {k: _rounded(v) for k, v in value.items()}
-    return round(value, 4) if isinstance(value, float) else value
 
 
 def main() -> None:
     """Run every cell asked for that has no file yet."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
-    parser.add_argument("--absa", type=Path, required=True, help="folder of the benchmarks")
-    parser.add_argument("--out", type=Path, required=True, help="weights and unfinished trainings")
-    parser.add_argument("--to", type=Path, required=True, help="folder of the result files")
-    parser.add_argument("--set", choices=sorted(SETS), required=True)
+    parser = options(__doc__, SETS)
     parser.add_argument("--arms", nargs="+", choices=ARMS, default=["cvib", "plain"])
-    parser.add_argument("--seeds", nargs="+", type=int, default=[0])
-    parser.add_argument("--epochs", type=int, default=5)
     parser.add_argument("--preset", choices=sorted(PRESETS), default="improved")
     parser.add_argument("--input", choices=INPUTS, default="pair")
     parser.add_argument(
@@ -178,15 +159,8 @@ def main() -> None:
         f"{', '.join(LEVERS)}; on and off for switches",
     )  # fmt: skip
     parser.add_argument(
-        "--encoder", type=Path, default=None, help="folder of a BERT-like encoder; default: MiniLM from its wheel"
-    )
-    parser.add_argument("--encoder-name", default="minilm", help="for the files' names")
-    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
-    parser.add_argument(
         "--minutes", type=float, default=1e9, help="stop a cell at the end of the epoch in which they ran out"
     )
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--quiet", action="store_true", help="no progress bar")
     args = parser.parse_args()
     if {name for name, _ in args.change} - set(LEVERS) and "plain" in args.arms:
         parser.error(f"of the plain twin --change changes only {' and '.join(LEVERS)}: leave the twin out of --arms")

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-import json
 import time
 from pathlib import Path
 
@@ -20,12 +19,12 @@ import torch
 from safetensors.torch import save_file
 
 from sentiment.benchmarks import benchmarks, every_test_sentence
+from sentiment.cells import options, rounded, write
 from sentiment.corpora import file_hash
 from sentiment.data import CorpusError, Sentence, drop_leaks, normalise, read_semeval14
 from sentiment.encode import TextEncoder
 from sentiment.model import minilm_dir
 from sentiment.precision import precision
-from sentiment.report import report
 from sentiment.tagger import score, train
 
 __all__ = ["SETS", "held_out", "main", "run_cell", "training"]
@@ -82,39 +81,20 @@ def run_cell(args: argparse.Namespace, seed: int, source: Path) -> None:
             "training": {"wall_minutes": log[-1]["minutes"]} | cpu_s,
             "device": args.device, "precision": precision(args.device), "torch": torch.__version__,
             # The rule's list of words was looked at on these test sets (docs/cvib.md): the figure is the one without it.
-            "sets": {args.set: _rounded(score(net, test, encoder, only_parts=False))},
-            "with_the_served_rule": {args.set: _rounded(score(net, test, encoder))},
+            "sets": {args.set: rounded(score(net, test, encoder, only_parts=False))},
+            "with_the_served_rule": {args.set: rounded(score(net, test, encoder))},
         }  # fmt: skip
-        args.to.mkdir(parents=True, exist_ok=True)
-        target.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
-        report({"cell": cell, "sets": result["sets"]})
+        write(target, result, "cell", "sets")
     resume.unlink()
-
-
-def _rounded(scores: dict[str, float]) -> dict[str, float]:
-    return {k: round(v, 4) for k, v in scores.items()}
 
 
 def main() -> None:
     """Run every seed asked for that has no file yet."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
-    parser.add_argument("--absa", type=Path, required=True, help="folder of the benchmarks")
-    parser.add_argument("--out", type=Path, required=True, help="weights and unfinished trainings")
-    parser.add_argument("--to", type=Path, required=True, help="folder of the result files")
-    parser.add_argument("--set", choices=sorted(SETS), required=True)
-    parser.add_argument("--seeds", nargs="+", type=int, default=[0])
-    parser.add_argument("--epochs", type=int, default=5)
+    parser = options(__doc__, SETS)
     parser.add_argument("--lr", type=float, default=1e-4, help="of the encoder")
     parser.add_argument(
         "--choose", action="store_true", help="hold a tenth of the training set out, score epochs by it, test nothing"
     )
-    parser.add_argument(
-        "--encoder", type=Path, default=None, help="folder of a BERT-like encoder; default: MiniLM from its wheel"
-    )
-    parser.add_argument("--encoder-name", default="minilm", help="for the files' names")
-    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--quiet", action="store_true", help="no progress bar")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     for seed in args.seeds:
