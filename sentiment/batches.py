@@ -100,11 +100,12 @@ def shared_batch(
     chosen: Sequence[Pair], pad_id: int, device: str = "cpu"
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     """ids, mask, types [different token sequences, tokens], aspect [chosen, tokens], row [chosen]: PolarityNet takes them."""
-    different = {_tokens(p): p for p in chosen}
-    rows = {tokens: n for n, tokens in enumerate(different)}
+    tokens = [_tokens(p) for p in chosen]
+    different = dict(zip(tokens, chosen, strict=True))
+    rows = {one: n for n, one in enumerate(different)}
     read = pair_batch(list(different.values()), pad_id, device)
     aspect = torch.from_numpy(pad([p.encoded.aspect for p in chosen])).to(device)
-    row = torch.tensor([rows[_tokens(p)] for p in chosen]).to(device)
+    row = torch.tensor([rows[one] for one in tokens]).to(device)
     return read.ids, read.mask, read.types, aspect, row
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 from sentiment.data import CorpusError, Mention, Sentence
 
@@ -34,8 +35,7 @@ def sample_calls(folder: Path = SAMPLES) -> list[Sentence]:
     The labels name no place, so an aspect whose words nobody says is left out.
     """
     out = []
-    for path in sorted((folder / "calls").glob("*.json")):
-        call = json.loads(path.read_text("utf-8"))
+    for call in _calls(folder):
         spoken = sorted(call["utterances"], key=lambda u: u["speaker"] != "customer")
         for term, polarity in call["aspects"]:
             for text in (u["text"] for u in spoken):
@@ -49,5 +49,11 @@ def sample_calls(folder: Path = SAMPLES) -> list[Sentence]:
 
 def call_labels(folder: Path = SAMPLES) -> list[tuple[list[str], set[str]]]:
     """Of each call its utterances' texts and the names of its labelled aspects, casefolded. It may name more than those."""
-    calls = [json.loads(path.read_text("utf-8")) for path in sorted((folder / "calls").glob("*.json"))]
-    return [([u["text"] for u in c["utterances"]], {term.casefold() for term, _ in c["aspects"]}) for c in calls]
+    return [
+        ([u["text"] for u in call["utterances"]], {term.casefold() for term, _ in call["aspects"]})
+        for call in _calls(folder)
+    ]
+
+
+def _calls(folder: Path) -> list[dict[str, Any]]:
+    return [json.loads(path.read_text("utf-8")) for path in sorted((folder / "calls").glob("*.json"))]
