@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from sentiment.judge import JudgedText, Judges
     from sentiment.summary import AspectSummary, Judged
 
+    Groups = Mapping[int, str | None]  # by line
     Reports = dict[str | None, list[AspectSummary]]
 
 __all__ = ["aspects"]
@@ -60,7 +61,7 @@ def aspects(
     texts = {line: str(row["text"]) for line, row in rows}
     if not any(text.strip() for text in texts.values()):
         fail(f"{file.name if file else 'the text'} is empty", WRONG)
-    groups = dict.fromkeys(texts) if by is None else _groups(file, dict(rows), by)
+    groups = None if by is None else _groups(file, dict(rows), by)
     judges = _judges(model)
     words = [one.strip() for one in known.split(",")] if known else []
     judged = [
@@ -73,32 +74,33 @@ def aspects(
         elif one.refused:
             fail(one.refused)
     found = [aspect for one in judged for aspect in one.aspects]
-    _print(as_json, as_csv, as_html, bool(file), judged, found, texts, groups, by is not None, judges.versions)
+    _print(as_json, as_csv, as_html, bool(file), judged, found, texts, groups, judges.versions)
     if all(one.refused for one in judged):
         raise typer.Exit(FAILED)
 
 
 def _print(
     as_json: bool, as_csv: bool, as_html: bool, file: bool, judged: list[JudgedText], found: list[Judged],
-    texts: dict[int, str], groups: Mapping[int, str | None], named: bool, versions: dict[str, str],
+    texts: dict[int, str], groups: Groups | None, versions: dict[str, str],
 ) -> None:  # fmt: skip
     from sentiment.summary import by_group
 
-    reports = by_group(texts, found, groups) if file else {}
+    group_of = groups or dict.fromkeys(texts)  # without --by all lines are one group without a name
+    reports = by_group(texts, found, group_of) if file else {}
     if as_json and not file:
         print_json(asdict(judged[0]) | {"line": None, "versions": versions})
     elif as_json:
-        each = [{"group": groups[one.line]} | asdict(one) for one in judged]
+        each = [{"group": group_of[one.line]} | asdict(one) for one in judged]
         report = [{"group": group} | asdict(one) for group, some in reports.items() for one in some]
         print_json({"texts": each, "report": report, "versions": versions})
     elif as_csv:
-        typer.echo(_csv(found, groups if named else None), nl=False)
+        typer.echo(_csv(found, groups), nl=False)
     elif as_html:
         from commands.aspects_page import page
 
-        typer.echo(page(judged, reports, named=named), nl=False)
+        typer.echo(page(judged, reports, named=groups is not None), nl=False)
     elif file:
-        _show_reports(reports, judged, named=named)
+        _show_reports(reports, judged, named=groups is not None)
     else:
         _show_text(judged[0])
 
@@ -220,7 +222,7 @@ def _show_report(report: list[AspectSummary]) -> None:
             console.print(Text.assemble(f"{clean(one.aspect)} {SIGNS[label]} “", shown, "”"), soft_wrap=True)
 
 
-def _csv(found: list[Judged], groups: Mapping[int, str | None] | None) -> str:
+def _csv(found: list[Judged], groups: Groups | None) -> str:
     names = ("line", "start", "end", "aspect", "aspect_id", "polarity", "negative", "neutral", "positive", "confidence")
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")

@@ -84,6 +84,6 @@ def _of_hub(wanted: str, repository: str, revision: str) -> Encoder:
         fail(f"--encoder {wanted}: no such folder, and {said}. A folder needs no hub.", UNAVAILABLE)
     except FetchError as err:
         by_hub = isinstance(err.__cause__, HfHubHTTPError)  # else the disk's
-        todo = ". Correct the name, or set HF_TOKEN where it is not public." if by_hub else ""
-        fail(f"--encoder {wanted}: no such folder, and {err}{todo}", WRONG)
+        advice = ". Correct the name, or set HF_TOKEN where it is not public." if by_hub else ""
+        fail(f"--encoder {wanted}: no such folder, and {err}{advice}", WRONG)
     return Encoder(folder=folder, name=f"{repository}@{commit}")
