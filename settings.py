@@ -6,18 +6,20 @@ Units stand in the names. An unknown `EARFUL_*` variable is refused, so that a t
 from __future__ import annotations
 
 import ipaddress
+import json
 import os
 import re
+from collections.abc import Mapping
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 from uuid import UUID
 
 import psycopg
 from dotenv import dotenv_values
 from psycopg.conninfo import conninfo_to_dict
 from pydantic import Field, FilePath, SecretStr, ValidationError, field_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 __all__ = ["PROJECT", "Settings", "load"]
 
@@ -29,6 +31,8 @@ ENV_FILE = ".env"
 _HOST = r"(?:\[[0-9a-fA-F:.]+\]|[A-Za-z0-9._-]+)"
 _PLACE = re.compile(rf"{_HOST}(?::(\d{{1,5}}))?")
 _POSTGRES = re.compile(r"[a-z+]+://([^@/\s]*@)?(\[[0-9a-fA-F:.]+\]|[^:@/?\s]*)(?::(\d{1,5}))?(/[^@?\s]*)?(\?\S*)?")
+#: What the model `aspects` takes with a request (sentiment/triton.py; a test holds them together).
+MOST_KNOWN, MOST_KNOWN_CHARACTERS = 1_000, 20_000
 _NOT_ENCODED = re.compile(r"%(?![0-9a-fA-F]{2})|%00")
 
 
@@ -67,6 +71,26 @@ def is_host(given: str) -> bool:
         return bool(ipaddress.ip_address(given))
     except ValueError:
         return False
+
+
+def read_known_aspects(file: Path) -> dict[str, tuple[str, ...]]:
+    """A product's name -> its aspects. Raises ValueError naming the file, and the product whose list is wrong."""
+    try:
+        held = json.loads(file.read_text("utf-8"))
+        json.dumps(held, ensure_ascii=False).encode()  # half a surrogate pair, escaped, is JSON but no text
+    except OSError as err:
+        raise ValueError(f"{file} cannot be read ({err.strerror})") from None
+    except ValueError as err:
+        raise ValueError(f"{file} is no JSON in UTF-8 ({err})") from None
+    if not isinstance(held, dict):
+        raise ValueError(f'{file} is no object of lists: {{"PRODUCT": ["ASPECT", ...]}}')
+    for product, aspects in held.items():
+        if not isinstance(aspects, list) or not all(isinstance(one, str) and one.strip() for one in aspects):
+            raise ValueError(f"{file}: of {product!r} it has no list of words")
+        if len(aspects) > MOST_KNOWN or sum(map(len, aspects)) > MOST_KNOWN_CHARACTERS:
+            most = f"{MOST_KNOWN:,} aspects of {MOST_KNOWN_CHARACTERS:,} characters together"
+            raise ValueError(f"{file}: {product!r} has too long a list, {most} are the most")
+    return {product: tuple(aspects) for product, aspects in held.items()}
 
 
 class Settings(BaseSettings):
@@ -111,6 +135,10 @@ class Settings(BaseSettings):
     )
     speech_model: Literal["whisper", "phi4"] = Field("whisper", description="Triton's model for calls")
 
+    known_aspects: Annotated[Mapping[str, tuple[str, ...]], NoDecode] = Field(
+        {},
+        description='JSON file `{"PRODUCT": ["ASPECT", ...]}`: words that are aspects wherever a text on it has them',
+    )
     run: UUID | None = Field(None, description="Results go under this run; the current one when not set")
     instance_id: str | None = Field(
         None, description="Kafka static membership: a stable id of each worker from its supervisor"
@@ -177,6 +205,11 @@ class Settings(BaseSettings):
     @classmethod
     def _is_grpc(cls, url: str) -> str:
         return place(url, "it is host:port of Triton's gRPC, without a protocol before it")
+
+    @field_validator("known_aspects", mode="before")
+    @classmethod
+    def _is_in_a_file(cls, given: object) -> object:
+        return read_known_aspects(Path(given)) if isinstance(given, str | Path) else given
 
     # Here, because libpq names in its errors what it takes for the host: a part of the password.
     @field_validator("postgres_url")

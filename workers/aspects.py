@@ -54,11 +54,11 @@ class Subject:
     product: str | None = None
 
 
-async def find_mentions(inference: Inference, text: str, deadline: Deadline) -> Found:
+async def find_mentions(inference: Inference, text: str, deadline: Deadline, *, product: str | None = None) -> Found:
     """Raises Permanent when a model refuses the text, but not for its language; Transient when it does not answer."""
     started = perf_counter()
     try:
-        spans, aspects_version = await inference.aspects(text, deadline)
+        spans, aspects_version = await inference.aspects(text, deadline, product=product)
         polarities, cvib_version = list[Polarity](), ""
         for k in range(0, len(spans), MOST_SPANS):
             some, cvib_version = await inference.polarities(text, spans[k : k + MOST_SPANS], deadline)

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from enum import Enum
+from functools import partial
 from itertools import islice
 from time import perf_counter
 from typing import Any, Literal
@@ -108,14 +109,30 @@ class Polarity:
 class Inference:
     """One client a process: a new one per request is three to five times slower."""
 
-    def __init__(self, url: str, *, ssl: bool = False, inflight: int = 64, speech_model: str = "whisper") -> None:
+    def __init__(
+        self,
+        url: str,
+        *,
+        ssl: bool = False,
+        inflight: int = 64,
+        speech_model: str = "whisper",
+        known_aspects: Mapping[str, Sequence[str]] | None = None,
+    ) -> None:
+        """`known_aspects`: words that are aspects wherever a text on that product has them."""
         self._url = url
         self._client = triton.InferenceServerClient(url, ssl=ssl)
         self._asking = Asking(self._client)
         self._inflight = asyncio.Semaphore(inflight)
         self.speech_model = speech_model
         self.versions: dict[str, str] = {}  # model -> the version that must answer; one not listed is not checked
-        self._aspects = Bundle(self._ask_aspects, most=MOST_TEXTS, weight=len, heaviest=MOST_CHARACTERS)
+        self.known_aspects = known_aspects or {}
+        # A request has one list for all its texts. Most products have none: their texts go together.
+        self._aspects: dict[Sequence[str], Bundle[str, tuple[list[AspectSpan], str]]] = {
+            known: Bundle(
+                partial(self._ask_aspects, known=known), most=MOST_TEXTS, weight=len, heaviest=MOST_CHARACTERS
+            )
+            for known in ((), *map(tuple, self.known_aspects.values()))
+        }
         self._polarities = Bundle(
             self._ask_polarities, most=MOST_TEXTS, weight=lambda one: len(one[1]), heaviest=MOST_SPANS
         )
@@ -191,9 +208,12 @@ class Inference:
         self._check_version(self.speech_model, answer.version)
         return Transcript(answer=answer, queue_ms=max(0.0, (perf_counter() - started) * 1000 - answer.infer_ms))
 
-    async def aspects(self, text: str, deadline: Deadline) -> tuple[list[AspectSpan], str]:
-        """Spans in the text, and the model's version."""
-        return await self._aspects.ask(text, deadline)
+    async def aspects(
+        self, text: str, deadline: Deadline, *, product: str | None = None
+    ) -> tuple[list[AspectSpan], str]:
+        """Spans in the text on this product, and the model's version."""
+        known = tuple(self.known_aspects.get(product or "", ()))
+        return await self._aspects[known].ask(text, deadline)
 
     async def polarities(
         self, text: str, spans: Sequence[AspectSpan], deadline: Deadline
@@ -202,11 +222,11 @@ class Inference:
         return await self._polarities.ask((text, spans), deadline) if spans else ([], "")
 
     async def _ask_aspects(
-        self, texts: Sequence[str], deadline: Deadline, *, turn: Turn = Turn.LAST
+        self, texts: Sequence[str], deadline: Deadline, *, known: Sequence[str] = (), turn: Turn = Turn.LAST
     ) -> list[tuple[list[AspectSpan], str]]:
         out = await self._infer(
             "aspects",
-            {"TEXT": strings(*texts)},
+            {"TEXT": strings(*texts)} | ({"KNOWN": strings(*known)} if known else {}),
             ("COUNT", "START", "END", "CONFIDENCE", "ASPECT_ID", "VERSION"),
             deadline,
             turn=turn,

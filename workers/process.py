@@ -185,6 +185,7 @@ class Worker:
             ssl=self._settings.triton_ssl,
             inflight=self._settings.inflight_requests,
             speech_model=self._settings.speech_model,
+            known_aspects=self._settings.known_aspects,
         )
         resources.push_async_callback(inference.close)
         return inference

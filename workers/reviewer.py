@@ -128,7 +128,8 @@ class ReviewerStage(Stateless):
             return
         try:
             found = await batch.ask_once(
-                one.record.offset, lambda: find_mentions(self._inference, event.text, deadline)
+                one.record.offset,
+                lambda: find_mentions(self._inference, event.text, deadline, product=event.product),
             )
         except Permanent as err:
             work.bury(batch, one.record, err)

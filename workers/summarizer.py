@@ -136,7 +136,9 @@ class SummarizerStage(Stateless):
         letters = {True: 0, False: 0}  # of what the models refuse as foreign, and of the rest
 
         async def find(one: TranscriptLine) -> None:
-            found = await batch.ask_once(one.utterance_id, lambda: find_mentions(self._inference, one.text, deadline))
+            found = await batch.ask_once(
+                one.utterance_id, lambda: find_mentions(self._inference, one.text, deadline, product=product)
+            )
             letters[found.foreign] += len(one.text)
             subject = Subject(
                 source="utterance",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -98,6 +99,7 @@ def test_wrong_arguments_are_2(arguments: tuple[str, ...]) -> None:
             )
         ),
         ({"EARFUL_TRITON_URL": "http://host:8001"}, "EARFUL_TRITON_URL: Value error, it is host:port"),
+        ({"EARFUL_KNOWN_ASPECTS": "/no/such/file"}, "EARFUL_KNOWN_ASPECTS: Value error, /no/such/file cannot be read"),
     ],
     ids=lambda one: " ".join(one.values()) if isinstance(one, dict) else "",
 )
@@ -105,6 +107,30 @@ def test_wrong_settings_are_2_and_never_repeated(setting: dict[str, str], says: 
     done = earful("report", env=NOWHERE | setting)
     assert (done.code, says in done.sentence()) == (2, True), done.err
     assert "secret" not in done.err
+
+
+@pytest.mark.parametrize(
+    ("held", "says"),
+    [
+        ("{", "aspects.json is no JSON in UTF-8 (Expecting property name"),
+        ('{"kettle": ["\\ud83d"]}', "aspects.json is no JSON in UTF-8 ('utf-8' codec can't encode"),
+        ("[]", 'aspects.json is no object of lists: {"PRODUCT": ["ASPECT", ...]}'),
+        ('{"kettle": "lid"}', "of 'kettle' it has no list of words"),
+        ('{"kettle": ["lid", " "]}', "of 'kettle' it has no list of words"),
+        (json.dumps({"kettle": ["lid"] * 1001}), "'kettle' has too long a list, 1,000 aspects of 20,000 characters"),
+        (json.dumps({"kettle": ["l" * 20001]}), "'kettle' has too long a list"),
+    ],
+    ids=["no JSON", "no text", "no object", "no list", "no word", "too many", "too long"],
+)
+def test_wrong_lists_of_aspects_are_2(held: str, says: str) -> None:
+    Path("aspects.json").write_text(held)
+    done = earful("report", env=NOWHERE | {"EARFUL_KNOWN_ASPECTS": "aspects.json"})
+    assert (done.code, says in done.sentence()) == (2, True), done.err
+
+
+def test_a_right_list_of_aspects_is_taken() -> None:
+    Path("aspects.json").write_text(json.dumps({"kettle": ["lid" * 33] * 200 + ["spout"], "radio": []}))
+    assert earful("runs", "list", env=NOWHERE | {"EARFUL_KNOWN_ASPECTS": "aspects.json"}).code == 3
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,9 @@ def table() -> str:
     for name, field in Settings.model_fields.items():
         default = field.default.get_secret_value() if isinstance(field.default, SecretStr) else field.default
         assert default is not PydanticUndefined, name
-        shown = "" if default in (None, "") else f"`{str(default).lower() if isinstance(default, bool) else default}`"
+        shown = (
+            "" if default in (None, "", {}) else f"`{str(default).lower() if isinstance(default, bool) else default}`"
+        )
         choices = get_args(field.annotation) if get_origin(field.annotation) is Literal else ()
         meaning = (field.description or "") + (f" ({', '.join(choices)})" if choices else "")
         rows.append(f"| `{PREFIX}{name.upper()}` | {shown} | {meaning} |")

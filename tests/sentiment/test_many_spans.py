@@ -47,7 +47,9 @@ class Servers:
         self.asked: list[int] = []
         self._spans = [AspectSpan(start=n, end=n + 1, confidence=1.0, aspect_id="other") for n in range(spans)]
 
-    async def aspects(self, _text: str, _deadline: Deadline) -> tuple[list[AspectSpan], str]:
+    async def aspects(
+        self, _text: str, _deadline: Deadline, product: str | None = None
+    ) -> tuple[list[AspectSpan], str]:
         return self._spans, "a"
 
     async def polarities(

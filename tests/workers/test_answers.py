@@ -31,7 +31,7 @@ class Moody:
         self.weak = weak
         self.asked: Counter[str] = Counter()
 
-    async def aspects(self, text: str, deadline: Deadline) -> tuple[list[Any], str]:
+    async def aspects(self, text: str, deadline: Deadline, product: str | None = None) -> tuple[list[Any], str]:
         self.asked[text] += 1
         if text == self.weak and self.asked[text] < 3:
             raise Transient("Triton did not answer")

@@ -66,7 +66,7 @@ class Deaf:
 
     summarizes = False
 
-    async def aspects(self, text: str, deadline: Deadline) -> tuple[list[Any], str]:
+    async def aspects(self, text: str, deadline: Deadline, product: str | None = None) -> tuple[list[Any], str]:
         return [], "v1"
 
     async def polarities(self, text: str, spans: Sequence[Any], deadline: Deadline) -> tuple[list[Any], str]:
@@ -76,7 +76,7 @@ class Deaf:
 class Refusing(Deaf):
     """A Triton that refuses every text."""
 
-    async def aspects(self, text: str, deadline: Deadline) -> tuple[list[Any], str]:
+    async def aspects(self, text: str, deadline: Deadline, product: str | None = None) -> tuple[list[Any], str]:
         raise Permanent("invalid_input", "no")
 
 
@@ -249,7 +249,7 @@ async def test_of_a_call_that_came_twice_a_result_counts_more_than_a_refusal(
     class RefusingOnce(Deaf):
         refused = False
 
-        async def aspects(self, text: str, deadline: Deadline) -> tuple[list[Any], str]:
+        async def aspects(self, text: str, deadline: Deadline, product: str | None = None) -> tuple[list[Any], str]:
             if not self.refused:
                 self.refused = True
                 raise Permanent("invalid_input", "no")

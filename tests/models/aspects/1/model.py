@@ -1,4 +1,4 @@
-"""Aspects that are fixed words: every one of them is found wherever it stands. German is refused, as the real one does."""
+"""Aspects that are fixed words, and KNOWN ones: each is found wherever it stands. German is refused, as the real one does."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ from sentiment.language import foreign
 from tests.faults.ills import suffer, taint
 
 ASPECTS = ("battery", "delivery", "price", "service", "screen", "staff")
-_PATTERN = re.compile(rf"\b(?:{'|'.join(ASPECTS)})\b", re.IGNORECASE)
 
 
 class TritonPythonModel:
@@ -35,7 +34,10 @@ class TritonPythonModel:
             error = pb_utils.TritonError("unsupported_language: the text is German", pb_utils.TritonError.UNSUPPORTED)
             return pb_utils.InferenceResponse([], error)
         ills = [suffer("aspects", text) for text in texts]
-        each = [list(_PATTERN.finditer(text)) for text in texts]
+        given = pb_utils.get_input_tensor_by_name(request, "KNOWN")
+        known = () if given is None else (one.decode() for one in given.as_numpy().reshape(-1))
+        pattern = re.compile(rf"\b(?:{'|'.join((*ASPECTS, *map(re.escape, known)))})\b", re.IGNORECASE)
+        each = [list(pattern.finditer(text)) for text in texts]
         found = [match for one in each for match in one]
         answer = {
             "COUNT": np.array([len(one) for one in each], np.int32),
