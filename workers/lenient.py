@@ -1,6 +1,7 @@
-"""aiokafka stops at a record whose header's name is not UTF-8, and so would all behind it. Here such a name is written with
-backslashes (`\\xff`): it is a header that nobody knows, and costs the record nothing.
+"""What aiokafka would stop at, or die of, and all behind it with it, costs nobody else anything here.
 
+A batch that would unpack to more memory than a worker has is not unpacked: workers/unpacking.py. A header's name that is not
+UTF-8 is written with backslashes (`\\xff`): it is a header that nobody knows, and costs the record nothing.
 Kafka's brokers take any bytes for a name. aiokafka's fast parser has no switch for that, so a batch that it refuses is parsed
 once more by its Python one, over a buffer that reads names so.
 """
@@ -12,8 +13,10 @@ from collections.abc import Iterator
 from typing import Any
 
 from aiokafka.consumer import fetcher
-from aiokafka.record.default_records import _DefaultRecordBatchPy
+from aiokafka.record.default_records import DefaultRecordBatch, _DefaultRecordBatchPy
 from aiokafka.record.memory_records import MemoryRecords
+
+from workers.unpacking import places_of, unpacked
 
 __all__ = ["install"]
 
@@ -57,13 +60,17 @@ class Batch:
         return next(self._fast)
 
     def __iter__(self) -> Iterator[Any]:
+        plain = unpacked(self._raw)
+        if plain is None:
+            yield from places_of(self._raw)
+            return
         last = -1
         try:
-            for record in self._fast:
+            for record in self._fast if plain is self._raw else DefaultRecordBatch(plain):
                 last = record.offset
                 yield record
         except UnicodeDecodeError:
-            yield from (record for record in LenientBatch(self._raw) if record.offset > last)
+            yield from (record for record in LenientBatch(plain) if record.offset > last)
 
 
 class Records:

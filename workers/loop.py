@@ -38,6 +38,7 @@ from workers.metrics import BATCH_RETRIES, BATCH_SECONDS, RECORDS
 from workers.ownership import Owned, Ownership
 from workers.postgres import connected
 from workers.stage import Batch, Stage, Work
+from workers.unpacking import why_unread
 
 __all__ = ["CommitUnknown", "Fenced", "Loop", "OffsetsBroken"]
 
@@ -219,16 +220,20 @@ class Loop(Generic[P]):
         return False
 
     async def _work(self, batch: Batch) -> Work[P]:
-        """Steps 3 and 4; whatever they wait for, they end with the deadline. What only fills a place is no stage's work."""
+        """Steps 3 and 4; whatever they wait for, they end with the deadline. What only fills a place, or nobody could read,
+        is no stage's work."""
         pads = {record.offset for record in batch.records if is_pad(record)}
+        unread = [(record, why) for record in batch.records if (why := why_unread(record))]
         work: Work[P] = Work(plan=self._stage.nothing())
-        if rest := batch.without(pads):
+        if rest := batch.without(pads.union(record.offset for record, _ in unread)):
             try:
                 async with asyncio.timeout(self._batch_deadline_seconds):
                     work = await self._stage.work(rest, Deadline.after(self._batch_deadline_seconds))
             except TimeoutError as err:
                 raise Transient("the batch's deadline has passed; it will be tried again") from err
         work.verdicts |= dict.fromkeys(pads, ("control", None))
+        for record, why in unread:
+            work.bury(batch, record, why)
         return work
 
     async def _one_at_a_time(self, owned: Owned, batch: Batch, alone: bool) -> bool:

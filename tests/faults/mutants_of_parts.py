@@ -332,4 +332,11 @@ PARTS: tuple[Mutant, ...] = (
         ),
         tests=("tests/faults/test_canary_strings.py::test_no_canary_is_told",),
     ),
+    Mutant(
+        name="unpacks_whole",
+        text="a Kafka batch is unpacked however much that is",
+        proofs=(19,),
+        edits=(Edit("workers/unpacking.py", "    if unpack is None:", "    if True:"),),
+        tests=("tests/workers/test_compression.py",),
+    ),
 )
