@@ -1,7 +1,7 @@
 # Everything a person types. Nothing here needs an activated environment.
 #   make demo | test | chaos | mutants | check | up | down | bench | clean        PYTHON=python3.12 chooses the interpreter
 .DELETE_ON_ERROR:
-.PHONY: setup demo test chaos mutants check up down bench clean lock
+.PHONY: setup demo test test-torch test-product chaos mutants check up down bench clean lock
 .DEFAULT_GOAL := setup
 
 PIP = -m pip install --quiet --disable-pip-version-check --no-input
@@ -44,15 +44,20 @@ up: setup
 down:
 	@if test -x .venv/bin/earful; then .venv/bin/earful down; fi
 
-# What needs torch runs in its environment, without the fixtures of tests/conftest.py; then all else in the product's,
-# whose closing line is the last one. A failure of either fails both.
+# What needs torch runs in its environment, without the fixtures of tests/conftest.py, and all else beside it in the product's:
+# each keeps one core busy. What the first says comes in one piece when it ends, long before the second, whose closing line
+# is the last one. A failure of either fails both.
 TORCH_TESTS = $(wildcard tests/speech/phi4 tests/sentiment/test_torch.py tests/sentiment/test_training.py \
 	tests/sentiment/test_own_models.py tests/sentiment/test_in_domain.py)
-test: setup .venv-torch/.made
-	@status=0; \
-	.venv-torch/bin/python -m pytest --confcutdir tests/speech $(TORCH_TESTS) || status=$$?; \
-	.venv/bin/python -m pytest $(addprefix --ignore=,$(TORCH_TESTS)) || status=$$?; \
-	exit $$status
+test: setup
+	@$(MAKE) --no-print-directory --keep-going --jobs=2 test-torch test-product
+
+test-torch: .venv-torch/.made
+	@status=0; .venv-torch/bin/python -m pytest --confcutdir tests/speech $(TORCH_TESTS) > .venv-torch/tests.log 2>&1 || status=$$?; \
+	cat .venv-torch/tests.log; exit $$status
+
+test-product: setup
+	@.venv/bin/python -m pytest $(addprefix --ignore=,$(TORCH_TESTS))
 
 # What `make test` leaves out, hours in all; goes on where it was broken off. FORMS chooses of: starred short long
 FORMS ?= short long

@@ -179,7 +179,7 @@ async def test_who_goes_away_frees_the_slot(server: HttpTriton) -> None:
 
 
 async def test_a_full_queue_refuses_and_the_server_stays_healthy(server: HttpTriton) -> None:
-    slots, one = LIMITS.utterance_slots, replace(LONG, max_tokens=1_500)
+    slots, one = LIMITS.utterance_slots, replace(LONG, max_tokens=500)
     await asked(server, [replace(LONG, max_tokens=0)])
     first = asyncio.create_task(asked(server, [one] * (slots + LIMITS.queue + 6)))
     await asyncio.to_thread(_queued, server, LIMITS.queue - slots)  # so many are left when the slots are filled
