@@ -163,7 +163,11 @@ def replay(using: Settings, dead_letter_id: UUID) -> None:
 
 
 def refuse_in_vain(using: Settings, letter: DeadLetter) -> None:
-    """End the command where the record would come too late whatever was mended."""
+    """End the command where there is nothing to send, or it would come too late whatever was mended."""
+    if letter.key is None and letter.value is None:
+        fail(
+            f"{letter.topic}/{letter.partition} has at offset {letter.offset} no key and no value that anybody could read"
+        )
     topics = Topics(using.topic_prefix)
     if letter.topic == topics.calls_utterances and letter.key:
         call_id, run_id = letter.key.decode(errors="replace"), letter.run_id

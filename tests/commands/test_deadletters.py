@@ -246,3 +246,15 @@ def test_a_letter_without_payload_cannot_be_replayed(run: Run, pipeline: Pipelin
     )
     done = run("deadletters", "replay", letter["dead_letter_id"])
     assert (done.code, "erased" in done.sentence()) == (1, True)
+
+
+def test_of_a_record_that_nobody_could_read_there_is_nothing_to_replay(run: Run, pipeline: Pipeline) -> None:
+    """As of a Kafka batch that unpacks to too much (tests/workers/test_compression.py)."""
+    [place] = pipeline.produce([poison(pipeline, "unread")])
+    letter = letter_at(run, pipeline, "reviewer", place)
+    pipeline.rows(
+        "UPDATE pii.dead_letter_payloads SET key = NULL, value = NULL WHERE dead_letter_id = %s RETURNING 1",
+        letter["dead_letter_id"],
+    )
+    done = run("deadletters", "replay", letter["dead_letter_id"])
+    assert (done.code, "no key and no value that anybody could read" in done.sentence()) == (1, True), done.err
