@@ -14,7 +14,7 @@ import argparse
 import json
 import random
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from tqdm import tqdm
 
-from sentiment.batches import Pair, length_batches, pair_batch, pairs, shared_batch, shared_batches
+from sentiment.batches import Pair, PairBatch, length_batches, pair_batch, pairs, shared_batch, shared_batches
 from sentiment.checkpoint import digest, fingerprint, restore, save
 from sentiment.corpora import lowered, shipped
 from sentiment.encode import TextEncoder
@@ -37,6 +37,7 @@ from sentiment.model import PolarityNet, load_encoder, minilm_dir
 from sentiment.precision import autocast, precision
 from sentiment.recipe import ARMS, INPUTS, PRESETS, Config, settings
 from sentiment.report import report
+from sentiment.schedule import Schedule
 
 __all__ = ["ARMS", "PRESETS", "Config", "predict_logits", "train"]
 
@@ -98,9 +99,55 @@ def step_loss(
     return loss + config.contrast * (contrast(h_sub, h_main.detach()) + contrast(h_sub.detach(), h_main))
 
 
-def _factor(step: int, total: int, warm: int) -> float:
-    """Share of the rates at a step: a linear rise over the warm-up, then a linear fall to 0."""
-    return min((step + 1) / warm, max(0.0, (total - step) / max(1, total - warm)))
+class Learner:
+    """The networks of one training, and their optimizer: the served one, and with CVIB or the contrast alone a second."""
+
+    def __init__(self, config: Config, source: str | Path, schedule: Schedule, device: str) -> None:
+        self._config, self._schedule, self._device = config, schedule, device
+        self.steps = 0  # of the optimizer, so far
+        encoder = load_encoder(source)
+        gated = config.arm in ("cvib", "no_contrast")
+        gates = places(config.gates, int(encoder.config.num_hidden_layers)) if gated else ()
+        self.sub = PolarityNet(encoder, gates=gates, dropout=config.dropout, pool=config.pool)
+        self._main: PolarityNet | None = None
+        self.nets: dict[str, nn.Module] = {"sub": self.sub}
+        if config.arm in ("cvib", "no_vib"):
+            second = encoder if config.shared else load_encoder(source)
+            self._main = PolarityNet(second, dropout=config.dropout, pool=config.pool)
+            self.nets["main"] = self._main.head if config.shared else self._main  # what is main's own
+        for net in self.nets.values():
+            net.to(device)
+        groups = _groups(self.sub, config, schedule.noise_lr)
+        if self._main is not None:
+            more = _groups(self._main, config, schedule.noise_lr)
+            groups += more[-1:] if config.shared else more
+        self.optimizer = torch.optim.AdamW(groups, lr=config.encoder_lr, weight_decay=0.0, fused=True)
+        self._rates = [float(group["lr"]) for group in self.optimizer.param_groups]
+
+    def epoch(self, batches: Iterable[PairBatch], count: int, epochs: int) -> float:
+        """The mean loss of these `count` batches; so many `epochs` were before."""
+        losses = []
+        for n, batch in enumerate(batches):
+            pressure = self._schedule.pressure(self.steps)
+            with autocast(self._device):
+                loss = step_loss(self._main, self.sub, batch.inputs, batch.labels, self._config, pressure)
+            accumulate = self._config.accumulate
+            gathered = min(accumulate, count - n + n % accumulate)  # the last group may be smaller
+            (loss / gathered).backward()
+            losses.append(loss.item())
+            if (n + 1) % accumulate == 0 or n + 1 == count:
+                self._step(epochs)
+        return float(np.mean(losses))
+
+    def _step(self, epochs: int) -> None:
+        share, gates_share = self._schedule.share(self.steps), self._schedule.gates_share(epochs)
+        for group, rate in zip(self.optimizer.param_groups, self._rates, strict=True):
+            group["lr"] = rate * share * (gates_share if group["gates"] else 1.0)
+        for net in self.nets.values():
+            nn.utils.clip_grad_norm_(net.parameters(), 1.0)
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        self.steps += 1
 
 
 def train(
@@ -127,59 +174,26 @@ def train(
     """
     torch.manual_seed(config.seed)
     rng = random.Random(config.seed)
-    encoder = load_encoder(source)
-    gates = places(config.gates, int(encoder.config.num_hidden_layers)) if config.arm in ("cvib", "no_contrast") else ()
-    sub, main = PolarityNet(encoder, gates=gates, dropout=config.dropout, pool=config.pool), None
-    nets: dict[str, nn.Module] = {"sub": sub}
-    if config.arm in ("cvib", "no_vib"):
-        main = PolarityNet(encoder if config.shared else load_encoder(source), dropout=config.dropout, pool=config.pool)
-        nets["main"] = main.head if config.shared else main  # what is main's own
-    for net in nets.values():
-        net.to(device)
-    lengths = [len(p.encoded.ids) for p in examples]
-    per_epoch = -(-len(range(0, len(examples), config.batch)) // config.accumulate)
-    total, warm = per_epoch * config.epochs, max(1, int(per_epoch * config.epochs * config.warmup))
-    whole = sum(_factor(s, total, warm) for s in range(total)) if config.warmup else float(total)
-    noise_lr = config.noise_travel / whole if config.noise_travel else config.noise_lr
-    groups = _groups(sub, config, noise_lr)
-    if main is not None:
-        groups += _groups(main, config, noise_lr)[-1:] if config.shared else _groups(main, config, noise_lr)
-    optimizer = torch.optim.AdamW(groups, lr=config.encoder_lr, weight_decay=0.0, fused=True)
-    rates = [float(group["lr"]) for group in optimizer.param_groups]
+    learner = Learner(config, source, Schedule.over(config, len(examples)), device)
+    sub, lengths = learner.sub, [len(p.encoded.ids) for p in examples]
     best: tuple[float, float] = (-1.0, -1.0)
     log: list[dict[str, object]] = []
-    step, spent = 0, 0.0
+    spent = 0.0
     same = {
         "config": settings(config), "examples": digest(examples), "dev": digest(dev),
         "encoder": fingerprint(sub.encoder), "precision": precision(device), **(identity or {}),
     }  # fmt: skip
-    found = restore(state, nets, optimizer, rng, same) if state else None
+    found = restore(state, learner.nets, learner.optimizer, rng, same) if state else None
     if found:
-        log, step, best, spent = found["log"], found["step"], tuple(found["best"]), found["minutes"]  # type: ignore[assignment, arg-type]
+        log, learner.steps, best, spent = found["log"], found["step"], tuple(found["best"]), found["minutes"]  # type: ignore[assignment, arg-type]
         report({"resumed": str(state), "epochs": len(log)})
     began = time.monotonic() - spent * 60
     while len(log) < config.epochs and time.monotonic() - began < minutes * 60:
-        losses = []
-        batches = list(length_batches(lengths, config.batch, rng))
-        for n, index in enumerate(tqdm(batches, desc=f"epoch {len(log) + 1}", disable=not bar, mininterval=10)):
-            batch = pair_batch([examples[i] for i in index], pad_id, device)
-            pressure = min(1.0, (step + 1) / (config.kl_warmup * total)) if config.kl_warmup else 1.0
-            with autocast(device):
-                loss = step_loss(main, sub, batch.inputs, batch.labels, config, pressure)
-            gathered = min(config.accumulate, len(batches) - n + n % config.accumulate)  # the last group may be smaller
-            (loss / gathered).backward()
-            losses.append(loss.item())
-            if (n + 1) % config.accumulate == 0 or n + 1 == len(batches):
-                scale = _factor(step, total, warm) if config.warmup else 1.0
-                halved = 0.5 ** (len(log) // config.halve_gates) if config.halve_gates else 1.0
-                for group, rate in zip(optimizer.param_groups, rates, strict=True):
-                    group["lr"] = rate * scale * (halved if group["gates"] else 1.0)
-                for net in nets.values():
-                    nn.utils.clip_grad_norm_(net.parameters(), 1.0)
-                optimizer.step()
-                optimizer.zero_grad(set_to_none=True)
-                step += 1
-        row: dict[str, object] = {"epoch": len(log) + 1, "loss": round(float(np.mean(losses)), 4)}
+        chosen = list(length_batches(lengths, config.batch, rng))
+        shown = tqdm(chosen, desc=f"epoch {len(log) + 1}", disable=not bar, mininterval=10)
+        batches = (pair_batch([examples[i] for i in index], pad_id, device) for index in shown)
+        loss = learner.epoch(batches, len(chosen), len(log))
+        row: dict[str, object] = {"epoch": len(log) + 1, "loss": round(loss, 4)}
         row["minutes"] = round((time.monotonic() - began) / 60, 1)
         if sub.gates is not None:
             row["prune_rates"] = [round(r, 4) for r in sub.gates.prune_rates()]
@@ -192,8 +206,10 @@ def train(
             best = (got["accuracy"], got["macro_f1"])
             on_best(sub, log)
         if state:
-            progress = {"log": log, "step": step, "best": best, "minutes": (time.monotonic() - began) / 60}
-            save(state, nets, optimizer, rng, same, progress)
+            progress = {
+                "log": log, "step": learner.steps, "best": best, "minutes": (time.monotonic() - began) / 60,
+            }  # fmt: skip
+            save(state, learner.nets, learner.optimizer, rng, same, progress)
     if select == "last":
         on_best(sub, log)
     return log
