@@ -23,6 +23,7 @@ import psutil
 from tritonclient.grpc import InferenceServerClient, InferInput
 
 from sentiment.data import POLARITIES, read_semeval14
+from sentiment.folder import stamp
 from sentiment.predict import MODEL_REPO
 from sentiment.serve import PolarityModel
 from stack.ports import Ports
@@ -61,10 +62,10 @@ def one_by_one(model: PolarityModel, some: Sequence[Item]) -> np.ndarray:
     return np.concatenate(rows)
 
 
-def together(model: PolarityModel, some: Sequence[Item]) -> np.ndarray:
+def together(model: PolarityModel, some: Sequence[Item], texts: int = TEXTS_IN_A_REQUEST) -> np.ndarray:
     rows = []
-    for k in range(0, len(some), TEXTS_IN_A_REQUEST):
-        part = some[k : k + TEXTS_IN_A_REQUEST]
+    for k in range(0, len(some), texts):
+        part = some[k : k + texts]
         rows.append(model.judge([pair for text, spans, _ in part for pair in model.pairs(text, spans)]))
     return np.concatenate(rows)
 
@@ -123,6 +124,7 @@ def main() -> None:
         shutil.copytree(MODEL_REPO / "cvib", home / "models" / "cvib", ignore=shutil.ignore_patterns("__pycache__"))
         for file in ("model.onnx", "tokenizer.json", "model.json"):
             shutil.copyfile(args.model / file, home / "models" / "cvib" / "1" / file)
+        stamp(home / "models" / "cvib" / "config.pbtxt", ours.version)
         server = Triton(home, Ports(home), [home / "models"])
         server.start(seconds=300)
         try:
@@ -132,6 +134,7 @@ def main() -> None:
                 "fp32, one by one": lambda: one_by_one(fp32, some),
                 "ours, one by one": lambda: one_by_one(ours, some),
                 f"ours, {TEXTS_IN_A_REQUEST} texts at a time": lambda: together(ours, some),
+                f"ours, all {len(some)} texts at once": lambda: together(ours, some, len(some)),
             }
             found: dict[str, list[float]] = {name: [] for name in (*turns, "server", "client")}
             for _ in range(ROUNDS):

@@ -96,9 +96,9 @@ def _trim_positions(encoder: nn.Module) -> None:
 
 
 def _calibration(net: PolarityNet | TagNet, encoder: TextEncoder, *, second: bool) -> list[tuple[Tensor, ...]]:
-    """Inputs of some of our own sentences, one at a time: about 200 pairs, or 200 sentences."""
+    """Inputs of some of our own sentences, one at a time: about 400 sentences, or their aspects."""
     own = [s for s in read_own(OWN) if s.domain not in HELD_OUT_DOMAINS]
-    chosen = own[:: max(1, len(own) // 200)]
+    chosen = own[:: max(1, len(own) // 400)]
     if isinstance(net, PolarityNet):
         return [pair_batch([pair], encoder.pad_id).inputs for pair in pairs(chosen, encoder, second=second)]
     batches = [tag_batch([one], encoder.pad_id) for one in tagged(chosen, encoder)]

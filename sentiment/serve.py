@@ -1,8 +1,9 @@
 """The two models as they are served: onnxruntime, one thread, no torch. The Triton models and `predict` call these.
 
 Texts share a batch only where the folder's int8 scales are fixed (graph.py) and only with others of their length: each
-is padded to a multiple of 8 tokens, alone or not, so its answer is the same bits in any company. A folder without fixed
-scales is asked one by one: dynamic int8 takes one scale over a batch (measured: 31 of 1,336 labels changed).
+is padded to a multiple of 8 tokens, alone or not, so its answer is the same bits in any company. There aspects whose tokens
+are the same (those of a sentence, where the model reads the sentence alone) share one pass of the encoder. A folder without
+fixed scales is asked one by one: dynamic int8 takes one scale over a batch (measured: 31 of 1,336 labels changed).
 """
 
 from __future__ import annotations
@@ -10,9 +11,9 @@ from __future__ import annotations
 import json
 import re
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import groupby
+from itertools import count, groupby
 from pathlib import Path
 from typing import Generic, TypeVar
 
@@ -40,10 +41,9 @@ __all__ = [
 MAX_CHARACTERS = 20_000  # about 4,000 words: a long review; the extractor takes some 2 s of one core for one
 
 BUCKET = 8  # tokens; wider buckets pad more, narrower ones fill fewer batches
-BATCH = 8  # measured, pairs per CPU second: 432 alone, 606 by 8, 567 by 32
+BATCH = 8  # passes; measured, per CPU second: 432 alone, 606 by 8, 567 by 32
 
 Spans = Sequence[tuple[int, int]]
-Row = TypeVar("Row", EncodedPair, EncodedWords)
 Arrays = dict[str, NDArray[np.generic]]
 
 
@@ -72,6 +72,18 @@ class Aspect:
     aspect_id: str
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Pass:
+    """What one pass of the encoder reads for the polarity model, and the aspects it serves: their places in a request."""
+
+    ids: list[int]
+    types: list[int]
+    aspects: list[tuple[int, EncodedPair]]
+
+
+Row = TypeVar("Row", _Pass, EncodedWords)
+
+
 class _Net(Generic[Row]):
     """A serving folder: model.onnx, tokenizer.json, model.json."""
 
@@ -92,15 +104,11 @@ class _Net(Generic[Row]):
         self._session = ort.InferenceSession(str(folder / "model.onnx"), options, providers=["CPUExecutionProvider"])
         self._inputs = [one.name for one in self._session.get_inputs()]
 
-    def _run(self, rows: Sequence[Row]) -> list[NDArray[np.float32]]:
-        """Logits of each row, in order; those of padding are there too."""
-        out: list[NDArray[np.float32]] = [np.zeros(0, np.float32)] * len(rows)
+    def _run(self, rows: Sequence[Row]) -> Iterator[tuple[list[int], NDArray[np.float32]]]:
+        """Logits of some rows at a time, and which rows they are; those of padding are there too."""
         for tokens, chosen in self._batches([len(row.ids) for row in rows]):
             arrays = self._arrays([rows[i] for i in chosen], tokens, self._encoder.pad_id)
-            logits = self._session.run(["logits"], {name: arrays[name] for name in self._inputs})[0]
-            for i, row in zip(chosen, logits, strict=True):
-                out[i] = row
-        return out
+            yield chosen, self._session.run(["logits"], {name: arrays[name] for name in self._inputs})[0]
 
     def _batches(self, lengths: Sequence[int]) -> list[tuple[int, list[int]]]:
         """Padded length and rows of each batch."""
@@ -112,17 +120,27 @@ class _Net(Generic[Row]):
         return [(tokens, rows[k : k + BATCH]) for tokens, rows in buckets.items() for k in range(0, len(rows), BATCH)]
 
 
-def _common(rows: Sequence[EncodedPair] | Sequence[EncodedWords], tokens: int, pad_id: int) -> Arrays:
+def _common(rows: Sequence[_Pass] | Sequence[EncodedWords], tokens: int, pad_id: int) -> Arrays:
     return {"ids": pad([r.ids for r in rows], pad_id, tokens), "mask": pad([[1] * len(r.ids) for r in rows], 0, tokens)}
 
 
-def _pair_arrays(rows: Sequence[EncodedPair], tokens: int, pad_id: int) -> Arrays:
-    read = [[0, *(i for i, hit in enumerate(row.aspect) if hit)] for row in rows]  # [CLS], then the aspect's tokens
-    weight = np.zeros((len(rows), max(len(r) for r in read)), np.float32)
-    for i, r in enumerate(read):
-        weight[i, 1 : len(r)] = 1 / (len(r) - 1)
-    more = {"types": pad([r.types for r in rows], 0, tokens), "aspect": pad([r.aspect for r in rows], 0, tokens)}
-    return {**_common(rows, tokens, pad_id), **more, "rows": pad(read), "weight": weight}
+def _pass_arrays(passes: Sequence[_Pass], tokens: int, pad_id: int) -> Arrays:
+    """As graph.py names them, and `aspect` [aspects, tokens] for a graph without fixed scales."""
+    aspects = [[pair.aspect for _, pair in one.aspects] for one in passes]
+    rows = [[0, *np.flatnonzero(np.any(some, axis=0)).tolist()] for some in aspects]  # [CLS], then all aspects' tokens
+    widest = max(len(r) for r in rows)
+    places = []
+    for i, (read, some) in enumerate(zip(rows, aspects, strict=True)):
+        places += [[i * widest, *(i * widest + k for k, token in enumerate(read) if mask[token])] for mask in some]
+    weight = np.zeros((len(places), max(len(p) for p in places)), np.float32)
+    for i, p in enumerate(places):
+        weight[i, 1 : len(p)] = 1 / (len(p) - 1)
+    types = pad([one.types for one in passes], 0, tokens)
+    aspect = pad([mask for some in aspects for mask in some], 0, tokens)
+    return {
+        **_common(passes, tokens, pad_id), "types": types, "aspect": aspect, "rows": pad(rows), "places": pad(places),
+        "weight": weight,
+    }  # fmt: skip
 
 
 def _check(text: str) -> None:
@@ -136,11 +154,13 @@ def _check(text: str) -> None:
         ) from err
 
 
-class PolarityModel(_Net[EncodedPair]):
+class PolarityModel(_Net[_Pass]):
     """CVIB: how a text feels about each of its aspects."""
 
     def __init__(self, folder: Path) -> None:
-        super().__init__(folder, "cvib", _pair_arrays)
+        super().__init__(folder, "cvib", _pass_arrays)
+        # Graphs of before December 2026 have no `places`: there each aspect has a pass of its own.
+        self._shares = self._fixed and "places" in self._inputs
 
     def probabilities(self, text: str, spans: Spans) -> NDArray[np.float32]:
         """[n, 3]: negative, neutral, positive, calibrated, for each span of characters [start, end).
@@ -169,8 +189,20 @@ class PolarityModel(_Net[EncodedPair]):
 
     def judge(self, pairs: Sequence[EncodedPair]) -> NDArray[np.float32]:
         """[n, 3] for pairs of any texts; none depends on the others."""
-        logits = np.array(self._run(pairs), np.float32).reshape(-1, 3)
+        logits = np.zeros((len(pairs), 3), np.float32)
+        passes = self._passes(pairs)
+        for chosen, answers in self._run(passes):
+            logits[[i for k in chosen for i, _ in passes[k].aspects]] = answers
         return softmax(logits, self._temperature).astype(np.float32)
+
+    def _passes(self, pairs: Sequence[EncodedPair]) -> list[_Pass]:
+        """Pairs of the same tokens share one, where the graph allows it."""
+        passes: dict[object, _Pass] = {}
+        for i, pair in enumerate(pairs):
+            key = (tuple(pair.ids), tuple(pair.types)) if self._shares else i
+            one = passes.setdefault(key, _Pass(ids=pair.ids, types=pair.types, aspects=[]))
+            one.aspects.append((i, pair))
+        return list(passes.values())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -202,10 +234,12 @@ class AspectModel(_Net[EncodedWords]):
         """The aspects of each text; none depends on the other texts. Raises InvalidInput."""
         least = self._threshold if threshold is None else threshold
         windows = [self.windows(text) for text in texts]
-        logits = iter(self._run([window.words for some in windows for window in some]))
-        pattern = listed(known)
+        logits: dict[int, NDArray[np.float32]] = {}
+        for chosen, answers in self._run([window.words for some in windows for window in some]):
+            logits.update(zip(chosen, answers, strict=True))
+        pattern, row = listed(known), count()
         return [
-            self._aspects(text, some, [next(logits) for _ in some], least, pattern)
+            self._aspects(text, some, [logits[next(row)] for _ in some], least, pattern)
             for text, some in zip(texts, windows, strict=True)
         ]
 

@@ -14,6 +14,7 @@ import pytest
 torch = pytest.importorskip("torch", reason="torch is in .venv-torch only")
 transformers = pytest.importorskip("transformers", reason="transformers is in .venv-torch only")
 
+import onnx  # noqa: E402
 from safetensors.torch import load_file, save_file  # noqa: E402
 
 from sentiment import own_training, tagger  # noqa: E402
@@ -164,24 +165,72 @@ def test_equal_texts_never_stand_on_both_sides(file: Path) -> None:
     assert not {s.text for s in train if s.mentions} & {s.text for s in dev if s.mentions}
 
 
-def test_fixed_scales_answer_like_the_network_and_alike_in_any_company(encoder: Path, tmp_path: Path) -> None:
+KETTLE = "The kettle is wonderful, the lid is loose, and the cord that came with it was far too short for me."
+CORDS = "one cord is short, the other cord is long"
+LID_AND_FAN = f"the lid sticks {'and so on ' * 60}but the fan hums"  # too long for one window
+
+
+@pytest.mark.parametrize(("read", "passes"), [("pair", 8), ("sentence", 5)])
+def test_fixed_scales_answer_like_the_network_and_alike_in_any_company(
+    read: str, passes: int, encoder: Path, tmp_path: Path
+) -> None:
+    """Aspects of equal tokens share a pass: all of a sentence that is read alone, in a pair a word that is said twice."""
     torch.manual_seed(1)
     net = PolarityNet(load_encoder(encoder), dropout=0.0).eval()
     with torch.no_grad():
         net.head[4].weight.mul_(30)  # logits far enough apart to compare
-    tokens = TextEncoder.load(TOKENIZER)
-    assert to_int8(net, tokens, tmp_path / "model.onnx")
+    tokens, second = TextEncoder.load(TOKENIZER), read == "pair"
+    assert to_int8(net, tokens, tmp_path / "model.onnx", second=second)
     shutil.copy(TOKENIZER, tmp_path / "tokenizer.json")
-    settings = {"kind": "cvib", "max_tokens": 128, "temperature": 1.0, "fixed_scales": True, "version": "x"}
+    settings = {
+        "kind": "cvib",
+        "max_tokens": 128,
+        "temperature": 1.0,
+        "fixed_scales": True,
+        "version": "x",
+        "input": read,
+    }
     (tmp_path / "model.json").write_text(json.dumps(settings))
     model = PolarityModel(tmp_path)
-    text = "The kettle is wonderful, the lid is loose, and the cord that came with it was far too short for me."
-    spans = [(4, 10), (29, 32), (51, 55), (4, 32)]
-    together = model.probabilities(text, spans)
-    assert np.array_equal(together, np.concatenate([model.probabilities(text, [span]) for span in spans]))
+    texts = {
+        KETTLE: [(4, 10), (29, 32), (51, 55), (4, 32)],
+        CORDS: [(4, 8), (29, 33)],
+        LID_AND_FAN: [(4, 7), (LID_AND_FAN.index("fan"), LID_AND_FAN.index("fan") + 3)],
+        "the cord is short": [(4, 8)],
+    }
+    encoded = [pair for text, spans in texts.items() for pair in model.pairs(text, spans)]
+    together = model.judge(encoded)
+    assert np.array_equal(together, np.concatenate([model.judge([pair]) for pair in encoded]))
+    assert np.array_equal(together[::-1], model.judge(encoded[::-1]))
+    assert len(model._passes(encoded)) == passes
     with torch.inference_mode():
-        logits = torch.cat([net(*pair_batch([_pair(tokens, text, span)], 0).inputs)[0] for span in spans])
-    assert np.abs(together - torch.softmax(logits, -1).numpy()).max() < 0.05
+        logits = torch.cat(
+            [
+                net(*pair_batch([_pair(tokens, text, span, second=second)], 0).inputs)[0]
+                for text, spans in texts.items()
+                for span in spans
+            ]
+        )
+    expected = torch.softmax(logits, -1).numpy()
+    assert np.abs(together - expected).max() < 0.05
+    assert np.abs(expected[:, None] - expected[None]).max() > 0.2  # so that a mix-up shows
+    _without_places(tmp_path / "model.onnx")
+    assert np.array_equal(PolarityModel(tmp_path).judge(encoded), together)
+
+
+def _without_places(path: Path) -> None:
+    """The graph as it was exported before aspects shared a pass; what `cvib use` once put aside has it."""
+    model = onnx.load(str(path))
+    nodes, inputs = model.graph.node, model.graph.input
+    [gather] = [node for node in nodes if "places" in node.input]
+    [reshape] = [node for node in nodes if gather.input[0] in node.output]
+    for node in nodes:
+        node.input[:] = [reshape.input[0] if name == gather.output[0] else name for name in node.input]
+    nodes.remove(gather)
+    nodes.remove(reshape)
+    [places] = [one for one in inputs if one.name == "places"]
+    inputs.remove(places)
+    onnx.save(model, str(path))
 
 
 def test_an_encoder_that_is_not_quite_berts_gets_other_scales_not_an_error(tmp_path: Path) -> None:
@@ -194,6 +243,6 @@ def test_an_encoder_that_is_not_quite_berts_gets_other_scales_not_an_error(tmp_p
     assert (tmp_path / "model.onnx").is_file()
 
 
-def _pair(tokens: TextEncoder, text: str, span: tuple[int, int]):  # type: ignore[no-untyped-def]
+def _pair(tokens: TextEncoder, text: str, span: tuple[int, int], *, second: bool):  # type: ignore[no-untyped-def]
     mention = Mention(start=span[0], end=span[1], polarity="neutral")
-    return pairs([Sentence(text=text, mentions=(mention,), domain="x")], tokens)[0]
+    return pairs([Sentence(text=text, mentions=(mention,), domain="x")], tokens, second=second)[0]
