@@ -75,11 +75,11 @@ def test_seeds_that_disagree_widen_the_interval() -> None:
     assert high - low == pytest.approx(2 * 1.96 * seeds[:, 0].std(ddof=1) / 2, rel=0.1)
 
 
-def test_the_threshold_prefers_precision() -> None:
-    points = ((0.3, 0.70, 0.80), (0.5, 0.80, 0.70), (0.7, 0.85, 0.60), (0.9, 0.95, 0.20))
-    rows = [{"threshold": t, "precision": p, "recall": r} for t, p, r in points]
-    assert choose(rows)["threshold"] == 0.7  # F0.5: 0.718, 0.778, 0.785, 0.543; F1 would take 0.5
-    assert choose([{"threshold": 0.5, "precision": 0.0, "recall": 0.0}])["threshold"] == 0.5
+def test_the_threshold_makes_few_false_spans() -> None:
+    points = ((0.3, 0.75, 0.08), (0.5, 0.74, 0.05), (0.7, 0.71, 0.04), (0.9, 0.40, 0.02))
+    rows = [{"threshold": t, "f1": f1, "false_span_rate": false} for t, f1, false in points]
+    assert choose(rows)["threshold"] == 0.5
+    assert choose([rows[0], rows[0] | {"threshold": 0.4, "false_span_rate": 0.06}])["threshold"] == 0.4
 
 
 def test_whole_products_and_pronouns_are_unmarked() -> None:
