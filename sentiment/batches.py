@@ -91,16 +91,11 @@ def pair_batch(chosen: Sequence[Pair], pad_id: int, device: str = "cpu") -> Pair
     )
 
 
-def _tokens(pair: Pair) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """All that the encoder reads of a pair. Aspects of one sentence have it in common where the input is the sentence."""
-    return tuple(pair.encoded.ids), tuple(pair.encoded.types)
-
-
 def shared_batch(
     chosen: Sequence[Pair], pad_id: int, device: str = "cpu"
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     """ids, mask, types [different token sequences, tokens], aspect [chosen, tokens], row [chosen]: PolarityNet takes them."""
-    tokens = [_tokens(p) for p in chosen]
+    tokens = [p.encoded.read for p in chosen]
     different = dict(zip(tokens, chosen, strict=True))
     rows = {one: n for n, one in enumerate(different)}
     read = pair_batch(list(different.values()), pad_id, device)
@@ -159,7 +154,7 @@ def shared_batches(examples: Sequence[Pair], size: int) -> Iterator[list[int]]:
     """Indices in batches of like length, `size` token sequences each; examples of equal tokens are in one batch."""
     alike: dict[object, list[int]] = {}
     for i, pair in enumerate(examples):
-        alike.setdefault(_tokens(pair), []).append(i)
+        alike.setdefault(pair.encoded.read, []).append(i)
     groups = list(alike.values())
     for chunk in length_batches([len(examples[group[0]].encoded.ids) for group in groups], size, None):
         yield [i for k in chunk for i in groups[k]]

@@ -36,6 +36,11 @@ class EncodedPair:
     types: list[int]
     aspect: list[int]
 
+    @property
+    def read(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """All that the encoder reads of it. Aspects of one sentence have it in common where the input is the sentence."""
+        return tuple(self.ids), tuple(self.types)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EncodedWords:

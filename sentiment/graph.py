@@ -41,8 +41,8 @@ EXTRA = "com.microsoft"  # onnxruntime's own operators
 def _watched(net: nn.Module, seen: dict[str, list[tuple[float, float]]]) -> Iterator[None]:
     def watch(name: str) -> Callable[..., None]:
         def look(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-            values = inputs[0].flatten()
-            seen[name].append((float(torch.quantile(values, 1 - VALUES)), float(torch.quantile(values, VALUES))))
+            low, high = torch.quantile(inputs[0].flatten(), torch.tensor([1 - VALUES, VALUES])).tolist()
+            seen[name].append((low, high))
 
         return look
 

@@ -113,11 +113,12 @@ def train_polarity(file: Path, lines: Sequence[Line], out: Path, recipe: Recipe)
     encoder = TextEncoder.load(recipe.source / "tokenizer.json")
     user, selection = split(lines)
     ours = _ours(recipe, selection)
-    examples: list[Pair] = pairs([*user, *(lowered(s) for s in user), *ours], encoder, second=False)
-    dev = pairs(selection, encoder, second=False)
-    select = _select(len(dev))
     choices = {"arm": recipe.arm, "epochs": recipe.epochs, "seed": recipe.seed, "input": INPUT}
     config = Config(**{**PRESETS["improved"], **choices})  # type: ignore[arg-type]
+    second = config.input == "pair"
+    examples: list[Pair] = pairs([*user, *(lowered(s) for s in user), *ours], encoder, second=second)
+    dev = pairs(selection, encoder, second=second)
+    select = _select(len(dev))
     folder = out / "train" / "cvib"
     folder.mkdir(parents=True, exist_ok=True)
     files = {file.name: file_hash(file), **({OWN.name: file_hash(OWN)} if ours else {})}

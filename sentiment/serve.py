@@ -13,7 +13,7 @@ import re
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import count, groupby
+from itertools import groupby
 from pathlib import Path
 from typing import Generic, TypeVar
 
@@ -199,7 +199,7 @@ class PolarityModel(_Net[_Pass]):
         """Pairs of the same tokens share one, where the graph allows it."""
         passes: dict[object, _Pass] = {}
         for i, pair in enumerate(pairs):
-            key = (tuple(pair.ids), tuple(pair.types)) if self._shares else i
+            key = pair.read if self._shares else i
             one = passes.setdefault(key, _Pass(ids=pair.ids, types=pair.types, aspects=[]))
             one.aspects.append((i, pair))
         return list(passes.values())
@@ -234,12 +234,13 @@ class AspectModel(_Net[EncodedWords]):
         """The aspects of each text; none depends on the other texts. Raises InvalidInput."""
         least = self._threshold if threshold is None else threshold
         windows = [self.windows(text) for text in texts]
-        logits: dict[int, NDArray[np.float32]] = {}
+        found: dict[int, NDArray[np.float32]] = {}
         for chosen, answers in self._run([window.words for some in windows for window in some]):
-            logits.update(zip(chosen, answers, strict=True))
-        pattern, row = listed(known), count()
+            found.update(zip(chosen, answers, strict=True))
+        logits = (found[i] for i in range(len(found)))
+        pattern = listed(known)
         return [
-            self._aspects(text, some, [logits[next(row)] for _ in some], least, pattern)
+            self._aspects(text, some, [next(logits) for _ in some], least, pattern)
             for text, some in zip(texts, windows, strict=True)
         ]
 

@@ -23,6 +23,7 @@ from sentiment.checkpoint import StaleCheckpoint  # noqa: E402
 from sentiment.data import Mention, Sentence  # noqa: E402
 from sentiment.encode import TextEncoder  # noqa: E402
 from sentiment.export import to_int8  # noqa: E402
+from sentiment.graph import ranges  # noqa: E402
 from sentiment.labelled import read_labelled  # noqa: E402
 from sentiment.model import PolarityNet, TagNet, load_encoder  # noqa: E402
 from sentiment.own_training import Recipe, TooFewTexts, split, train_extractor, train_polarity  # noqa: E402
@@ -68,6 +69,7 @@ def test_a_file_becomes_two_serving_folders(file: Path, encoder: Path, tmp_path:
     got = train_polarity(file, lines, out, recipe)
     model = PolarityModel(out / "cvib")
     assert model.version == got["version"]
+    assert json.loads((out / "cvib" / "model.json").read_text())["input"] == "sentence"  # as what ships
     assert model.probabilities(lines[0].text, [(m.start, m.end) for m in lines[0].mentions]).shape == (1, 3)
     record = json.loads((out / "train" / "cvib" / "train.json").read_text())
     assert (set(record["files"]), record["dev"]) == ({"kettles.jsonl"}, sum(len(s.mentions) for s in split(lines)[1]))
@@ -231,6 +233,19 @@ def _without_places(path: Path) -> None:
     [places] = [one for one in inputs if one.name == "places"]
     inputs.remove(places)
     onnx.save(model, str(path))
+
+
+def test_rare_values_set_no_range() -> None:
+    """One value of 50,000 in every text, and one text of 100, are far out."""
+    torch.manual_seed(0)
+    texts = [torch.rand(500, 100) * 2 - 1 for _ in range(100)]
+    for text in texts:
+        text[7, 7] = 1e3
+    texts[40] = -1e3 * torch.rand(500, 100)
+    ((low, high),) = ranges(torch.nn.Sequential(torch.nn.Linear(100, 2)), [(text,) for text in texts]).values()  # type: ignore[arg-type]
+    assert (low, high) == (pytest.approx(-1, abs=0.01), pytest.approx(1, abs=0.01))
+    ((low, _),) = ranges(torch.nn.Sequential(torch.nn.Linear(100, 2)), [(texts[0].abs() + 1,)]).values()  # type: ignore[arg-type]
+    assert low == 0.0  # zero is always inside: padding is exact
 
 
 def test_an_encoder_that_is_not_quite_berts_gets_other_scales_not_an_error(tmp_path: Path) -> None:
