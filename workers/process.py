@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 import sys
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
@@ -87,17 +88,28 @@ class Worker:
                 start.add_done_callback(self._watch)
                 return await self._ended
             finally:
-                for task in (start, *tasks):
-                    task.cancel()
-                await asyncio.gather(start, *tasks, return_exceptions=True)
-                await self._close(resources)
+                await self._stop([start, *tasks], resources)
 
-    async def _close(self, resources: AsyncExitStack) -> None:
-        try:
-            await asyncio.wait_for(resources.pop_all().aclose(), STOP_SECONDS)
-        except TimeoutError:
-            log.warning("worker.stop_timeout", stage=self._name, seconds=STOP_SECONDS)
-            sys.exit(TEMPFAIL)
+    async def _stop(self, tasks: Sequence[asyncio.Task[None]], resources: AsyncExitStack) -> None:
+        """Ends the process where something does not let go in time.
+
+        Not by wait_for or SystemExit: the first, and asyncio.run after the second, would wait for what they cancel, and that
+        may never notice (Python 3.11's wait_for loses a cancellation that comes together with an answer).
+        """
+        closing = asyncio.create_task(self._close(tasks, resources))
+        await asyncio.wait([closing], timeout=STOP_SECONDS)
+        if closing.done():
+            return closing.result()
+        log.warning("worker.stop_timeout", stage=self._name, seconds=STOP_SECONDS)
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(TEMPFAIL)
+
+    async def _close(self, tasks: Sequence[asyncio.Task[None]], resources: AsyncExitStack) -> None:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await resources.pop_all().aclose()
 
     def _end(self, code: int) -> None:
         if not self._ended.done():
